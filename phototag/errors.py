@@ -1,0 +1,52 @@
+"""Every error a user can cause, each with a message of one sentence that names the thing and the remedy.
+
+This module imports nothing of phototag's. Which exit code belongs to which error is the command line's business.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class PhototagError(Exception):
+    """An error whose message is ready to be read by a user."""
+
+
+class ConfigError(PhototagError):
+    """An option, a pattern or a path that the user gave cannot be used."""
+
+
+class ModelError(PhototagError):
+    """The model cannot be used: missing, damaged, without the facts that are needed, or failing when it runs."""
+
+
+class NotASavedModel(ModelError):
+    """The path holds no SavedModel."""
+
+
+class SignatureMismatch(ModelError):
+    """The model takes or gives something else than its card says."""
+
+
+class LabelMismatch(ModelError):
+    """The labels do not belong to the model's output."""
+
+
+class IndexUnusable(PhototagError):
+    """The index of the library cannot be used: unreadable, damaged, full disk, or written by a newer phototag."""
+
+
+class IndexBusy(PhototagError):
+    """Another run holds the index."""
+
+
+class PhotoError(PhototagError):
+    """One photo (or folder of photos) that cannot be handled; never the end of a run.
+
+    `path` is the photo, `reason` the rest of the sentence: "the file is truncated".
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(f"{os.fspath(path)}: {reason}")
+        self.path = os.fspath(path)
+        self.reason = reason
