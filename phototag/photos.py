@@ -1,0 +1,492 @@
+"""Find the photos of a library, and open one upright and small."""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import functools
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, TypeAlias
+
+import numpy as np
+import pathspec
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from phototag.errors import ConfigError, PhotoError
+
+# Refused above: 268 megapixels, more than any camera takes in one shot (200) and 0.8 GB once decoded.
+MAX_PIXELS = 2**28
+
+# fmt: off
+READABLE_SUFFIXES = frozenset({
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo",
+    ".png", ".tif", ".tiff", ".webp",
+})
+RAW_SUFFIXES = frozenset({
+    ".3fr", ".ari", ".arw", ".bay", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq",
+    ".k25", ".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".rwz",
+    ".sr2", ".srf", ".srw", ".x3f",
+})
+# Not worth opening to see whether they are photos after all.
+OTHER_SUFFIXES = frozenset({
+    ".3gp", ".aae", ".ai", ".avi", ".bz2", ".cfg", ".conf", ".csv", ".db", ".doc", ".docx", ".eps", ".gz", ".htm",
+    ".html", ".ini", ".json", ".log", ".m2ts", ".m4a", ".m4v", ".md", ".mkv", ".mov", ".mp3", ".mp4", ".mpg", ".mts",
+    ".npy", ".npz", ".ods", ".odt", ".pb", ".pbtxt", ".pdf", ".pp3", ".ps", ".psb", ".psd", ".py", ".sh", ".sqlite",
+    ".svg", ".tar", ".tmp", ".toml", ".tsv", ".txt", ".wav", ".webm", ".wmv", ".xcf", ".xls", ".xlsx", ".xml", ".xmp",
+    ".xz", ".yaml", ".yml", ".zip",
+})
+# fmt: on
+_RAW = "a camera RAW file, which phototag cannot read"
+_JPEG_XL = "a JPEG XL file, which phototag cannot read"
+UNREADABLE = dict.fromkeys(RAW_SUFFIXES, _RAW) | {".jxl": _JPEG_XL}
+# What phototag wrote itself is not worth a word.
+OWN_SUFFIX = ".phototag.json"
+
+# What programs keep for themselves: thumbnails, previews, bins, backups, catalogues. Case does not matter.
+DEFAULT_EXCLUDES = (
+    ".*",  # hidden files and folders, and the ._ companions that macOS leaves on foreign disks
+    "@eaDir",
+    "@Recycle",
+    "@SynoResource",
+    "#recycle",
+    "#snapshot",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+    "Thumbs.db",
+    "iPod Photo Cache",
+    "*.lrdata",
+    "*.lrlibrary",
+    "*.cocatalogdb",
+    "*.photoslibrary",
+    "*.aplibrary",
+    "*.migratedphotolibrary",
+    "*_original",  # exiftool's backups: IMG_1.jpg_original
+    "*~",
+    "*.bak",
+    "__MACOSX",
+)
+# A folder that holds one of these is passed over with all that is below it.
+STOP_FILES = (".nomedia", ".noimage")
+IGNORE_FILES = (".phototagignore", ".ppignore")
+MAX_IGNORE_FILE = 1 << 20  # bytes
+
+READABLE_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "HEIF", "AVIF")
+KINDS = "JPEG, PNG, WebP, TIFF, GIF, BMP, HEIC and AVIF"
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photo's file as one stat saw it. `path` is absolute, `mtime_ns` in nanoseconds since 1970."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A file or folder that is left alone: a photo phototag cannot read, no photo at all, or excluded."""
+
+    path: Path
+    kind: Literal["unreadable", "other", "excluded"]
+    reason: str
+
+
+Found: TypeAlias = Photo | PassedOver | PhotoError
+
+
+# --- Finding ----------------------------------------------------------------------------------------------------------
+
+
+def find_photos(
+    roots: Sequence[Path],
+    *,
+    exclude: Sequence[str] = (),
+    default_excludes: bool = True,
+    follow_symlinks: bool = False,
+) -> Iterator[Found]:
+    """Yield what there is at and below `roots`: each photo once, by name within a folder; lazily.
+
+    `exclude` are patterns in gitignore syntax, relative to each root. Ignore files inside the folders are honoured.
+    A root itself is never excluded, and it may be a symbolic link; links below it need `follow_symlinks`. A folder
+    that cannot be read is yielded as a `PhotoError`, and the walk goes on.
+
+    Raises `ConfigError` before anything is yielded where a root does not exist or a pattern is malformed.
+    """
+    walk = _Walk(_compile_patterns(exclude, "--exclude"), default_excludes, follow_symlinks)
+    for root in roots:
+        if not os.path.lexists(root):
+            raise ConfigError(f"{root} does not exist; check the path")
+        if not os.path.exists(root):
+            raise ConfigError(f"{root} is a symbolic link to nothing; check where it points")
+    # Files first: what the user names is never passed over, also where a folder's walk would exclude it.
+    ordered = sorted((Path(os.path.abspath(root)) for root in roots), key=os.path.isdir)
+    return (found for root in ordered for found in walk.root(root))
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder to be walked: its path as the user sees it, its real path, and the patterns that hold inside."""
+
+    path: Path
+    real: str
+    # Each with the path of the folder it is relative to; the innermost comes first and has the last word.
+    patterns: tuple[tuple[str, pathspec.GitIgnoreSpec], ...]
+
+
+class _Walk:
+    """One walk over several roots; remembers where it was."""
+
+    def __init__(self, exclude: pathspec.GitIgnoreSpec, default_excludes: bool, follow_symlinks: bool) -> None:
+        self._exclude = exclude
+        self._default_excludes = default_excludes
+        self._follow_symlinks = follow_symlinks
+        self._seen_folders: set[str] = set()
+        # Only files reached by another way than their folder: roots and links. The rest cannot come twice.
+        self._seen_files: set[str] = set()
+
+    def root(self, path: Path) -> Iterator[Found]:
+        real = os.path.realpath(path)
+        if os.path.isdir(path):
+            yield from self._tree(_Folder(path, real, ((str(path), self._exclude),)))
+        elif real not in self._seen_files:
+            self._seen_files.add(real)
+            yield from self._named_file(path)
+
+    def _named_file(self, path: Path) -> Iterator[Found]:
+        """A file that the user named: if it is no photo, that is an error and not something to pass over."""
+        found = _look_at(path)
+        if isinstance(found, PassedOver) and found.kind == "other":
+            yield PhotoError(path, f"it is {found.reason}; name photos ({KINDS}) or folders")
+        else:
+            yield found
+
+    def _tree(self, top: _Folder) -> Iterator[Found]:
+        # A stack and not recursion: a tree may be deeper than Python's stack.
+        pending = [self._children(top)]
+        while pending:
+            child = next(pending[-1], None)
+            if child is None:
+                pending.pop()
+            elif isinstance(child, _Folder):
+                pending.append(self._children(child))
+            else:
+                yield child
+
+    def _children(self, folder: _Folder) -> Iterator[Found | _Folder]:
+        if folder.real in self._seen_folders:
+            return
+        self._seen_folders.add(folder.real)
+        try:
+            with os.scandir(folder.path) as entries:
+                children = sorted(entries, key=lambda entry: entry.name)
+            folder = _with_ignore_files(folder, {entry.name for entry in children})
+        except OSError as error:
+            yield PhotoError(folder.path, f"the folder cannot be read ({_strerror(error)}); check its permissions")
+            return
+        except PhotoError as error:
+            yield error
+            return
+        stop = next((entry.name for entry in children if entry.name in STOP_FILES), None)
+        if stop is not None:
+            yield PassedOver(folder.path, "excluded", f"the folder holds {stop}")
+            return
+        for entry in children:
+            if not entry.name.endswith(OWN_SUFFIX):
+                yield from self._child(folder, entry)
+
+    def _child(self, folder: _Folder, entry: os.DirEntry[str]) -> Iterator[Found | _Folder]:
+        path = folder.path / entry.name
+        real = os.path.join(folder.real, entry.name)
+        is_link = entry.is_symlink()
+        if self._default_excludes and _default_excludes_match(entry.name):
+            yield PassedOver(path, "excluded", "excluded by default (see --no-default-excludes)")
+            return
+        if is_link and not self._follow_symlinks:
+            yield PassedOver(path, "excluded", "a symbolic link (see --follow-symlinks)")
+            return
+        is_folder = entry.is_dir()
+        if _ignored(folder, path, is_folder):
+            yield PassedOver(path, "excluded", "excluded by --exclude or an ignore file")
+            return
+        if is_link:
+            real = os.path.realpath(path)
+        if is_folder:
+            yield _Folder(path, real, folder.patterns)
+            return
+        if real in self._seen_files:
+            return
+        if is_link and os.path.dirname(real) in self._seen_folders and os.path.exists(real):
+            return  # it comes, or came, under its own name
+        if is_link:
+            self._seen_files.add(real)
+        yield _look_at(path)
+
+
+def _look_at(path: Path) -> Found:
+    """Say what the file at `path` is: by its suffix where that is known, else by its first bytes."""
+    suffix = path.suffix.lower()
+    if suffix in OTHER_SUFFIXES:
+        return PassedOver(path, "other", "no photo")
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return PassedOver(path, "other", "no regular file")
+        if suffix in UNREADABLE:
+            return PassedOver(path, "unreadable", UNREADABLE[suffix])
+        if suffix not in READABLE_SUFFIXES:
+            with open(path, "rb") as file:
+                kind = sniff(file.read(SNIFF_BYTES))
+            if kind == "JPEG XL":
+                return PassedOver(path, "unreadable", _JPEG_XL)
+            if kind not in _READABLE_KINDS:
+                return PassedOver(path, "other", "no photo")
+    except OSError as error:
+        return PhotoError(path, _os_reason(error))
+    return Photo(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.cache
+def _default_exclude_pattern() -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(pattern.lower()) for pattern in DEFAULT_EXCLUDES))
+
+
+def _default_excludes_match(name: str) -> bool:
+    return _default_exclude_pattern().match(name.lower()) is not None
+
+
+def _with_ignore_files(folder: _Folder, names: set[str]) -> _Folder:
+    """Return `folder` with the patterns of the ignore files in it put first."""
+    own = []
+    for name in IGNORE_FILES:
+        if name in names:
+            path = folder.path / name
+            with open(path, "rb") as file:
+                text = file.read(MAX_IGNORE_FILE).decode("utf-8-sig", "surrogateescape")
+            try:
+                own.append((str(folder.path), _compile_patterns(text.splitlines(), str(path))))
+            except ConfigError as error:
+                # Whoever wrote it wanted something left alone; what, cannot be told.
+                raise PhotoError(folder.path, f"the folder is left out, because of {error}") from None
+    return _Folder(folder.path, folder.real, (*own, *folder.patterns)) if own else folder
+
+
+def _compile_patterns(patterns: Sequence[str], source: str) -> pathspec.GitIgnoreSpec:
+    try:
+        return pathspec.GitIgnoreSpec.from_lines(patterns)
+    except ValueError as error:
+        raise ConfigError(f"a pattern of {source} is not in gitignore syntax ({error}); correct it") from None
+
+
+def _ignored(folder: _Folder, path: Path, is_folder: bool) -> bool:
+    for base, patterns in folder.patterns:
+        relative = os.path.relpath(path, base) + ("/" if is_folder else "")
+        decision = patterns.check_file(relative).include
+        if decision is not None:
+            return decision
+    return False
+
+
+# --- Opening ----------------------------------------------------------------------------------------------------------
+
+SNIFF_BYTES = 32
+MAX_META_BOX = 1 << 20  # bytes; a camera's has a few thousand
+
+_HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
+_AVIF_BRANDS = {b"avif", b"avis"}
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF8", "GIF"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (b"<?xml", "XML"),
+    (b"<!DOCTYPE", "HTML"),
+    (b"<html", "HTML"),
+    (b"%PDF", "PDF"),
+    (b"8BPS", "Photoshop"),
+    (b"\x1aE\xdf\xa3", "video"),
+)
+_READABLE_KINDS = {"JPEG", "PNG", "GIF", "TIFF", "WebP", "BMP", "HEIC", "AVIF"}
+
+
+def sniff(head: bytes) -> str | None:
+    """Name the kind of file that begins with `head` (32 bytes are enough), or None where it is none that is known."""
+    for magic, kind in _MAGIC:
+        if head.startswith(magic):
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    # "BM" alone begins many a text: the reserved bytes and a known size of the header after it tell a BMP.
+    if head[:2] == b"BM" and head[14:18] in {n.to_bytes(4, "little") for n in (12, 40, 52, 56, 64, 108, 124)}:
+        return "BMP"
+    if head[4:8] == b"ftyp":
+        return "AVIF" if head[8:12] in _AVIF_BRANDS else "HEIC" if head[8:12] in _HEIF_BRANDS else "video"
+    return None
+
+
+# What turns an image of each EXIF orientation upright (EXIF 2.32, 4.6.4 A, tag 274).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_image(path: Path, shortest_side: int) -> Image.Image:
+    """Return the photo at `path` as an upright RGB image, both sides at least `shortest_side` pixels if it has them.
+
+    A JPEG is decoded at a fraction of its size where that suffices, which is several times faster. Transparency is
+    laid over white; 16-bit samples are scaled to 8; of an animation or a file of several pages the first is taken.
+
+    Raises `PhotoError` with the reason for anything that is wrong with the file. Thread-safe.
+    """
+    _prepare_pillow()
+    try:
+        with open(path, "rb") as file:
+            head = file.read(SNIFF_BYTES)
+            file.seek(0)
+            return _decode(file, path, shortest_side)
+    except PhotoError:
+        raise
+    except MemoryError:
+        raise PhotoError(path, "it needs more memory than this machine has") from None
+    # Decoders of hostile input raise whatever comes: OSError, SyntaxError, struct.error, IndexError, ...
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise PhotoError(path, _os_reason(error)) from None
+        raise PhotoError(path, _damage_reason(error, head)) from error
+
+
+def _decode(file: BinaryIO, path: Path, shortest_side: int) -> Image.Image:
+    with Image.open(file, formats=READABLE_FORMATS) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise PhotoError(
+                path, f"it claims {width} x {height} pixels, over the limit of {MAX_PIXELS // 10**6} megapixels"
+            )
+        image.draft("RGB", (shortest_side, shortest_side))
+        image.load()
+        orientation = _heif_orientation(image, file) if image.format == "HEIF" else _exif_orientation(image)
+        turn = _UPRIGHT.get(orientation)
+        rgb = _to_rgb(image)
+        if turn is not None:
+            return rgb.transpose(turn)
+        # Without a copy an image that needed no change would be closed with its file.
+        return rgb.copy() if rgb is image else rgb
+
+
+def _exif_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8.
+
+    Not `ImageOps.exif_transpose`: it writes the EXIF anew, and fails where any other value of it is malformed.
+    """
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001
+        return 1
+
+
+def _heif_orientation(image: Image.Image, file: BinaryIO) -> int:
+    """Return the EXIF orientation where it still has to be applied, else 1.
+
+    A HEIF container has its own way to say how the image is turned (ISO/IEC 23008-12, `irot` and `imir`), and then EXIF
+    is only a copy of that. Photos from which some program took the container's word are turned by EXIF alone.
+    """
+    original = image.info.get("original_orientation") or 1
+    return 1 if original == 1 or _container_turns(file) else int(original)
+
+
+def _container_turns(file: BinaryIO) -> bool:
+    """Look for a turn or a flip among the properties in the container's `meta` box."""
+    at = 0
+    while True:
+        file.seek(at)
+        head = file.read(16)
+        if len(head) < 8:
+            return False
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:  # the real length follows
+            length = int.from_bytes(head[8:], "big")
+        if head[4:8] == b"meta":
+            meta = head[8:] + file.read(min(length, MAX_META_BOX))
+            return b"irot" in meta or b"imir" in meta
+        if length < 8:  # 0 means to the end of the file
+            return False
+        at += length
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return _deep_grey_to_rgb(image)
+    if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
+    """Scale grey samples of 16 or 32 bits, or floating-point ones, to 8 bits; Pillow alone would clip them."""
+    samples = np.asarray(image).astype(np.float32)
+    top = float(np.nanmax(samples, initial=0.0))
+    if image.mode == "F":
+        white = 1.0 if top <= 1.0 else 255.0 if top <= 255.0 else top
+    else:
+        white = 255.0 if image.mode == "I" and top <= 255.0 else max(65535.0, top)
+    scaled = np.nan_to_num(samples * (255.0 / white))
+    return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8)).convert("RGB")
+
+
+@functools.cache
+def _prepare_pillow() -> None:
+    """Let Pillow read HEIC, and replace its limit of size, which refuses the 200 megapixels of today's phones."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    Image.MAX_IMAGE_PIXELS = None  # open_image has its own limit, checked before anything is decoded
+
+
+def _os_reason(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "it is gone: moved or deleted while phototag ran"
+    if isinstance(error, PermissionError):
+        return "it may not be read; check its permissions"
+    return f"it cannot be read ({_strerror(error)})"
+
+
+def _strerror(error: OSError) -> str:
+    return (error.strerror or errno.errorcode.get(error.errno or 0, str(error))).lower()
+
+
+def _damage_reason(error: Exception, head: bytes) -> str:
+    if not head:
+        return "the file is empty"
+    if isinstance(error, UnidentifiedImageError):
+        kind = sniff(head)
+        if kind is None:
+            return f"it is no photo of a kind that phototag reads ({KINDS})"
+        if kind == "JPEG XL":
+            return f"it is {_JPEG_XL}"
+        if kind not in _READABLE_KINDS:
+            return f"it is no photo, whatever its name says ({kind})"
+        return f"it is damaged: it begins like a {kind} file, but its header cannot be read"
+    text = str(error)
+    if "truncated" in text.lower() or isinstance(error, EOFError):
+        return "the file is truncated; restore it from a backup"
+    return f"it is damaged and cannot be decoded ({text or type(error).__name__})"
