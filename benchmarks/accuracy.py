@@ -1,0 +1,68 @@
+"""How often a model is right: top-1 and top-5 on photos whose names carry their WordNet synset (n01440764_tench.jpg).
+
+    python benchmarks/accuracy.py PHOTOS [--model NAME|DIR]
+
+PHOTOS is a folder of such photos, samples of ImageNet say. They are decoded and prepared as `phototag scan` does it.
+Photos that the model was trained on flatter it: the figures tell that a model was built and is fed as it should be,
+not how it does on other people's photos. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from phototag.classifier import Classifier
+from phototag.models import DEFAULT_MODEL, ensure_built, find_model
+from phototag.photos import Photo, find_photos, open_image
+
+BATCH_SIZE = 32
+
+
+def measure(photos: list[Path], model_name: str) -> dict[str, float]:
+    """Return the shares of `photos` whose synset is the likeliest label, and among the five likeliest."""
+    model = find_model(model_name)
+    ensure_built(model, lambda line: print(line, file=sys.stderr))
+    classifier, preprocessing = Classifier(model), model.card.input
+    number_of = {label.synset: number for number, label in enumerate(model.labels)}
+    ranks: list[int] = []
+    for start in range(0, len(photos), BATCH_SIZE):
+        batch = photos[start : start + BATCH_SIZE]
+        images = [preprocessing.prepare(open_image(path, preprocessing.shortest_side)) for path in batch]
+        for path, scores in zip(batch, classifier.predict(np.stack(images)), strict=True):
+            right = scores[number_of[synset_in(path)]]
+            ranks.append(int((scores > right).sum()))
+    return {
+        "photos": len(ranks),
+        "top1": round(float(np.mean([rank < 1 for rank in ranks])), 4),
+        "top5": round(float(np.mean([rank < 5 for rank in ranks])), 4),
+    }
+
+
+def synset_in(path: Path) -> str:
+    """Return the synset id in a photo's name."""
+    found = re.search(r"n\d{8}", path.name)
+    if found is None:
+        raise SystemExit(f"{path}: the name holds no synset id such as n01440764")
+    return found[0]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    arguments = parser.parse_args()
+    photos = [one.path for one in find_photos([arguments.photos]) if isinstance(one, Photo)]
+    if not photos:
+        raise SystemExit(f"no photos in {arguments.photos}")
+    print(json.dumps({"model": arguments.model, **measure(photos, arguments.model)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Import TensorFlow late and quietly."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from phototag.errors import ModelError
+
+
+def import_tensorflow() -> Any:
+    """Return the `tensorflow` module, imported without the half dozen lines it writes to stderr.
+
+    TensorFlow's notices about the processor and about missing GPU drivers are written by native code, before any log
+    level is read. Who sets `TF_CPP_MIN_LOG_LEVEL` sees them all.
+
+    Raises `ModelError` where TensorFlow cannot be imported.
+    """
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"]
+    chatty = "TF_CPP_MIN_LOG_LEVEL" in os.environ
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        with contextlib.nullcontext() if chatty else _native_stderr_silenced():
+            import tensorflow
+
+            for gpu in tensorflow.config.list_physical_devices("GPU"):
+                # By default TensorFlow takes all of a GPU's memory, also what the desktop needs.
+                tensorflow.config.experimental.set_memory_growth(gpu, True)
+            tensorflow.config.list_logical_devices()  # looks for a GPU now, while it may complain
+    except ImportError as error:
+        raise ModelError(f"TensorFlow cannot be imported ({error}); install it with: pip install tensorflow") from None
+    if not chatty:
+        # Retracing and the like: advice to who writes TensorFlow programs, not to who tags photos.
+        tensorflow.get_logger().setLevel("ERROR")
+    return tensorflow
+
+
+@contextlib.contextmanager
+def _native_stderr_silenced() -> Iterator[None]:
+    """Send what native code writes to file descriptor 2 nowhere, for the duration."""
+    try:
+        saved = os.dup(2)
+    except OSError:  # started with stderr closed: there is nothing to silence
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

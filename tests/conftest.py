@@ -1,0 +1,123 @@
+"""What the tests share: a toy model that can be computed by hand, odd photos, and a way to run commands."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from phototag.cli import cli
+from phototag.models import Model, ensure_built, find_model
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+
+TOY_CARD: dict[str, Any] = {
+    "name": "toy",
+    "input": {"height": 8, "width": 8, "std": [255, 255, 255]},
+    "output": {"scores": "logits"},
+    "labels": "labels.txt",
+}
+
+
+@pytest.fixture(autouse=True)
+def data_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has its own place for models and the index; none touches the user's."""
+    path = tmp_path_factory.mktemp("data")
+    monkeypatch.setenv("PHOTOTAG_DATA_DIR", str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip("needs the real photos and models of ../shared, which are not part of the project")
+    return SHARED
+
+
+def export_toy(
+    directory: Path, *, factor: float = 30.0, classes: int = 3, labels: str = "red\ngreen\nblue\n", **card: Any
+) -> Path:
+    """Export a SavedModel whose logits are `factor` times the mean of each colour channel, which is 0 to 1."""
+    tf = pytest.importorskip("tensorflow")
+    module = tf.Module()
+    images = tf.TensorSpec([None, 8, 8, 3], tf.float32, name="images")
+
+    def serve(images: Any) -> Any:
+        return {"logits": tf.reduce_mean(images, axis=[1, 2])[:, :classes] * factor}
+
+    tf.saved_model.save(module, str(directory), signatures=tf.function(serve, input_signature=[images]))
+    (directory / "labels.txt").write_text(labels)
+    (directory / "phototag.json").write_text(json.dumps({**TOY_CARD, **card}))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a model that calls a red photo red."""
+    return export_toy(tmp_path_factory.mktemp("toy") / "model")
+
+
+@pytest.fixture(scope="session")
+def default_model_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory in which the default model is built."""
+    path = tmp_path_factory.mktemp("built")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHOTOTAG_DATA_DIR", str(path))
+        ensure_built(find_model("efficientnet-lite0"), lambda _: None)
+    return path
+
+
+@pytest.fixture
+def default_model(default_model_home: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+    monkeypatch.setenv("PHOTOTAG_DATA_DIR", str(default_model_home))
+    return find_model("efficientnet-lite0")
+
+
+@pytest.fixture
+def make_photo(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a photo of one colour under `tmp_path/photos`."""
+
+    def make(
+        name: str | bytes, colour: Any = "red", size: tuple[int, int] = (32, 24), mode: str = "RGB", **save: Any
+    ) -> Path:
+        path = tmp_path / "photos" / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            Image.new(mode, size, colour).save(file, save.pop("format", "JPEG"), **save)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def scan(toy_model: Path, tmp_path: Path) -> Callable[..., Result]:
+    """Runs `phototag scan` with the toy model and an index of the test's own."""
+
+    def run(*arguments: str | Path, model: str | Path = toy_model) -> Result:
+        command = [
+            "scan",
+            "--model",
+            str(model),
+            "--index",
+            str(tmp_path / "index.sqlite3"),
+            *map(os.fspath, arguments),
+        ]
+        return CliRunner().invoke(cli, command)
+
+    return run
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    """The objects that `--format json` printed."""
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture
+def chdir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    yield monkeypatch.chdir

@@ -1,0 +1,73 @@
+import pytest
+
+from phototag.models import Model, data_directory, find_model, shipped_directory
+from phototag.taxonomy import SPLITTING_CHARACTERS, Taxonomy
+
+STATES_OF_A_FEW = {
+    "n01443537": ("animal", "fish", "goldfish"),
+    "n02099601": ("animal", "dog", "retriever", "golden retriever"),
+    "n01843383": ("animal", "bird", "toucan"),
+    "n07873807": ("food", "pizza"),
+}
+
+
+@pytest.fixture
+def model() -> Model:
+    return find_model("efficientnet-lite0")
+
+
+@pytest.fixture
+def tree(model: Model) -> Taxonomy:
+    assert model.taxonomy is not None
+    return model.taxonomy
+
+
+def test_the_default_model_knows_where_it_will_be(model: Model) -> None:
+    assert model.directory == data_directory() / "models" / "efficientnet-lite0"
+    assert not model.directory.exists()
+
+
+def test_the_labels_are_the_1000_synsets_in_sorted_order(model: Model) -> None:
+    synsets = [label.synset for label in model.labels]
+    assert len(synsets) == 1000
+    assert synsets == sorted(set(synsets))
+    assert synsets[0] == "n01440764"
+
+
+def test_every_class_is_in_the_tree_and_is_a_leaf(model: Model, tree: Taxonomy) -> None:
+    parents = {node.parent for node in tree.nodes.values()}
+    for label in model.labels:
+        assert label.synset in tree.nodes
+        assert label.synset not in parents
+
+
+def test_the_tree_is_flat_enough_for_people(tree: Taxonomy) -> None:
+    depths = {node.id: len(tree.path(node.id)) for node in tree.nodes.values()}
+    assert max(depths.values()) <= 4
+
+
+def test_no_name_would_be_split_by_a_photo_application(tree: Taxonomy) -> None:
+    for node in tree.nodes.values():
+        assert SPLITTING_CHARACTERS.isdisjoint(node.name)
+        assert node.name == node.name.strip()
+
+
+def test_every_inner_node_has_a_class_below_it(tree: Taxonomy, model: Model) -> None:
+    leaves = {label.synset for label in model.labels}
+    parents = {node.parent for node in tree.nodes.values()}
+    assert all(node.id in leaves or node.id in parents for node in tree.nodes.values())
+
+
+@pytest.mark.parametrize("synset", STATES_OF_A_FEW)
+def test_some_paths_read_as_people_would_say_them(tree: Taxonomy, synset: str) -> None:
+    assert tree.path(synset) == STATES_OF_A_FEW[synset]
+
+
+@pytest.mark.parametrize("name", ["web site", "comic book", "envelope", "menu", "crossword puzzle"])
+def test_what_makes_people_laugh_is_never_a_tag(tree: Taxonomy, name: str) -> None:
+    assert [node.state for node in tree.nodes.values() if node.name == name] == ["never"]
+
+
+def test_third_party_data_carries_its_notice() -> None:
+    assert "Princeton University" in (shipped_directory() / "NOTICE-WordNet").read_text()
+    assert "Apache License" in (shipped_directory() / "efficientnet-lite0" / "NOTICE").read_text()
