@@ -1,0 +1,58 @@
+# Nothing is needed before these but git, Python 3.10 to 3.13 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint types format accuracy clean
+
+help:
+	@echo "make demo      install into .venv, fetch sample photos into examples/photos, tag them"
+	@echo "make test      install with what the tests need, run them"
+	@echo "make lint      ruff: the rules and the format"
+	@echo "make types     mypy, strict"
+	@echo "make format    let ruff mend what it can"
+	@echo "make accuracy  the default model on labelled photos: make accuracy PHOTOS=folder"
+	@echo "make clean     remove .venv and the sample photos"
+
+# Each set of requirements is installed once, and again when pyproject.toml changes.
+$(VENV)/.created:
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14) and "phototag needs Python 3.10 to 3.13; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python examples/fetch_sample_photos.py
+	$(BIN)/phototag scan examples/photos --force
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+accuracy: $(VENV)/.installed
+	@test -n "$(PHOTOS)" || { echo "name the photos: make accuracy PHOTOS=folder" >&2; exit 2; }
+	$(BIN)/python benchmarks/accuracy.py $(PHOTOS)
+
+clean:
+	rm -rf $(VENV) examples/photos

@@ -1,0 +1,71 @@
+"""The command line: options, what is printed, and exit codes. Nothing else knows any of these."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from typing import Any
+
+import click
+
+import phototag
+from phototag.cli.exit_codes import EXIT_BUSY, EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED, EXIT_UNUSABLE, EXIT_USAGE
+from phototag.cli.scan import scan
+from phototag.cli.terminal import is_verbose, printable
+from phototag.errors import ConfigError, IndexBusy, IndexUnusable, ModelError, PhotoError, PhototagError
+
+_EXIT_CODES: tuple[tuple[type[PhototagError], int], ...] = (
+    (ConfigError, EXIT_USAGE),
+    (ModelError, EXIT_UNUSABLE),
+    (IndexUnusable, EXIT_UNUSABLE),
+    (IndexBusy, EXIT_BUSY),
+    (PhotoError, EXIT_PHOTOS_FAILED),
+)
+
+
+class _OneDoor(click.Group):
+    """A group whose commands' exceptions all become messages and exit codes here."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PhototagError as error:
+            click.echo(printable(f"phototag: {error}"), err=True)
+            ctx.exit(next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
+        except KeyboardInterrupt:
+            ctx.exit(EXIT_INTERRUPTED)
+        except BrokenPipeError:
+            # Who read our results has left, as `| head` does. Python would complain once more when it flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(EXIT_INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:  # noqa: BLE001
+            if is_verbose(ctx):
+                traceback.print_exc()
+            what = printable(f"{type(error).__name__}: {error}")
+            hint = "" if is_verbose(ctx) else " Run it again with --verbose for the details to report."
+            click.echo(f"phototag: sorry, this is a bug in phototag ({what}).{hint}", err=True)
+            ctx.exit(EXIT_UNUSABLE)
+
+
+@click.group(cls=_OneDoor, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(phototag.__version__, prog_name="phototag")
+def cli() -> None:
+    """Tag photos with what they show."""
+
+
+cli.add_command(scan)
+
+
+def main() -> None:
+    """Run phototag on the command line's arguments."""
+    for stream in (sys.stdout, sys.stderr):
+        # A tag or a path that the terminal's encoding does not have must not end a run.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    # Pillow's notes on odd metadata and palettes are of no use to the owner of a photo that was read all the same.
+    warnings.filterwarnings("ignore", module="PIL")
+    cli.main(prog_name="phototag")

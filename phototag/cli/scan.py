@@ -1,0 +1,319 @@
+"""`phototag scan`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from phototag.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED
+from phototag.cli.terminal import Console, interruptible, printable, verbose_option
+
+if TYPE_CHECKING:
+    from phototag.index import Index
+    from phototag.models import Model
+    from phototag.photos import Found
+    from phototag.tagging import Classify, Outcome, Pipeline, Writer
+
+
+class _Probability(click.FloatRange):
+    """A number above 0, at most 1. Click's own range lets `nan` through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail("it must be a number above 0, at most 1", param, ctx)
+        return number
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """The options of `scan`, as the command line gives them."""
+
+    paths: tuple[Path, ...]
+    write: str
+    dry_run: bool
+    model: str
+    threshold: float
+    max_tags: int
+    exclude: tuple[str, ...]
+    no_default_excludes: bool
+    follow_symlinks: bool
+    force: bool
+    jobs: int
+    batch_size: int
+    index: Path | None
+    format: str
+    quiet: bool
+    verbose: bool
+
+
+def _finding_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--follow-symlinks", is_flag=True, help="Follow symbolic links inside the folders."),
+        click.option(
+            "--no-default-excludes",
+            is_flag=True,
+            help="Look into hidden folders too, and those where programs keep thumbnails, previews and deleted photos.",
+        ),
+        click.option(
+            "--exclude",
+            metavar="GLOB",
+            multiple=True,
+            help="Leave out what matches, in .gitignore syntax; may be given several times.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _tag_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option(
+            "--max-tags", type=click.IntRange(min=1), default=12, show_default=True, help="Tags a photo, at most."
+        ),
+        click.option(
+            "--threshold",
+            type=_Probability(0, 1, min_open=True),
+            default=0.7,
+            show_default=True,
+            help="How sure a tag must be, from 0 to 1.",
+        ),
+        click.option(
+            "--model",
+            metavar="NAME|DIR",
+            default="efficientnet-lite0",
+            show_default=True,
+            help="The model: a name, or a SavedModel directory with a model card.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--quiet", "-q", is_flag=True, help="Print failures only."),
+        click.option(
+            "--format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+            help="One line a photo, or one JSON object a line.",
+        ),
+        click.option(
+            "--index",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="Where to remember what is done. [default: in the user's data directory]",
+        ),
+        click.option(
+            "--batch-size", type=click.IntRange(1, 1024), default=16, show_default=True, help="Photos a batch."
+        ),
+        click.option(
+            "--jobs", type=click.IntRange(1, 256), default=_cores, help="Decoder threads. [default: one a core]"
+        ),
+        click.option("--force", is_flag=True, help="Tag photos again that are done."),
+    ):
+        command = option(command)
+    return command
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # those that this process may use
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@click.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--write",
+    type=click.Choice(["json", "none"]),
+    default="json",
+    show_default=True,
+    help="Where tags go: a file PHOTO.phototag.json beside each photo, or nowhere but stdout.",
+)
+@click.option("--dry-run", "-n", is_flag=True, help="Print the tags; write nothing and remember nothing.")
+@_tag_options
+@_finding_options
+@_run_options
+@verbose_option
+@click.pass_context
+def scan(ctx: click.Context, /, **options: Any) -> None:
+    """Tag photos and folders of photos.
+
+    What was done before is left alone, so that the same command goes on where it stopped, and costs next to nothing
+    when there is nothing new.
+    """
+    ctx.exit(run_scan(ScanOptions(**options)))
+
+
+def run_scan(options: ScanOptions) -> int:
+    """Scan, print what comes, and return the exit code."""
+    from phototag.index import open_index
+    from phototag.models import data_directory, find_model
+
+    started = time.monotonic()
+    found = _found(options)  # first of all: a wrong path or pattern is known before any work
+    model = find_model(options.model)
+    index_path = options.index or data_directory() / "index.sqlite3"
+    console = Console(quiet=options.quiet, count=lambda: _count_photos(options))
+    output = _Output(options, console)
+    try:
+        with interruptible(console.message) as stop, open_index(index_path, read_only=options.dry_run) as index:
+            pipeline = _pipeline(options, model, index, console)
+            with nullcontext() if options.dry_run else index.run(output.report.counts):
+                for outcome in pipeline.run(output.note_passed_over(found), stop):
+                    output.show(outcome)
+            interrupted = stop()
+    finally:
+        console.close()
+    console.message(output.summary(time.monotonic() - started))
+    if interrupted:
+        console.message("Interrupted: run the same command again to go on.")
+        return EXIT_INTERRUPTED
+    return 0 if output.report.all_well else EXIT_PHOTOS_FAILED
+
+
+def _found(options: ScanOptions) -> Iterator[Found]:
+    from phototag.photos import find_photos
+
+    return find_photos(
+        options.paths,
+        exclude=options.exclude,
+        default_excludes=not options.no_default_excludes,
+        follow_symlinks=options.follow_symlinks,
+    )
+
+
+def _count_photos(options: ScanOptions) -> int:
+    from phototag.photos import Photo
+
+    return sum(isinstance(one, Photo) for one in _found(options))
+
+
+def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console) -> Pipeline:
+    from phototag.models import ensure_built
+    from phototag.photos import open_image
+    from phototag.tagging import Pipeline, recipe_digest
+    from phototag.taxonomy import Tagger
+
+    tagger = Tagger(model.labels, model.taxonomy, threshold=options.threshold, max_tags=options.max_tags)
+    writer = _writer(options, model)
+    preprocessing = model.card.input
+
+    def load_classifier() -> Classify:
+        ensure_built(model, console.message)
+        from phototag.classifier import Classifier
+
+        return Classifier(model).predict
+
+    return Pipeline(
+        decode=lambda path: preprocessing.prepare(open_image(path, preprocessing.shortest_side)),
+        load_classifier=load_classifier,
+        tagger=tagger,
+        writer=writer,
+        index=index,
+        recipe=recipe_digest(model, tagger, writer),
+        jobs=options.jobs,
+        batch_size=options.batch_size,
+        dry_run=options.dry_run,
+        force=options.force,
+    )
+
+
+def _writer(options: ScanOptions, model: Model) -> Writer:
+    from phototag.metadata.json_sidecar import JsonSidecarWriter
+    from phototag.tagging import NullWriter
+
+    return JsonSidecarWriter(model.card.name, model.digest) if options.write == "json" else NullWriter()
+
+
+class _Output:
+    """Prints what a run comes to, and counts it."""
+
+    def __init__(self, options: ScanOptions, console: Console) -> None:
+        from phototag.tagging import Report
+
+        self.report = Report()
+        self._options = options
+        self._console = console
+        self._relative = not any(path.is_absolute() for path in options.paths)
+
+    def note_passed_over(self, found: Iterable[Found]) -> Iterator[Found]:
+        """Hand `found` on, and take note of what is no photo or excluded."""
+        from phototag.photos import PassedOver
+
+        for one in found:
+            if isinstance(one, PassedOver) and one.kind != "unreadable":
+                self.report.other_files += one.kind == "other"
+                if self._options.verbose:
+                    self._console.message(f"{self._name(one.path)}: passed over: {one.reason}")
+            yield one
+
+    def show(self, outcome: Outcome) -> None:
+        """Print `outcome` and count it."""
+        self.report.add(outcome)
+        self._console.advance()
+        if outcome.status == "failed":
+            self._console.failure(f"phototag: {self._name(outcome.path)}: {printable(outcome.error or '')}")
+        if self._options.format == "json":
+            if not self._options.quiet or outcome.status == "failed":
+                self._console.result(_json_line(outcome))
+        elif not self._options.quiet:
+            self._show_text(outcome)
+
+    def _show_text(self, outcome: Outcome) -> None:
+        name = self._name(outcome.path)
+        tags = ", ".join(tag.name for tag in outcome.tags)
+        if outcome.status == "tagged":
+            self._console.result(f"{name}: {printable(tags)}")
+        elif outcome.status == "untagged":
+            self._console.result(f"{name}: (nothing sure enough)")
+        elif self._options.verbose and outcome.status == "unchanged":
+            self._console.message(f"{name}: unchanged: {printable(tags) or '(nothing sure enough)'}")
+        elif self._options.verbose and outcome.status == "skipped":
+            self._console.message(f"{name}: skipped: {outcome.error}")
+
+    def _name(self, path: Path) -> str:
+        """The path as the user would write it: relative where the paths that were given are."""
+        return printable(os.path.relpath(path) if self._relative else str(path))
+
+    def summary(self, seconds: float) -> str:
+        """One line with the counts."""
+        report = self.report
+        if report.photos == 0:
+            where = ", ".join(printable(str(path)) for path in self._options.paths)
+            line = f"No photos found in {where}"
+        else:
+            counts = ", ".join(f"{count} {status}" for status, count in report.counts.items() if count)
+            line = f"{_plural(report.photos, 'photo')} in {seconds:.1f} s: {counts}"
+        others = f"; {_plural(report.other_files, 'other file')} passed over" if report.other_files else ""
+        would = "; dry run, nothing written" if self._options.dry_run else ""
+        return f"{line}{others}{would}."
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _json_line(outcome: Outcome) -> str:
+    # ASCII only: bytes of a path that are no UTF-8 survive as escaped surrogates, whatever the encoding of stdout.
+    return json.dumps(
+        {
+            "path": str(outcome.path),
+            "status": outcome.status,
+            "tags": [asdict(tag) for tag in outcome.tags],
+            "written": [str(path) for path in outcome.written],
+            "error": outcome.error,
+        }
+    )

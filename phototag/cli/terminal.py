@@ -1,0 +1,125 @@
+"""What is fit to be printed, and where."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import click
+
+_VERBOSE = "phototag.verbose"
+
+
+def printable(text: str) -> str:
+    r"""Return `text` on one line, without anything that a terminal would act on.
+
+    Names of files are any bytes: line breaks, escape sequences and bytes that are no UTF-8 come out as `\n`, `\x1b`
+    and `\xff`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8, as os.fsdecode hands it over
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--verbose`, and remember it for the door that all exceptions leave by."""
+
+    def remember(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+        ctx.find_root().meta[_VERBOSE] = value
+        return value
+
+    help_text = "Also say what was passed over and why; show the details of an internal error."
+    return click.option("--verbose", "-v", is_flag=True, is_eager=True, callback=remember, help=help_text)(command)
+
+
+def is_verbose(ctx: click.Context) -> bool:
+    """Was `--verbose` given to the command that runs?"""
+    return bool(ctx.find_root().meta.get(_VERBOSE, False))
+
+
+@contextlib.contextmanager
+def interruptible(announce: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C and SIGTERM ask for an orderly end: yields a function that says whether one did.
+
+    A second Ctrl-C ends the program at once.
+    """
+    asked = threading.Event()
+
+    def ask(number: int, _: FrameType | None) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not asked.is_set():
+            asked.set()
+            announce("Stopping after the batch in hand.")
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        yield asked.is_set
+        return
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class Console:
+    """Results to stdout, messages to stderr, and above them a progress bar where stderr is a terminal.
+
+    The bar's total comes from `count`, which is asked in a thread of its own, since it may take a while.
+    """
+
+    def __init__(self, *, quiet: bool, count: Callable[[], int]) -> None:
+        self._quiet = quiet
+        self._bar: Any = None
+        if sys.stderr.isatty() and not quiet:
+            from tqdm import tqdm
+
+            self._bar = tqdm(unit="photo", dynamic_ncols=True, leave=False)
+            threading.Thread(target=self._set_total, args=(count,), daemon=True).start()
+
+    def _set_total(self, count: Callable[[], int]) -> None:
+        # The walk that does the work reports what is wrong with the paths; this one only counts.
+        with contextlib.suppress(Exception):
+            self._bar.total = count()
+            self._bar.refresh()
+
+    def result(self, line: str) -> None:
+        """Print a result."""
+        self._write(line, err=False)
+
+    def failure(self, line: str) -> None:
+        """Print what went wrong, also under `--quiet`."""
+        self._write(line, err=True)
+
+    def message(self, line: str) -> None:
+        """Print what is good to know."""
+        if not self._quiet:
+            self._write(line, err=True)
+
+    def advance(self) -> None:
+        """Note that one more photo is done."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _write(self, line: str, *, err: bool) -> None:
+        if self._bar is not None:
+            self._bar.clear()
+        click.echo(line, err=err)

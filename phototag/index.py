@@ -1,0 +1,225 @@
+"""The index: what is known about each photo between runs. The only module that writes SQL.
+
+One SQLite file and one writer at a time. It holds nothing that cannot be made again by a scan.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import filelock
+
+import phototag
+from phototag.errors import IndexBusy, IndexUnusable
+from phototag.photos import Photo
+from phototag.taxonomy import Tag
+
+# In order; a name is never used again and a statement never changed once released.
+_MIGRATIONS: Mapping[str, str] = {
+    "0001_photos_and_runs": """
+        CREATE TABLE runs (
+            id INTEGER PRIMARY KEY,
+            started TEXT NOT NULL,      -- ISO 8601, UTC
+            finished TEXT,              -- NULL: still running, or killed
+            pid INTEGER NOT NULL,
+            version TEXT NOT NULL,
+            counts TEXT                 -- JSON: photos by status
+        );
+        CREATE TABLE photos (
+            path BLOB PRIMARY KEY,      -- absolute, the bytes of the file system
+            size INTEGER NOT NULL,
+            mtime_ns INTEGER NOT NULL,
+            recipe TEXT NOT NULL,       -- digest of all that decides about the tags and where they go
+            tags TEXT NOT NULL,         -- JSON
+            written TEXT NOT NULL,      -- JSON: the files that hold the tags
+            run INTEGER NOT NULL REFERENCES runs (id)
+        ) WITHOUT ROWID;
+    """,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a run found out about a photo. `recipe` is the digest of all that decided about it."""
+
+    photo: Photo
+    recipe: str
+    tags: tuple[Tag, ...]
+    written: tuple[Path, ...]
+
+
+class Index:
+    """An open index. Use `open_index`."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._connection = connection
+        self._run: int | None = None
+
+    def current(self, photo: Photo, recipe: str) -> Record | None:
+        """Return the record of `photo` if neither its size, its mtime nor the recipe has changed since, else None."""
+        with _translated(self._path):
+            row = self._connection.execute(
+                "SELECT tags, written FROM photos WHERE path = ? AND size = ? AND mtime_ns = ? AND recipe = ?",
+                (os.fsencode(photo.path), photo.size, photo.mtime_ns, recipe),
+            ).fetchone()
+        if row is None:
+            return None
+        tags = tuple(Tag(**{**tag, "path": tuple(tag["path"])}) for tag in json.loads(row[0]))
+        return Record(photo, recipe, tags, tuple(map(Path, json.loads(row[1]))))
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Store `records`, all of them or none."""
+        rows = [
+            (
+                os.fsencode(record.photo.path),
+                record.photo.size,
+                record.photo.mtime_ns,
+                record.recipe,
+                json.dumps([asdict(tag) for tag in record.tags]),
+                json.dumps([str(path) for path in record.written]),
+                self._run,
+            )
+            for record in records
+        ]
+        with _translated(self._path), self._connection:
+            self._connection.executemany("INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    @contextlib.contextmanager
+    def run(self, counts: Mapping[str, int]) -> Iterator[None]:
+        """Note that a run is under way, and when it ends, that it did and its `counts` as they are then."""
+        with _translated(self._path), self._connection:
+            cursor = self._connection.execute(
+                "INSERT INTO runs (started, pid, version) VALUES (?, ?, ?)", (_now(), os.getpid(), phototag.__version__)
+            )
+            self._run = cursor.lastrowid
+        try:
+            yield
+        finally:
+            with _translated(self._path), self._connection:
+                self._connection.execute(
+                    "UPDATE runs SET finished = ?, counts = ? WHERE id = ?",
+                    (_now(), json.dumps(dict(counts)), self._run),
+                )
+
+
+@contextlib.contextmanager
+def open_index(path: Path, *, read_only: bool = False) -> Iterator[Index]:
+    """Open the index at `path`, made if it is not there, for one process alone.
+
+    `read_only` (for a dry run) takes no lock and makes nothing: an index that is not there reads as empty.
+
+    Raises `IndexBusy` where another run holds it, `IndexUnusable` where it is unusable.
+    """
+    with contextlib.ExitStack() as stack:
+        if not read_only:
+            _make_folder(path)
+            stack.enter_context(_locked(path))
+        with _translated(path):
+            connection = stack.enter_context(contextlib.closing(_connect(path, read_only)))
+        yield Index(path, connection)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IndexUnusable(
+            f"the folder of the index {path} cannot be made ({error.strerror}); choose another with --index"
+        ) from None
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of the index. The system lets go of it when the process dies, however it dies."""
+    lock = filelock.FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise IndexBusy(
+            f"another run holds the index {path}{_holder(path)}; wait for it or choose another with --index"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        raise IndexUnusable(f"the index {path} cannot be locked ({error}); choose another place with --index") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    """Who holds the lock, as far as the index tells: it may be too busy to."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_read_only(path)) as connection:
+        row = connection.execute(
+            "SELECT pid, started FROM runs WHERE finished IS NULL ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        if row is not None:
+            return f" (process {row[0]}, since {row[1]})"
+    return ""
+
+
+def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
+    if read_only and not path.exists():
+        connection = sqlite3.connect(":memory:")
+    elif read_only:
+        connection = _read_only(path)
+    else:
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        # With WAL this keeps the file sound on a power cut and may lose the last moments, which are then done again.
+        connection.execute("PRAGMA synchronous = NORMAL")
+    try:
+        _migrate(connection, path, allowed=not read_only or not path.exists())
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, *, allowed: bool) -> None:
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").fetchone()
+    applied = {row[0] for row in connection.execute("SELECT name FROM migrations")} if known else set[str]()
+    if not applied <= _MIGRATIONS.keys():
+        raise IndexUnusable(
+            f"the index {path} was written by a newer phototag; upgrade phototag or choose another with --index"
+        )
+    for name, statements in _MIGRATIONS.items():
+        if name not in applied:
+            if not allowed:
+                raise IndexUnusable(
+                    f"the index {path} is of an older phototag; scan once without --dry-run to bring it up to date"
+                )
+            quoted = name.replace("'", "''")
+            connection.executescript(
+                "BEGIN; CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied TEXT NOT NULL);"
+                f"{statements}; INSERT INTO migrations VALUES ('{quoted}', '{_now()}'); COMMIT;"
+            )
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        hint = "check its permissions and the room on the disk, or choose another with --index"
+        raise IndexUnusable(f"the index {path} cannot be used ({error}); {hint}") from error
+    except (sqlite3.DatabaseError, ValueError, TypeError, KeyError) as error:
+        raise IndexUnusable(
+            f"the index {path} is damaged ({error}); move it away, and the next scan makes a new one"
+        ) from error
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

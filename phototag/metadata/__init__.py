@@ -1,0 +1,1 @@
+"""Tags into the files of a library."""

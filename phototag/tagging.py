@@ -1,0 +1,228 @@
+"""The pipeline: photos in, an outcome for each out, in order, with bounded memory.
+
+Decoder threads work a few batches ahead of the model; everything else happens in the thread that takes the outcomes.
+What decodes, classifies and writes is handed in, so nothing here knows Pillow, TensorFlow, SQL or Click.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phototag.errors import PhotoError
+from phototag.index import Index, Record
+from phototag.models import Model
+from phototag.photos import Found, PassedOver, Photo
+from phototag.taxonomy import Prediction, Tag, Tagger
+
+Status = Literal["tagged", "untagged", "unchanged", "skipped", "failed"]
+Pixels: TypeAlias = NDArray[np.uint8]
+Classify: TypeAlias = Callable[[Pixels], NDArray[np.float32]]
+
+# Kept with the tags, for who wonders where they come from.
+TOP_PREDICTIONS = 5
+
+
+class Writer(Protocol):
+    """Puts tags where the user wants them."""
+
+    @property
+    def name(self) -> str:
+        """What `--write` calls it."""
+
+    def write(self, photo: Path, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> tuple[Path, ...]:
+        """Make the files of `photo` say `tags`, no more and no less; return those that do. Raises `PhotoError`."""
+
+
+@dataclass(frozen=True)
+class NullWriter:
+    """Writes nothing: for who wants the tags on stdout alone."""
+
+    name = "none"
+
+    def write(self, photo: Path, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> tuple[Path, ...]:
+        """Write nothing."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one photo.
+
+    `tagged`: it has tags now. `untagged`: nothing was sure enough. `unchanged`: it was done by an earlier run, and
+    `tags` and `written` are from then. `skipped`: a photo that phototag cannot read. `failed`: `error` says why.
+    """
+
+    path: Path
+    status: Status
+    tags: tuple[Tag, ...] = ()
+    written: tuple[Path, ...] = ()
+    error: str | None = None
+
+
+@dataclass
+class Report:
+    """Counts of a run."""
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(Status), 0))
+    other_files: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count `outcome`."""
+        self.counts[outcome.status] += 1
+
+    @property
+    def photos(self) -> int:
+        """How many photos there were."""
+        return sum(self.counts.values())
+
+    @property
+    def all_well(self) -> bool:
+        """Did no photo fail?"""
+        return self.counts["failed"] == 0
+
+
+# A photo whose pixels are on their way, or an outcome that waits for its turn.
+_Item: TypeAlias = tuple[Photo, "Future[Pixels]"] | Outcome
+
+
+def recipe_digest(model: Model, tagger: Tagger, writer: Writer) -> str:
+    """Identify all that decides about a photo's tags and where they go; where it differs, the photo is done again."""
+    return hashlib.sha256("\0".join((model.digest, tagger.digest, writer.name)).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """How photos become outcomes.
+
+    `decode` gives a photo's pixels, uint8 [height, width, 3], the same shape for all; it runs in `jobs` threads.
+    `load_classifier` is called once, when the first photo needs it, so that a run with nothing to do loads no model.
+    `recipe` is `recipe_digest`'s. `dry_run`: nothing is written or recorded. `force`: what is done is done again.
+    """
+
+    decode: Callable[[Path], Pixels]
+    load_classifier: Callable[[], Classify]
+    tagger: Tagger
+    writer: Writer
+    index: Index
+    recipe: str
+    jobs: int
+    batch_size: int
+    dry_run: bool = False
+    force: bool = False
+
+    def run(self, found: Iterable[Found], stop: Callable[[], bool]) -> Iterator[Outcome]:
+        """Yield the outcome of each photo in `found`, in that order. What is yielded is written and recorded by then.
+
+        Once `stop` says so, the batch in hand is finished and nothing else begun.
+
+        Raises `ModelError` where the model fails, `IndexUnusable` where the index does.
+        """
+        window = _Window(self.batch_size)
+        classifier = functools.cache(self.load_classifier)
+        with ThreadPoolExecutor(self.jobs, thread_name_prefix="decode") as pool:
+            try:
+                for item in self._items(found, pool):
+                    window.append(item)
+                    while window.is_full and not stop():
+                        yield from self._finish(window.take(), classifier)
+                    if stop():
+                        return
+                while window and not stop():
+                    yield from self._finish(window.take(), classifier)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _items(self, found: Iterable[Found], pool: ThreadPoolExecutor) -> Iterator[_Item]:
+        """Settle what can be settled without looking at pixels, and send the rest to be decoded."""
+        for one in found:
+            if isinstance(one, PhotoError):
+                yield Outcome(Path(one.path), "failed", error=one.reason)
+            elif isinstance(one, PassedOver):
+                if one.kind == "unreadable":
+                    yield Outcome(one.path, "skipped", error=one.reason)
+            elif (record := self._done(one)) is not None:
+                yield Outcome(one.path, "unchanged", record.tags, record.written)
+            else:
+                yield one, pool.submit(self.decode, one.path)
+
+    def _done(self, photo: Photo) -> Record | None:
+        """The record of a photo that needs nothing: unchanged, by the same recipe, its sidecar still there."""
+        record = None if self.force else self.index.current(photo, self.recipe)
+        return record if record is not None and all(path.exists() for path in record.written) else None
+
+    def _finish(self, items: Sequence[_Item], classifier: Callable[[], Classify]) -> Sequence[Outcome]:
+        """Classify, write and record the photos among `items`; return the outcomes of all."""
+        decoded: dict[Path, Pixels] = {}
+        failed: dict[Path, Outcome] = {}
+        for photo, pixels in (item for item in items if not isinstance(item, Outcome)):
+            try:
+                decoded[photo.path] = pixels.result()
+            except PhotoError as error:
+                failed[photo.path] = Outcome(photo.path, "failed", error=error.reason)
+        scores = dict(zip(decoded, classifier()(np.stack(list(decoded.values()))), strict=True)) if decoded else {}
+        outcomes: list[Outcome] = []
+        records: list[Record] = []
+        for item in items:
+            if isinstance(item, Outcome):
+                outcomes.append(item)
+                continue
+            photo = item[0]
+            outcome = failed.get(photo.path) or self._write(photo.path, scores[photo.path])
+            outcomes.append(outcome)
+            if outcome.status != "failed":
+                records.append(Record(photo, self.recipe, outcome.tags, outcome.written))
+        if records and not self.dry_run:
+            self.index.add(records)
+        return outcomes
+
+    def _write(self, photo: Path, scores: NDArray[np.float32]) -> Outcome:
+        tags = self.tagger.choose(scores)
+        try:
+            written = () if self.dry_run else self.writer.write(photo, tags, self.tagger.top(scores, TOP_PREDICTIONS))
+        except PhotoError as error:
+            return Outcome(photo, "failed", tags, error=error.reason)
+        return Outcome(photo, "tagged" if tags else "untagged", tags, written)
+
+
+class _Window:
+    """Items in order, of which batches are taken; knows when there is enough to decode ahead."""
+
+    # Outcomes that wait behind one photo, at most: it must not be held back by a long run of photos that are done.
+    MAX_ITEMS = 1000
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._items: collections.deque[_Item] = collections.deque()
+        self._photos = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def is_full(self) -> bool:
+        """Is there a batch and another one to decode meanwhile, or nothing that `take` would have to wait for?"""
+        return self._photos >= 2 * self._batch_size or len(self) >= self.MAX_ITEMS or (self._photos == 0 and bool(self))
+
+    def append(self, item: _Item) -> None:
+        self._items.append(item)
+        self._photos += not isinstance(item, Outcome)
+
+    def take(self) -> list[_Item]:
+        """Remove and return the first items, with at most a batch of photos among them."""
+        taken: list[_Item] = []
+        photos = 0
+        while self._items and photos + (not isinstance(self._items[0], Outcome)) <= self._batch_size:
+            photos += not isinstance(self._items[0], Outcome)
+            taken.append(self._items.popleft())
+        self._photos -= photos
+        return taken

@@ -1,0 +1,120 @@
+"""The real default model on real photos."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from phototag.cli import cli
+from phototag.models import Model
+
+from .conftest import lines
+from .test_opening_photos import STORED
+
+ACCURACY = Path(__file__).parent.parent / "benchmarks" / "accuracy.py"
+
+
+@pytest.fixture
+def dry_scan(default_model: Model, tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Scans with the default model; ../shared is not ours to write into."""
+
+    def run(*arguments: str | Path) -> Result:
+        index = str(tmp_path / "index.sqlite3")
+        command = ["scan", "--index", index, "--dry-run", "--format", "json", *map(os.fspath, arguments)]
+        return CliRunner().invoke(cli, command)
+
+    return run
+
+
+def test_it_is_as_accurate_as_its_makers_say(default_model: Model, shared: Path) -> None:
+    command = [sys.executable, str(ACCURACY), str(shared / "photos/imagenet")]
+    measured = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    assert measured["photos"] == 200
+    assert measured["top1"] >= 0.85
+    assert measured["top5"] >= 0.96
+
+
+def test_real_photos_of_all_kinds_are_all_accounted_for(dry_scan, shared: Path) -> None:  # type: ignore[no-untyped-def]
+    folders = [shared / "photos" / name for name in ("coco128", "orientation", "formats", "camera")]
+    result = dry_scan(*folders)
+    assert result.exit_code in (0, 1)
+    outcomes = lines(result)
+    suffixes = {
+        ".jpg",
+        ".jpeg",
+        ".png",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".heic",
+        ".heif",
+        ".avif",
+        ".gif",
+        ".jxl",
+        ".cr2",
+        ".dng",
+    }
+    photos = {str(path) for folder in folders for path in folder.rglob("*") if path.suffix.lower() in suffixes}
+    assert sorted(outcome["path"] for outcome in outcomes) == sorted(photos)
+    counts = Counter(outcome["status"] for outcome in outcomes)
+    assert counts["skipped"] == 3
+    assert counts["tagged"] > 60
+    assert counts["unchanged"] == 0
+    for outcome in outcomes:
+        assert (outcome["error"] is not None) == (outcome["status"] in ("skipped", "failed"))
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("photo", ["n01882714_koala.JPEG", "n02391049_zebra.JPEG"])
+def test_the_eight_orientations_of_one_picture_get_the_same_tags(  # type: ignore[no-untyped-def]
+    dry_scan, shared: Path, tmp_path: Path, photo: str
+) -> None:
+    with Image.open(shared / "photos/imagenet" / photo) as image:
+        upright = image.convert("RGB")
+    for orientation, store in STORED.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        store(upright).save(tmp_path / f"{orientation}.jpg", exif=exif, quality=95)
+    tags = [[tag["name"] for tag in outcome["tags"]] for outcome in lines(dry_scan(tmp_path))]
+    assert len(tags) == 8
+    assert "animal" in tags[0]
+    assert all(one == tags[0] for one in tags)
+
+
+@pytest.mark.parametrize(
+    ("photo", "expected"),
+    [
+        ("n01882714_koala.JPEG", ["koala", "animal"]),
+        ("n02007558_flamingo.JPEG", ["flamingo", "bird", "animal"]),
+        ("n02089078_black-and-tan_coonhound.JPEG", ["dog", "animal"]),  # the breed rolls up
+        ("n01806567_quail.JPEG", ["bird", "animal"]),
+    ],
+)
+def test_tags_are_hedged_words_with_their_ancestors(dry_scan, shared: Path, photo: str, expected: list[str]) -> None:  # type: ignore[no-untyped-def]
+    (outcome,) = lines(dry_scan(shared / "photos/imagenet" / photo))
+    assert [tag["name"] for tag in outcome["tags"]] == expected
+
+
+def test_a_real_picture_in_nine_orientations_gets_the_same_tags(dry_scan, shared: Path) -> None:  # type: ignore[no-untyped-def]
+    """Landscape_0 to _8. Nothing in it is sure at the default threshold, and no tags would always be the same."""
+    outcomes = lines(dry_scan(shared / "photos/orientation", "--threshold", "0.35"))
+    assert [[tag["name"] for tag in outcome["tags"]] for outcome in outcomes] == [["nature"]] * 9
+
+
+def test_few_tags_of_single_objects_are_wrong(dry_scan, shared: Path) -> None:  # type: ignore[no-untyped-def]
+    """A floor against breakage, not the figure: nearly every tag must lie below the top-level word that is right."""
+    expected = {"Motorbikes": "vehicle", "car_side": "vehicle", "pizza": "food", "emu": "animal", "llama": "animal"}
+    right = Counter[bool]()
+    for folder, word in expected.items():
+        for outcome in lines(dry_scan(shared / "photos/caltech" / folder)):
+            right.update(tag["path"][0] == word for tag in outcome["tags"])
+    assert right.total() > 100
+    assert right[True] / right.total() > 0.95

@@ -1,0 +1,51 @@
+"""Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("tensorflow", "keras", "numpy", "PIL", "pillow_heif", "tqdm", "sqlite3")
+
+
+def imported_by(*arguments: str) -> set[str]:
+    script = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print('IMPORTED', *sorted({name.partition('.')[0] for name in sys.modules})))\n"
+        f"sys.argv = ['phototag', *{arguments!r}]\n"
+        "from phototag.cli import main\n"
+        "main()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "Traceback" not in result.stderr
+    return set(result.stdout.rpartition("IMPORTED ")[2].split())
+
+
+def test_importing_phototag_imports_nothing_heavy() -> None:
+    script = "import sys, phototag; print(*sys.modules)"
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert not {name.partition(".")[0] for name in output.split()} & set(HEAVY)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["scan", "--help"], ["scan"], ["nonsense"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    assert not imported_by(*arguments) & set(HEAVY)
+
+
+def test_a_run_with_nothing_new_never_imports_tensorflow(scan, make_photo, toy_model: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    photo = make_photo("a.jpg")
+    assert scan(photo).exit_code == 0
+    options = ["scan", "--model", str(toy_model), "--index", str(tmp_path / "index.sqlite3"), str(photo)]
+    for extra in ([], ["--dry-run"]):
+        assert not imported_by(*options, *extra) & {"tensorflow", "keras"}
+    assert "tensorflow" in imported_by(*options, "--force")
+
+
+def test_only_the_classifier_imports_tensorflow() -> None:
+    package = Path(__file__).parent.parent / "phototag"
+    for path in package.rglob("*.py"):
+        if "classifier" not in path.parts:
+            assert "import tensorflow" not in path.read_text()

@@ -1,0 +1,79 @@
+"""What the README says is true."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+
+from phototag.cli import cli, exit_codes
+from phototag.models import ModelCard, Output, parse_card
+from phototag.preprocessing import Preprocessing
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def table_after(marker: str) -> list[list[str]]:
+    """The cells of the first table after `marker`."""
+    text = README[README.index(marker) :]
+    rows = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert rows is not None
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows[0].splitlines()[2:]]
+
+
+def test_the_table_of_options_is_complete_and_has_the_defaults() -> None:
+    scan = cli.commands["scan"]
+    documented = {re.findall(r"--[a-z-]+", row[0])[0]: row[2] for row in table_after("<!-- options")}
+    options = {option.opts[0]: option for option in scan.params if isinstance(option, click.Option)}
+    assert set(documented) == set(options)
+    for name, option in options.items():
+        if option.show_default:
+            assert documented[name].strip("`") == str(option.default)
+
+
+def test_every_option_of_every_command_has_help() -> None:
+    for command in cli.commands.values():
+        for option in command.params:
+            assert not isinstance(option, click.Option) or option.help
+
+
+def test_the_table_of_exit_codes_is_complete() -> None:
+    documented = {int(row[0]) for row in table_after("| exit code | meaning")}
+    assert documented == {0, *(code for name, code in vars(exit_codes).items() if name.startswith("EXIT_"))}
+
+
+def test_the_table_of_the_model_card_is_complete() -> None:
+    documented = {name for row in table_after("| key | meaning") for name in re.findall(r"`([a-z_.]+)`", row[0])}
+    keys = {field.name for field in fields(ModelCard)} - {"input", "output"}
+    keys |= {f"input.{field.name}" for field in fields(Preprocessing)} | {f"output.{f.name}" for f in fields(Output)}
+    assert documented == keys
+
+
+def test_the_example_of_a_model_card_is_valid() -> None:
+    example = next(text for text in re.findall(r"```json\n(.*?)```", README, re.DOTALL) if '"my-model"' in text)
+    json.loads(example)
+    assert parse_card(example, "README").input.crop_fraction == 0.875
+
+
+def test_the_table_of_parts_is_complete() -> None:
+    documented = {row[0].strip("`/") for row in table_after("| part | what it knows")}
+    parts = {path.name for path in (ROOT / "phototag").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert documented == parts - {"__init__.py", "__main__.py", "__pycache__"}
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:^|`|  )make ([a-z]+)", README, re.MULTILINE))))
+def test_every_make_target_exists(target: str) -> None:
+    arguments = ["make", "--dry-run", target, "PHOTOS=x"]
+    assert subprocess.run(arguments, cwd=ROOT, capture_output=True).returncode == 0
+
+
+def test_the_changelog_knows_this_version() -> None:
+    import phototag
+
+    assert f"## {phototag.__version__}" in (ROOT / "CHANGELOG.md").read_text()
