@@ -1,10 +1,11 @@
 """How often a model is right: top-1 and top-5 on photos whose names carry their WordNet synset (n01440764_tench.jpg).
 
-    python benchmarks/accuracy.py PHOTOS [--model NAME|DIR]
+    python benchmarks/accuracy.py PHOTOS [--model NAME|DIR] [--labels FILE] [--facts JSON]
 
 PHOTOS is a folder of such photos, samples of ImageNet say. They are decoded and prepared as `phototag scan` does it.
-Photos that the model was trained on flatter it: the figures tell that a model was built and is fed as it should be,
-not how it does on other people's photos. Prints one JSON object.
+FACTS are what a model card would say: '{"input": {"range": "0..1"}}'. Photos that the model was trained on flatter it:
+the figures tell that a model was built and is fed as it should be, not how it does on other people's photos. Prints one
+JSON object.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from pathlib import Path
 
 import numpy as np
 
+from phototag.building import ensure_built
 from phototag.classifier import Classifier
-from phototag.models import DEFAULT_MODEL, ensure_built, find_model
-from phototag.photos import Photo, find_photos, open_image
+from phototag.models import DEFAULT_MODEL, Model, find_model
+from phototag.photos import Photo, find_photos, prepare_photo
 
 BATCH_SIZE = 32
 
 
-def measure(photos: list[Path], model_name: str) -> dict[str, float]:
+def measure(photos: list[Path], model: Model) -> dict[str, float]:
     """Return the shares of `photos` whose synset is the likeliest label, and among the five likeliest."""
-    model = find_model(model_name)
     ensure_built(model, lambda line: print(line, file=sys.stderr))
-    classifier, preprocessing = Classifier(model), model.card.input
+    classifier = Classifier(model)
     number_of = {label.synset: number for number, label in enumerate(model.labels)}
     ranks: list[int] = []
     for start in range(0, len(photos), BATCH_SIZE):
         batch = photos[start : start + BATCH_SIZE]
-        images = [preprocessing.prepare(open_image(path, preprocessing.shortest_side)) for path in batch]
+        images = [prepare_photo(path, model.preprocessing) for path in batch]
         for path, scores in zip(batch, classifier.predict(np.stack(images)), strict=True):
             right = scores[number_of[synset_in(path)]]
             ranks.append(int((scores > right).sum()))
@@ -57,11 +58,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--labels", type=Path)
+    parser.add_argument("--facts", type=json.loads, default={})
     arguments = parser.parse_args()
     photos = [one.path for one in find_photos([arguments.photos]) if isinstance(one, Photo)]
     if not photos:
         raise SystemExit(f"no photos in {arguments.photos}")
-    print(json.dumps({"model": arguments.model, **measure(photos, arguments.model)}))
+    model = find_model(arguments.model, labels=arguments.labels, given=arguments.facts)
+    print(json.dumps({"model": model.card.name, **measure(photos, model)}))
 
 
 if __name__ == "__main__":

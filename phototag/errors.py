@@ -5,8 +5,6 @@ This module imports nothing of phototag's. Which exit code belongs to which erro
 
 from __future__ import annotations
 
-import os
-
 
 class PhototagError(Exception):
     """An error whose message is ready to be read by a user."""
@@ -40,13 +38,17 @@ class IndexBusy(PhototagError):
     """Another run holds the index."""
 
 
+class OutputError(PhototagError):
+    """Results or messages cannot be printed where the user sent them."""
+
+
 class PhotoError(PhototagError):
     """One photo (or folder of photos) that cannot be handled; never the end of a run.
 
     `path` is the photo, `reason` the rest of the sentence: "the file is truncated".
     """
 
-    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
-        super().__init__(f"{os.fspath(path)}: {reason}")
-        self.path = os.fspath(path)
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
         self.reason = reason

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import json
 import os
 import sqlite3
@@ -19,7 +20,7 @@ import filelock
 import phototag
 from phototag.errors import IndexBusy, IndexUnusable
 from phototag.photos import Photo
-from phototag.taxonomy import Tag
+from phototag.taxonomy import Label, Prediction, Tag
 
 # In order; a name is never used again and a statement never changed once released.
 _MIGRATIONS: Mapping[str, str] = {
@@ -38,6 +39,7 @@ _MIGRATIONS: Mapping[str, str] = {
             mtime_ns INTEGER NOT NULL,
             recipe TEXT NOT NULL,       -- digest of all that decides about the tags and where they go
             tags TEXT NOT NULL,         -- JSON
+            predictions TEXT NOT NULL,  -- JSON: the model's likeliest labels
             written TEXT NOT NULL,      -- JSON: the files that hold the tags
             run INTEGER NOT NULL REFERENCES runs (id)
         ) WITHOUT ROWID;
@@ -52,6 +54,7 @@ class Record:
     photo: Photo
     recipe: str
     tags: tuple[Tag, ...]
+    predictions: tuple[Prediction, ...]
     written: tuple[Path, ...]
 
 
@@ -67,13 +70,14 @@ class Index:
         """Return the record of `photo` if neither its size, its mtime nor the recipe has changed since, else None."""
         with _translated(self._path):
             row = self._connection.execute(
-                "SELECT tags, written FROM photos WHERE path = ? AND size = ? AND mtime_ns = ? AND recipe = ?",
+                "SELECT tags, predictions, written FROM photos "
+                "WHERE path = ? AND size = ? AND mtime_ns = ? AND recipe = ?",
                 (os.fsencode(photo.path), photo.size, photo.mtime_ns, recipe),
             ).fetchone()
         if row is None:
             return None
-        tags = tuple(Tag(**{**tag, "path": tuple(tag["path"])}) for tag in json.loads(row[0]))
-        return Record(photo, recipe, tags, tuple(map(Path, json.loads(row[1]))))
+        with _translated(self._path):
+            return Record(photo, recipe, _tags(row[0]), _predictions(row[1]), _paths(row[2]))
 
     def add(self, records: Sequence[Record]) -> None:
         """Store `records`, all of them or none."""
@@ -84,13 +88,18 @@ class Index:
                 record.photo.mtime_ns,
                 record.recipe,
                 json.dumps([asdict(tag) for tag in record.tags]),
+                json.dumps([asdict(prediction) for prediction in record.predictions]),
                 json.dumps([str(path) for path in record.written]),
                 self._run,
             )
             for record in records
         ]
         with _translated(self._path), self._connection:
-            self._connection.executemany("INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO photos (path, size, mtime_ns, recipe, tags, predictions, written, run) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
 
     @contextlib.contextmanager
     def run(self, counts: Mapping[str, int]) -> Iterator[None]:
@@ -110,6 +119,21 @@ class Index:
                 )
 
 
+# Photos of one subject have the same tags, and those of a library that is done have to be read fast.
+@functools.lru_cache(maxsize=4096)
+def _tags(text: str) -> tuple[Tag, ...]:
+    return tuple(Tag(**{**tag, "path": tuple(tag["path"])}) for tag in json.loads(text))
+
+
+@functools.lru_cache(maxsize=4096)
+def _predictions(text: str) -> tuple[Prediction, ...]:
+    return tuple(Prediction(Label(**one["label"]), one["score"]) for one in json.loads(text))
+
+
+def _paths(text: str) -> tuple[Path, ...]:
+    return tuple(map(Path, json.loads(text)))
+
+
 @contextlib.contextmanager
 def open_index(path: Path, *, read_only: bool = False) -> Iterator[Index]:
     """Open the index at `path`, made if it is not there, for one process alone.
@@ -119,12 +143,27 @@ def open_index(path: Path, *, read_only: bool = False) -> Iterator[Index]:
     Raises `IndexBusy` where another run holds it, `IndexUnusable` where it is unusable.
     """
     with contextlib.ExitStack() as stack:
+        _check_is_database(path)
         if not read_only:
             _make_folder(path)
             stack.enter_context(_locked(path))
         with _translated(path):
             connection = stack.enter_context(contextlib.closing(_connect(path, read_only)))
         yield Index(path, connection)
+
+
+def _check_is_database(path: Path) -> None:
+    """Refuse another program's file before anything is made beside it."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_SQLITE_HEAD))
+    except OSError:  # not there, or SQLite will say better what is wrong
+        return
+    if head and head != _SQLITE_HEAD:
+        raise IndexUnusable(f"{path} is no index, or a damaged one; move it away or choose another with --index")
+
+
+_SQLITE_HEAD = b"SQLite format 3\0"
 
 
 def _make_folder(path: Path) -> None:
@@ -166,17 +205,15 @@ def _holder(path: Path) -> str:
 
 
 def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
-    if read_only and not path.exists():
-        connection = sqlite3.connect(":memory:")
-    elif read_only:
-        connection = _read_only(path)
-    else:
-        connection = sqlite3.connect(path)
-        connection.execute("PRAGMA journal_mode = WAL")
-        # With WAL this keeps the file sound on a power cut and may lose the last moments, which are then done again.
-        connection.execute("PRAGMA synchronous = NORMAL")
+    is_there = path.exists()
+    read_only_connection = _read_only if is_there else lambda _: sqlite3.connect(":memory:")
+    connection = read_only_connection(path) if read_only else sqlite3.connect(path)
     try:
-        _migrate(connection, path, allowed=not read_only or not path.exists())
+        if not read_only:
+            connection.execute("PRAGMA journal_mode = WAL")
+            # With WAL this keeps the file sound on a power cut; the last moments may be lost, and are done again.
+            connection.execute("PRAGMA synchronous = NORMAL")
+        _migrate(connection, path, allowed=not (read_only and is_there))
     except BaseException:
         connection.close()
         raise
@@ -184,7 +221,13 @@ def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    """Open the index without leaving a trace.
+
+    `immutable` keeps SQLite from making files beside it, and needs no right to write there. While another process has
+    the index open its write-ahead log is there, and then it has to be read too.
+    """
+    immutable = "" if Path(f"{path}-wal").exists() else "&immutable=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{immutable}", uri=True)
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, *, allowed: bool) -> None:
@@ -200,10 +243,9 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, allowed: bool) -> No
                 raise IndexUnusable(
                     f"the index {path} is of an older phototag; scan once without --dry-run to bring it up to date"
                 )
-            quoted = name.replace("'", "''")
             connection.executescript(
                 "BEGIN; CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied TEXT NOT NULL);"
-                f"{statements}; INSERT INTO migrations VALUES ('{quoted}', '{_now()}'); COMMIT;"
+                f"{statements}; INSERT INTO migrations VALUES ('{name}', '{_now()}'); COMMIT;"
             )
 
 

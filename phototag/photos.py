@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fnmatch
 import functools
 import os
 import re
 import stat
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
 import numpy as np
 import pathspec
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from phototag.errors import ConfigError, PhotoError
+from phototag.preprocessing import Preprocessing
 
-# Refused above: 268 megapixels, more than any camera takes in one shot (200) and 0.8 GB once decoded.
+# Refused above: 268 megapixels, more than any camera takes in one shot (200), and about 1 GB once decoded.
 MAX_PIXELS = 2**28
 
 # fmt: off
@@ -113,9 +117,9 @@ def find_photos(
 ) -> Iterator[Found]:
     """Yield what there is at and below `roots`: each photo once, by name within a folder; lazily.
 
-    `exclude` are patterns in gitignore syntax, relative to each root. Ignore files inside the folders are honoured.
-    A root itself is never excluded, and it may be a symbolic link; links below it need `follow_symlinks`. A folder
-    that cannot be read is yielded as a `PhotoError`, and the walk goes on.
+    `exclude` are patterns in gitignore syntax, relative to each root. Ignore files inside the folders
+    and above them are honoured. A root itself is never excluded, and it may be a symbolic link; links below it need
+    `follow_symlinks`. A folder that cannot be read is yielded as a `PhotoError`, and the walk goes on.
 
     Raises `ConfigError` before anything is yielded where a root does not exist or a pattern is malformed.
     """
@@ -132,12 +136,18 @@ def find_photos(
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """A folder to be walked: its path as the user sees it, its real path, and the patterns that hold inside."""
+    """A folder to be walked, and the patterns that hold inside.
+
+    Each pattern comes with the path of the folder it is relative to; the innermost comes first and has the last word.
+    """
 
     path: Path
-    real: str
-    # Each with the path of the folder it is relative to; the innermost comes first and has the last word.
     patterns: tuple[tuple[str, pathspec.GitIgnoreSpec], ...]
+    is_named: bool = False
+
+
+# What tells one file from another, however it is reached: device and number (os.stat_result.st_dev, st_ino).
+_Identity: TypeAlias = tuple[int, int]
 
 
 class _Walk:
@@ -147,25 +157,22 @@ class _Walk:
         self._exclude = exclude
         self._default_excludes = default_excludes
         self._follow_symlinks = follow_symlinks
-        self._seen_folders: set[str] = set()
+        self._seen_folders: set[_Identity] = set()
         # Only files reached by another way than their folder: roots and links. The rest cannot come twice.
-        self._seen_files: set[str] = set()
+        self._seen_files: set[_Identity] = set()
 
     def root(self, path: Path) -> Iterator[Found]:
-        real = os.path.realpath(path)
-        if os.path.isdir(path):
-            yield from self._tree(_Folder(path, real, ((str(path), self._exclude),)))
-        elif real not in self._seen_files:
-            self._seen_files.add(real)
-            yield from self._named_file(path)
-
-    def _named_file(self, path: Path) -> Iterator[Found]:
-        """A file that the user named: if it is no photo, that is an error and not something to pass over."""
-        found = _look_at(path)
-        if isinstance(found, PassedOver) and found.kind == "other":
-            yield PhotoError(path, f"it is {found.reason}; name photos ({KINDS}) or folders")
-        else:
-            yield found
+        try:
+            if not os.path.isdir(path):
+                if not path.name.endswith(OWN_SUFFIX):  # as a shell's `*` names it
+                    yield from self._file(path, is_detour=True)
+                return
+            own = ((str(path), self._exclude),) if self._exclude.patterns else ()
+            folder = _Folder(path, (*own, *_patterns_above(path)), is_named=True)
+        except (OSError, PhotoError) as error:
+            yield _as_photo_error(path, error)
+            return
+        yield from self._tree(folder)
 
     def _tree(self, top: _Folder) -> Iterator[Found]:
         # A stack and not recursion: a tree may be deeper than Python's stack.
@@ -180,53 +187,74 @@ class _Walk:
                 yield child
 
     def _children(self, folder: _Folder) -> Iterator[Found | _Folder]:
-        if folder.real in self._seen_folders:
-            return
-        self._seen_folders.add(folder.real)
         try:
+            identity = _identity(os.stat(folder.path))
+            if identity in self._seen_folders:
+                return
+            self._seen_folders.add(identity)
             with os.scandir(folder.path) as entries:
                 children = sorted(entries, key=lambda entry: entry.name)
-            folder = _with_ignore_files(folder, {entry.name for entry in children})
         except OSError as error:
             yield PhotoError(folder.path, f"the folder cannot be read ({_strerror(error)}); check its permissions")
             return
+        stop = next((entry.name for entry in children if entry.name in STOP_FILES), None)
+        if stop is not None and not folder.is_named:
+            yield PassedOver(folder.path, "excluded", f"the folder holds {stop}")
+            return
+        try:
+            folder = _with_ignore_files(folder, {entry.name for entry in children})
         except PhotoError as error:
             yield error
             return
-        stop = next((entry.name for entry in children if entry.name in STOP_FILES), None)
-        if stop is not None:
-            yield PassedOver(folder.path, "excluded", f"the folder holds {stop}")
-            return
         for entry in children:
             if not entry.name.endswith(OWN_SUFFIX):
-                yield from self._child(folder, entry)
+                try:
+                    yield from self._child(folder, entry)
+                except OSError as error:  # a link that leads to itself, say
+                    yield _as_photo_error(folder.path / entry.name, error)
 
     def _child(self, folder: _Folder, entry: os.DirEntry[str]) -> Iterator[Found | _Folder]:
         path = folder.path / entry.name
-        real = os.path.join(folder.real, entry.name)
-        is_link = entry.is_symlink()
         if self._default_excludes and _default_excludes_match(entry.name):
             yield PassedOver(path, "excluded", "excluded by default (see --no-default-excludes)")
             return
+        is_link = entry.is_symlink()
         if is_link and not self._follow_symlinks:
             yield PassedOver(path, "excluded", "a symbolic link (see --follow-symlinks)")
             return
         is_folder = entry.is_dir()
-        if _ignored(folder, path, is_folder):
+        if folder.patterns and _ignored(folder, path, is_folder):
             yield PassedOver(path, "excluded", "excluded by --exclude or an ignore file")
-            return
-        if is_link:
-            real = os.path.realpath(path)
-        if is_folder:
-            yield _Folder(path, real, folder.patterns)
-            return
-        if real in self._seen_files:
-            return
-        if is_link and os.path.dirname(real) in self._seen_folders and os.path.exists(real):
-            return  # it comes, or came, under its own name
-        if is_link:
-            self._seen_files.add(real)
+        elif is_folder:
+            yield _Folder(path, folder.patterns)
+        elif not (is_link and self._comes_under_its_own_name(path)):
+            yield from self._file(path, is_detour=is_link)
+
+    def _file(self, path: Path, *, is_detour: bool) -> Iterator[Found]:
+        """What the file at `path` is, unless it came before. `is_detour`: it may come again by way of its folder."""
+        if is_detour or self._seen_files:
+            identity = _identity(os.stat(path))
+            if identity in self._seen_files:
+                return
+            if is_detour:
+                self._seen_files.add(identity)
         yield _look_at(path)
+
+    def _comes_under_its_own_name(self, link: Path) -> bool:
+        real = os.path.realpath(link)
+        return os.path.exists(real) and _identity(os.stat(os.path.dirname(real))) in self._seen_folders
+
+
+def _identity(status: os.stat_result) -> _Identity:
+    return status.st_dev, status.st_ino
+
+
+def _as_photo_error(path: Path, error: OSError | PhotoError) -> PhotoError:
+    if isinstance(error, PhotoError):
+        return error
+    if path.is_symlink():
+        return PhotoError(path, f"it is a symbolic link that leads nowhere ({_strerror(error)}); remove or correct it")
+    return PhotoError(path, _os_reason(error))
 
 
 def _look_at(path: Path) -> Found:
@@ -248,7 +276,7 @@ def _look_at(path: Path) -> Found:
             if kind not in _READABLE_KINDS:
                 return PassedOver(path, "other", "no photo")
     except OSError as error:
-        return PhotoError(path, _os_reason(error))
+        return _as_photo_error(path, error)
     return Photo(path, status.st_size, status.st_mtime_ns)
 
 
@@ -263,18 +291,39 @@ def _default_excludes_match(name: str) -> bool:
 
 def _with_ignore_files(folder: _Folder, names: set[str]) -> _Folder:
     """Return `folder` with the patterns of the ignore files in it put first."""
-    own = []
-    for name in IGNORE_FILES:
-        if name in names:
-            path = folder.path / name
-            with open(path, "rb") as file:
-                text = file.read(MAX_IGNORE_FILE).decode("utf-8-sig", "surrogateescape")
-            try:
-                own.append((str(folder.path), _compile_patterns(text.splitlines(), str(path))))
-            except ConfigError as error:
-                # Whoever wrote it wanted something left alone; what, cannot be told.
-                raise PhotoError(folder.path, f"the folder is left out, because of {error}") from None
-    return _Folder(folder.path, folder.real, (*own, *folder.patterns)) if own else folder
+    own = [_read_ignore_file(folder.path, name) for name in IGNORE_FILES if name in names]
+    return replace(folder, patterns=(*own, *folder.patterns)) if own else folder
+
+
+def _patterns_above(root: Path) -> Iterator[tuple[str, pathspec.GitIgnoreSpec]]:
+    """The patterns of the ignore files in the folders above `root`, the nearest first.
+
+    Those that leave out `root` itself are left out here: who names a folder wants it.
+    """
+    for folder in root.parents:
+        for name in IGNORE_FILES:
+            if (folder / name).is_file():
+                base, patterns = _read_ignore_file(folder, name)
+                if not patterns.match_file(os.path.relpath(root, base) + "/"):
+                    yield base, patterns
+
+
+def _read_ignore_file(folder: Path, name: str) -> tuple[str, pathspec.GitIgnoreSpec]:
+    """Return the patterns in the ignore file `name` of `folder`, and what they are relative to."""
+    path = folder / name
+    try:
+        if not path.is_file():  # a pipe would never end
+            raise PhotoError(folder, f"it is left out, because {name} in it is no file; remove that")
+        with path.open("rb") as file:
+            data = file.read(MAX_IGNORE_FILE + 1)
+        if len(data) > MAX_IGNORE_FILE:
+            raise PhotoError(folder, f"it is left out, because {name} in it has more than a megabyte; shorten it")
+        return str(folder), _compile_patterns(data.decode("utf-8-sig", "surrogateescape").splitlines(), str(path))
+    except OSError as error:
+        raise PhotoError(folder, f"it is left out, because {name} in it cannot be read ({_strerror(error)})") from None
+    except ConfigError as error:
+        # Whoever wrote it wanted something left alone; what, cannot be told.
+        raise PhotoError(folder, f"it is left out: {error}") from None
 
 
 def _compile_patterns(patterns: Sequence[str], source: str) -> pathspec.GitIgnoreSpec:
@@ -297,6 +346,9 @@ def _ignored(folder: _Folder, path: Path, is_folder: bool) -> bool:
 
 SNIFF_BYTES = 32
 MAX_META_BOX = 1 << 20  # bytes; a camera's has a few thousand
+# Larger images (50 megapixels) are decoded one at a time: each takes hundreds of megabytes.
+LARGE_PIXELS = 50 * 10**6
+_LARGE_IMAGES = threading.Lock()
 
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
 _AVIF_BRANDS = {b"avif", b"avis"}
@@ -364,12 +416,27 @@ def open_image(path: Path, shortest_side: int) -> Image.Image:
     except PhotoError:
         raise
     except MemoryError:
-        raise PhotoError(path, "it needs more memory than this machine has") from None
+        raise PhotoError(path, _NO_MEMORY) from None
     # Decoders of hostile input raise whatever comes: OSError, SyntaxError, struct.error, IndexError, ...
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise PhotoError(path, _os_reason(error)) from None
         raise PhotoError(path, _damage_reason(error, head)) from error
+
+
+def prepare_photo(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Return the photo at `path` as `preprocessing` wants it: uint8 [height, width, 3], RGB.
+
+    Raises `PhotoError` with the reason for anything that is wrong with the file. Thread-safe.
+    """
+    image = open_image(path, preprocessing.shortest_side)
+    try:
+        return preprocessing.prepare(image)
+    except MemoryError:
+        raise PhotoError(path, _NO_MEMORY) from None
+
+
+_NO_MEMORY = "it needs more memory than this machine has"
 
 
 def _decode(file: BinaryIO, path: Path, shortest_side: int) -> Image.Image:
@@ -380,14 +447,20 @@ def _decode(file: BinaryIO, path: Path, shortest_side: int) -> Image.Image:
                 path, f"it claims {width} x {height} pixels, over the limit of {MAX_PIXELS // 10**6} megapixels"
             )
         image.draft("RGB", (shortest_side, shortest_side))
-        image.load()
-        orientation = _heif_orientation(image, file) if image.format == "HEIF" else _exif_orientation(image)
-        turn = _UPRIGHT.get(orientation)
-        rgb = _to_rgb(image)
-        if turn is not None:
-            return rgb.transpose(turn)
-        # Without a copy an image that needed no change would be closed with its file.
-        return rgb.copy() if rgb is image else rgb
+        with _LARGE_IMAGES if image.width * image.height > LARGE_PIXELS else contextlib.nullcontext():
+            return _upright_rgb(image, file, shortest_side)
+
+
+def _upright_rgb(image: Image.Image, file: BinaryIO, shortest_side: int) -> Image.Image:
+    image.load()
+    orientation = _heif_orientation(image, file) if image.format == "HEIF" else _exif_orientation(image)
+    factor = min(image.size) // (2 * shortest_side)
+    small: Image.Image = image
+    if factor > 1 and image.mode in ("L", "RGB", "RGBA", "CMYK", "YCbCr") and "transparency" not in image.info:
+        small = image.reduce(factor)  # before anything that would need memory for all the pixels once more
+    rgb = _to_rgb(small)
+    turn = _UPRIGHT.get(orientation)
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 def _exif_orientation(image: Image.Image) -> int:
@@ -436,21 +509,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return _deep_grey_to_rgb(image)
     if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
-        layer = image.convert("RGBA")
+        layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")
 
 
 def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
     """Scale grey samples of 16 or 32 bits, or floating-point ones, to 8 bits; Pillow alone would clip them."""
-    samples = np.asarray(image).astype(np.float32)
-    top = float(np.nanmax(samples, initial=0.0))
+    samples = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0.0, neginf=0.0)
+    top = float(samples.max(initial=0.0))
     if image.mode == "F":
         white = 1.0 if top <= 1.0 else 255.0 if top <= 255.0 else top
     else:
         white = 255.0 if image.mode == "I" and top <= 255.0 else max(65535.0, top)
-    scaled = np.nan_to_num(samples * (255.0 / white))
-    return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8)).convert("RGB")
+    return Image.fromarray(np.clip(samples * (255.0 / white), 0, 255).astype(np.uint8)).convert("RGB")
 
 
 @functools.cache

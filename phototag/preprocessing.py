@@ -11,6 +11,8 @@ from PIL import Image
 
 Resize = Literal["crop", "squash", "pad"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+ChannelOrder = Literal["RGB", "BGR"]
+Layout = Literal["NHWC", "NCHW"]
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -38,8 +40,8 @@ class Preprocessing:
     resize: Resize = "crop"
     crop_fraction: float = 1.0
     interpolation: Interpolation = "bicubic"
-    channel_order: Literal["RGB", "BGR"] = "RGB"
-    layout: Literal["NHWC", "NCHW"] = "NHWC"
+    channel_order: ChannelOrder = "RGB"
+    layout: Layout = "NHWC"
 
     @property
     def shortest_side(self) -> int:

@@ -7,9 +7,8 @@ What decodes, classifies and writes is handed in, so nothing here knows Pillow, 
 from __future__ import annotations
 
 import collections
-import functools
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,7 @@ Status = Literal["tagged", "untagged", "unchanged", "skipped", "failed"]
 Pixels: TypeAlias = NDArray[np.uint8]
 Classify: TypeAlias = Callable[[Pixels], NDArray[np.float32]]
 
-# Kept with the tags, for who wonders where they come from.
+# Kept with the tags, for anyone who wonders where they come from.
 TOP_PREDICTIONS = 5
 
 
@@ -45,7 +44,7 @@ class Writer(Protocol):
 
 @dataclass(frozen=True)
 class NullWriter:
-    """Writes nothing: for who wants the tags on stdout alone."""
+    """Writes nothing: for people who want the tags on stdout alone."""
 
     name = "none"
 
@@ -59,12 +58,14 @@ class Outcome:
     """What became of one photo.
 
     `tagged`: it has tags now. `untagged`: nothing was sure enough. `unchanged`: it was done by an earlier run, and
-    `tags` and `written` are from then. `skipped`: a photo that phototag cannot read. `failed`: `error` says why.
+    the rest is from then. `skipped`: a photo that phototag cannot read. `failed`: `error` says why. `predictions` are
+    the model's likeliest labels, `written` the files that hold the tags.
     """
 
     path: Path
     status: Status
     tags: tuple[Tag, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
     written: tuple[Path, ...] = ()
     error: str | None = None
 
@@ -120,38 +121,39 @@ class Pipeline:
     dry_run: bool = False
     force: bool = False
 
-    def run(self, found: Iterable[Found], stop: Callable[[], bool]) -> Iterator[Outcome]:
+    def run(self, found: Iterable[Found], stop: Callable[[], bool]) -> Generator[Outcome, None, None]:
         """Yield the outcome of each photo in `found`, in that order. What is yielded is written and recorded by then.
 
         Once `stop` says so, the batch in hand is finished and nothing else begun.
 
         Raises `ModelError` where the model fails, `IndexUnusable` where the index does.
         """
-        window = _Window(self.batch_size)
-        classifier = functools.cache(self.load_classifier)
+        window, classifier = _Window(self.batch_size), _Lazy(self.load_classifier)
         with ThreadPoolExecutor(self.jobs, thread_name_prefix="decode") as pool:
             try:
-                for item in self._items(found, pool):
+                for item in self._items(found, pool, stop):
                     window.append(item)
                     while window.is_full and not stop():
-                        yield from self._finish(window.take(), classifier)
+                        yield from self._finish(window.take(), classifier, stop)
                     if stop():
                         return
                 while window and not stop():
-                    yield from self._finish(window.take(), classifier)
+                    yield from self._finish(window.take(), classifier, stop)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _items(self, found: Iterable[Found], pool: ThreadPoolExecutor) -> Iterator[_Item]:
+    def _items(self, found: Iterable[Found], pool: ThreadPoolExecutor, stop: Callable[[], bool]) -> Iterator[_Item]:
         """Settle what can be settled without looking at pixels, and send the rest to be decoded."""
         for one in found:
+            if stop():
+                return
             if isinstance(one, PhotoError):
                 yield Outcome(Path(one.path), "failed", error=one.reason)
             elif isinstance(one, PassedOver):
                 if one.kind == "unreadable":
                     yield Outcome(one.path, "skipped", error=one.reason)
             elif (record := self._done(one)) is not None:
-                yield Outcome(one.path, "unchanged", record.tags, record.written)
+                yield Outcome(one.path, "unchanged", record.tags, record.predictions, record.written)
             else:
                 yield one, pool.submit(self.decode, one.path)
 
@@ -160,8 +162,11 @@ class Pipeline:
         record = None if self.force else self.index.current(photo, self.recipe)
         return record if record is not None and all(path.exists() for path in record.written) else None
 
-    def _finish(self, items: Sequence[_Item], classifier: Callable[[], Classify]) -> Sequence[Outcome]:
-        """Classify, write and record the photos among `items`; return the outcomes of all."""
+    def _finish(self, items: Sequence[_Item], classifier: _Lazy, stop: Callable[[], bool]) -> Sequence[Outcome]:
+        """Classify, write and record the photos among `items`; return the outcomes of all.
+
+        None where a stop was asked for while the model was loaded: then the batch is not begun.
+        """
         decoded: dict[Path, Pixels] = {}
         failed: dict[Path, Outcome] = {}
         for photo, pixels in (item for item in items if not isinstance(item, Outcome)):
@@ -169,7 +174,11 @@ class Pipeline:
                 decoded[photo.path] = pixels.result()
             except PhotoError as error:
                 failed[photo.path] = Outcome(photo.path, "failed", error=error.reason)
-        scores = dict(zip(decoded, classifier()(np.stack(list(decoded.values()))), strict=True)) if decoded else {}
+        scores: dict[Path, NDArray[np.float32]] = {}
+        if decoded:
+            if classifier.load() and stop():
+                return ()
+            scores = dict(zip(decoded, classifier.classify(np.stack(list(decoded.values()))), strict=True))
         outcomes: list[Outcome] = []
         records: list[Record] = []
         for item in items:
@@ -180,28 +189,47 @@ class Pipeline:
             outcome = failed.get(photo.path) or self._write(photo.path, scores[photo.path])
             outcomes.append(outcome)
             if outcome.status != "failed":
-                records.append(Record(photo, self.recipe, outcome.tags, outcome.written))
+                records.append(Record(photo, self.recipe, outcome.tags, outcome.predictions, outcome.written))
         if records and not self.dry_run:
             self.index.add(records)
         return outcomes
 
     def _write(self, photo: Path, scores: NDArray[np.float32]) -> Outcome:
-        tags = self.tagger.choose(scores)
+        tags, predictions = self.tagger.choose(scores), self.tagger.top(scores, TOP_PREDICTIONS)
         try:
-            written = () if self.dry_run else self.writer.write(photo, tags, self.tagger.top(scores, TOP_PREDICTIONS))
+            written = () if self.dry_run else self.writer.write(photo, tags, predictions)
         except PhotoError as error:
-            return Outcome(photo, "failed", tags, error=error.reason)
-        return Outcome(photo, "tagged" if tags else "untagged", tags, written)
+            return Outcome(photo, "failed", tags, predictions, error=error.reason)
+        return Outcome(photo, "tagged" if tags else "untagged", tags, predictions, written)
+
+
+class _Lazy:
+    """A classifier that is loaded when it is first needed."""
+
+    def __init__(self, load: Callable[[], Classify]) -> None:
+        self._load = load
+        self._classify: Classify | None = None
+
+    def load(self) -> bool:
+        """Load it, unless it is, and say whether that was necessary."""
+        if self._classify is not None:
+            return False
+        self._classify = self._load()
+        return True
+
+    def classify(self, pixels: Pixels) -> NDArray[np.float32]:
+        self.load()
+        assert self._classify is not None
+        return self._classify(pixels)
 
 
 class _Window:
     """Items in order, of which batches are taken; knows when there is enough to decode ahead."""
 
-    # Outcomes that wait behind one photo, at most: it must not be held back by a long run of photos that are done.
-    MAX_ITEMS = 1000
-
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
+        # Outcomes wait behind a photo for its batch to fill; a long run of photos that are done must not pile up.
+        self._max_items = max(1000, 4 * batch_size)
         self._items: collections.deque[_Item] = collections.deque()
         self._photos = 0
 
@@ -211,7 +239,9 @@ class _Window:
     @property
     def is_full(self) -> bool:
         """Is there a batch and another one to decode meanwhile, or nothing that `take` would have to wait for?"""
-        return self._photos >= 2 * self._batch_size or len(self) >= self.MAX_ITEMS or (self._photos == 0 and bool(self))
+        return (
+            self._photos >= 2 * self._batch_size or len(self) >= self._max_items or (self._photos == 0 and bool(self))
+        )
 
     def append(self, item: _Item) -> None:
         self._items.append(item)

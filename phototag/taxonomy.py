@@ -162,8 +162,13 @@ def _flat(labels: Sequence[Label]) -> tuple[Taxonomy, list[str | None]]:
     Labels of one name share a node: a model may well have two cranes, but a keyword has only its name.
     """
     nodes: dict[str, Node] = {}
+    taken: set[str] = set()
     for label in labels:
-        nodes.setdefault(label.name.casefold(), Node(label.synset or f"x-{label.name}", None, "tag", label.name))
+        if label.name.casefold() not in nodes:
+            is_free = label.synset is not None and label.synset not in taken
+            node_id = label.synset if label.synset is not None and is_free else f"x-{label.name.casefold()}"
+            taken.add(node_id)
+            nodes[label.name.casefold()] = Node(node_id, None, "tag", label.name)
     return Taxonomy(nodes.values(), "the labels"), [nodes[label.name.casefold()].id for label in labels]
 
 

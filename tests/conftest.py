@@ -1,10 +1,10 @@
-"""What the tests share: a toy model that can be computed by hand, odd photos, and a way to run commands."""
+"""What the tests share: toy models that can be computed by hand, odd photos, and a way to run commands."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from phototag.building import ensure_built
 from phototag.cli import cli
-from phototag.models import Model, ensure_built, find_model
+from phototag.models import Model, find_model
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
 TOY_CARD: dict[str, Any] = {
     "name": "toy",
-    "input": {"height": 8, "width": 8, "std": [255, 255, 255]},
+    "input": {"range": "0..1"},
     "output": {"scores": "logits"},
     "labels": "labels.txt",
 }
@@ -41,9 +42,18 @@ def shared() -> Path:
 
 
 def export_toy(
-    directory: Path, *, factor: float = 30.0, classes: int = 3, labels: str = "red\ngreen\nblue\n", **card: Any
+    directory: Path,
+    *,
+    factor: float = 30.0,
+    classes: int = 3,
+    labels: str = "red\ngreen\nblue\n",
+    bare: bool = False,
+    **card: Any,
 ) -> Path:
-    """Export a SavedModel whose logits are `factor` times the mean of each colour channel, which is 0 to 1."""
+    """Export a SavedModel whose logits are `factor` times the mean of each colour channel, which is 0 to 1.
+
+    `bare`: without card and labels.
+    """
     tf = pytest.importorskip("tensorflow")
     module = tf.Module()
     images = tf.TensorSpec([None, 8, 8, 3], tf.float32, name="images")
@@ -52,8 +62,9 @@ def export_toy(
         return {"logits": tf.reduce_mean(images, axis=[1, 2])[:, :classes] * factor}
 
     tf.saved_model.save(module, str(directory), signatures=tf.function(serve, input_signature=[images]))
-    (directory / "labels.txt").write_text(labels)
-    (directory / "phototag.json").write_text(json.dumps({**TOY_CARD, **card}))
+    if not bare:
+        (directory / "labels.txt").write_text(labels)
+        (directory / "phototag.json").write_text(json.dumps({**TOY_CARD, **card}))
     return directory
 
 
@@ -95,20 +106,17 @@ def make_photo(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+def phototag(*arguments: str | Path) -> Result:
+    """Run the command line in this process."""
+    return CliRunner().invoke(cli, [os.fspath(argument) for argument in arguments])
+
+
 @pytest.fixture
 def scan(toy_model: Path, tmp_path: Path) -> Callable[..., Result]:
     """Runs `phototag scan` with the toy model and an index of the test's own."""
 
     def run(*arguments: str | Path, model: str | Path = toy_model) -> Result:
-        command = [
-            "scan",
-            "--model",
-            str(model),
-            "--index",
-            str(tmp_path / "index.sqlite3"),
-            *map(os.fspath, arguments),
-        ]
-        return CliRunner().invoke(cli, command)
+        return phototag("scan", "--model", model, "--index", tmp_path / "index.sqlite3", *arguments)
 
     return run
 
@@ -116,8 +124,3 @@ def scan(toy_model: Path, tmp_path: Path) -> Callable[..., Result]:
 def lines(result: Result) -> list[dict[str, Any]]:
     """The objects that `--format json` printed."""
     return [json.loads(line) for line in result.stdout.splitlines()]
-
-
-@pytest.fixture
-def chdir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
-    yield monkeypatch.chdir

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -118,3 +120,23 @@ def test_few_tags_of_single_objects_are_wrong(dry_scan, shared: Path) -> None:  
             right.update(tag["path"][0] == word for tag in outcome["tags"])
     assert right.total() > 100
     assert right[True] / right.total() > 0.95
+
+
+def test_real_photos_get_real_sidecars_and_stay_as_they_are(default_model: Model, shared: Path, tmp_path: Path) -> None:
+    for path in (*sorted((shared / "photos/coco128").glob("*.jpg"))[:20], *(shared / "photos/formats").glob("*")):
+        shutil.copy2(path, tmp_path)
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
+    with tempfile.TemporaryDirectory() as elsewhere:
+        command = ["scan", "--index", f"{elsewhere}/i.sqlite3", "--format", "json", str(tmp_path)]
+        outcomes = lines(CliRunner().invoke(cli, command))
+        again = lines(CliRunner().invoke(cli, command))
+    written = {Path(path) for outcome in outcomes for path in outcome["written"]}
+    assert len(written) == sum(outcome["status"] == "tagged" for outcome in outcomes) > 5
+    assert {path.name for path in tmp_path.iterdir()} == {*before, *(path.name for path in written)}
+    for outcome in outcomes:
+        for path in outcome["written"]:
+            assert json.loads(Path(path).read_text())["tags"] == outcome["tags"]
+    assert {name: ((tmp_path / name).read_bytes(), (tmp_path / name).stat().st_mtime_ns) for name in before} == before
+    assert [(one["path"], one["tags"], one["predictions"]) for one in again if one["status"] == "unchanged"] == [
+        (one["path"], one["tags"], one["predictions"]) for one in outcomes if one["status"] in ("tagged", "untagged")
+    ]

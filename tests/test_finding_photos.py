@@ -131,7 +131,7 @@ def test_a_dangling_link_inside_is_a_failure_not_an_end(tree: Callable[..., Path
     (root / "a.jpg").symlink_to("nowhere.jpg")
     error, photo = find_photos([root], follow_symlinks=True)
     assert isinstance(error, PhotoError)
-    assert "is gone" in error.reason
+    assert "a symbolic link that leads nowhere" in error.reason
     assert isinstance(photo, Photo)
 
 
@@ -213,10 +213,55 @@ def test_a_missing_path_is_known_before_the_walk(tree: Callable[..., Path], tmp_
         find_photos([tmp_path / "dangling"])
 
 
-def test_a_file_that_is_given_and_is_no_photo_is_a_failure(tree: Callable[..., Path]) -> None:
-    (error,) = find_photos([tree("notes.txt") / "notes.txt"])
+def test_a_shells_star_may_name_what_is_no_photo(tree: Callable[..., Path]) -> None:
+    root = tree("a.jpg", "a.jpg.phototag.json", "notes.txt")
+    photo, other = find_photos(sorted(root.iterdir()))
+    assert isinstance(photo, Photo)
+    assert isinstance(other, PassedOver)
+    assert other.kind == "other"
+
+
+def test_links_that_lead_nowhere_are_failures_and_the_walk_goes_on(tree: Callable[..., Path]) -> None:
+    root = tree("z.jpg")
+    (root / "a").symlink_to("a")
+    (root / "b.jpg").symlink_to("b.jpg")
+    first, second, third = find_photos([root], follow_symlinks=True)
+    assert isinstance(first, PhotoError)
+    assert isinstance(second, PhotoError)
+    assert isinstance(third, Photo)
+
+
+def test_a_folder_of_two_names_is_walked_once(tree: Callable[..., Path], tmp_path: Path) -> None:
+    root = tree("a.jpg")
+    (tmp_path / "again").symlink_to(root)
+    assert photos(find_photos([root, tmp_path / "again"]), root) == ["a.jpg"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_an_ignore_file_that_is_no_file_leaves_its_folder_out(
+    tree: Callable[..., Path], make: Callable[[Path], None]
+) -> None:
+    root = tree("a.jpg", "trip/b.jpg")
+    make(root / "trip/.phototagignore")
+    photo, error = find_photos([root])
+    assert isinstance(photo, Photo)
     assert isinstance(error, PhotoError)
-    assert "no photo" in error.reason
+    assert ".phototagignore in it is no file" in error.reason
+
+
+def test_ignore_files_above_what_is_given_hold_too(tree: Callable[..., Path]) -> None:
+    root = tree("up/down/a.jpg", "up/down/b.jpg", "up/down/c/d.jpg")
+    (root / ".phototagignore").write_text("a.jpg\n")
+    (root / "up/.phototagignore").write_text("down/c/\n")
+    assert photos(find_photos([root / "up/down"]), root) == ["up/down/b.jpg"]
+    (root / "up/.phototagignore").write_text("down/\n")
+    assert photos(find_photos([root]), root) == []
+    assert photos(find_photos([root / "up/down"]), root) == ["up/down/b.jpg", "up/down/c/d.jpg"]
+
+
+def test_a_folder_that_is_given_is_walked_also_with_a_stop_file(tree: Callable[..., Path]) -> None:
+    root = tree("private/.nomedia", "private/b.jpg", "private/deep/.nomedia", "private/deep/c.jpg")
+    assert photos(find_photos([root / "private"]), root) == ["private/b.jpg"]
 
 
 def test_pipes_are_never_opened(tree: Callable[..., Path]) -> None:

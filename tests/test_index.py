@@ -12,10 +12,16 @@ import pytest
 from phototag.errors import IndexBusy, IndexUnusable
 from phototag.index import Record, open_index
 from phototag.photos import Photo
-from phototag.taxonomy import Tag
+from phototag.taxonomy import Label, Prediction, Tag
 
 PHOTO = Photo(Path("/p/" + os.fsdecode(b"\xff\n.jpg")), 1234, 1_700_000_000_123_456_789)
-RECORD = Record(PHOTO, "recipe", (Tag("dog", 0.9, ("animal", "dog"), "n02084071"),), (Path("/p/a.json"),))
+RECORD = Record(
+    PHOTO,
+    "recipe",
+    (Tag("dog", 0.9, ("animal", "dog"), "n02084071"),),
+    (Prediction(Label("pug", "n02110958"), 0.5),),
+    (Path("/p/a.json"),),
+)
 
 
 @pytest.fixture
@@ -92,9 +98,11 @@ def test_one_run_holds_an_index_and_the_other_learns_which(path: Path) -> None:
 def test_a_damaged_index_is_one_sentence(path: Path, content: bytes, read_only: bool) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
-    with pytest.raises(IndexUnusable, match=r"is damaged .* move it away"), open_index(path, read_only=read_only):
+    with pytest.raises(IndexUnusable, match=r"damaged.* move it away"), open_index(path, read_only=read_only):
         pass
     assert path.read_bytes() == content
+    if not content.startswith(b"SQLite"):
+        assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_newer_index_is_left_alone(path: Path) -> None:
@@ -120,3 +128,32 @@ def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(IndexUnusable, match="cannot be used"), open_index(tmp_path / "folder"):
         pass
+
+
+def test_a_dry_run_reads_an_index_and_leaves_no_trace(path: Path) -> None:
+    with open_index(path) as index, index.run({}):
+        index.add([RECORD])
+    before = sorted(path.parent.iterdir())
+    with open_index(path, read_only=True) as index:
+        assert index.current(PHOTO, "recipe") == RECORD
+        assert sorted(path.parent.iterdir()) == before
+    assert sorted(path.parent.iterdir()) == before
+
+
+def test_a_dry_run_sees_what_a_running_one_has_done(path: Path) -> None:
+    with open_index(path) as index, index.run({}):
+        index.add([RECORD])
+        with open_index(path, read_only=True) as reader:
+            assert reader.current(PHOTO, "recipe") == RECORD
+
+
+@pytest.mark.parametrize("column", ["tags", "predictions", "written"])
+@pytest.mark.parametrize("value", ["not JSON", "[1]", '[{"name": 1}]', "{}x"])
+def test_a_damaged_row_is_one_sentence(path: Path, column: str, value: str) -> None:
+    with open_index(path) as index, index.run({}):
+        index.add([RECORD])
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"UPDATE photos SET {column} = ?", (value,))
+    connection.close()
+    with pytest.raises(IndexUnusable, match="is damaged"), open_index(path) as index:
+        index.current(PHOTO, "recipe")

@@ -12,8 +12,8 @@ import click
 import pytest
 
 from phototag.cli import cli, exit_codes
-from phototag.models import ModelCard, Output, parse_card
-from phototag.preprocessing import Preprocessing
+from phototag.cli.models import models
+from phototag.model_card import ImageInput, ModelCard, Output, parse_card
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,9 +38,18 @@ def test_the_table_of_options_is_complete_and_has_the_defaults() -> None:
 
 
 def test_every_option_of_every_command_has_help() -> None:
-    for command in cli.commands.values():
+    for command in (*cli.commands.values(), *models.commands.values()):
+        assert command.help
         for option in command.params:
             assert not isinstance(option, click.Option) or option.help
+
+
+def test_the_commands_and_options_of_models_are_all_there() -> None:
+    documented = {row[0].strip("`").split()[1] for row in table_after("| command | what it does")}
+    assert documented == set(models.commands)
+    text = README[README.index("`models add` takes") : README.index("### Model cards")]
+    options = {option.opts[0] for option in models.commands["add"].params if isinstance(option, click.Option)}
+    assert set(re.findall(r"--[a-z-]+", text)) == options - {"--verbose"}
 
 
 def test_the_table_of_exit_codes_is_complete() -> None:
@@ -51,7 +60,7 @@ def test_the_table_of_exit_codes_is_complete() -> None:
 def test_the_table_of_the_model_card_is_complete() -> None:
     documented = {name for row in table_after("| key | meaning") for name in re.findall(r"`([a-z_.]+)`", row[0])}
     keys = {field.name for field in fields(ModelCard)} - {"input", "output"}
-    keys |= {f"input.{field.name}" for field in fields(Preprocessing)} | {f"output.{f.name}" for f in fields(Output)}
+    keys |= {f"input.{field.name}" for field in fields(ImageInput)} | {f"output.{f.name}" for f in fields(Output)}
     assert documented == keys
 
 

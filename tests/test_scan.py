@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import struct
@@ -20,7 +21,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from PIL import Image
 
 from phototag.cli import cli
 from phototag.errors import PhotoError
@@ -66,6 +66,7 @@ def test_json_lines_say_all_there_is(scan: Scan, make_photo: MakePhoto) -> None:
     tagged, skipped, failed = lines(scan(photo.parent, "--format", "json"))
     tag = {"name": "red", "confidence": 1.0, "path": ["red"], "synset": None}
     sidecar = f"{photo}.phototag.json"
+    assert tagged.pop("predictions")[0] == {"name": "red", "synset": None, "score": 1.0}
     assert tagged == {"path": str(photo), "status": "tagged", "tags": [tag], "written": [sidecar], "error": None}
     assert (skipped["status"], skipped["tags"], skipped["written"]) == ("skipped", [], [])
     assert "RAW" in skipped["error"]
@@ -272,7 +273,7 @@ def test_an_unusable_index_is_exit_3(scan: Scan, make_photo: MakePhoto, tmp_path
     (tmp_path / "index.sqlite3").write_bytes(b"no database at all" * 100)
     result = scan(photo)
     assert result.exit_code == 3
-    assert "index.sqlite3 is damaged" in result.stderr
+    assert "index.sqlite3 is no index, or a damaged one; move it away" in result.stderr
     assert list(photo.parent.iterdir()) == [photo]
 
 
@@ -404,12 +405,121 @@ def test_version() -> None:
     assert result.output == f"phototag, version {phototag.__version__}\n"
 
 
-def test_orientations_get_the_same_tags(scan: Scan, tmp_path: Path) -> None:
-    """The toy model sees only the centre, so the picture is a red and a blue half that meet beside it."""
-    (tmp_path / "o").mkdir()
-    for orientation in range(1, 9):
-        image = Image.new("RGB", (64, 32) if orientation < 5 else (32, 64), "red")
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        image.save(tmp_path / f"o/{orientation}.jpg", exif=exif)
-    assert scan(tmp_path / "o").stdout.count(": red\n") == 8
+@pytest.mark.parametrize("options", [["--jobs", "1"], ["--jobs", "7", "--batch-size", "1"], ["--batch-size", "1024"]])
+def test_jobs_and_batch_size_change_nothing_but_speed(scan: Scan, make_photo: MakePhoto, options: list[str]) -> None:
+    for number in range(5):
+        folder = make_photo(f"{number}.jpg", ["red", "lime"][number % 2]).parent
+    assert scan(folder, "-n", *options).stdout == scan(folder, "-n").stdout
+
+
+def test_an_empty_path_is_not_the_current_folder(scan: Scan, make_photo: MakePhoto, monkeypatch: Any) -> None:
+    photo = make_photo("a.jpg")
+    monkeypatch.chdir(photo.parent)
+    result = scan("")
+    assert (result.exit_code, "a path is empty; is a variable unset?" in result.stderr) == (2, True)
+    assert list(photo.parent.iterdir()) == [photo]
+
+
+def test_a_dry_run_shows_what_is_done_already_too(scan: Scan, make_photo: MakePhoto) -> None:
+    photo = make_photo("a.jpg")
+    scan(photo)
+    assert scan(photo, "-n").stdout == f"{photo}: red\n"
+
+
+def test_an_unreadable_folder_is_named_and_the_rest_is_done(
+    toy_model: Path, make_photo: MakePhoto, tmp_path: Path
+) -> None:
+    photo, hidden = make_photo("a.jpg"), make_photo("locked/b.jpg")
+    hidden.parent.chmod(0)
+    powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    arguments = ["scan", "--model", toy_model, "--index", tmp_path / "i.sqlite3", photo.parent]
+    command = [*powerless, sys.executable, "-m", "phototag", *map(os.fspath, arguments)]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True)
+    finally:
+        hidden.parent.chmod(0o755)
+    assert result.returncode == 1
+    assert result.stdout == f"{photo}: red\n"
+    reason = "the folder cannot be read (permission denied); check its permissions"
+    assert f"phototag: {hidden.parent}: {reason}\n" in result.stderr
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr", "stdin"])
+def test_a_closed_stream_is_no_crash(toy_model: Path, make_photo: MakePhoto, tmp_path: Path, closed: str) -> None:
+    photo = make_photo("a.jpg")
+    redirect = {"stdout": ">&-", "stderr": "2>&-", "stdin": "<&-"}[closed]
+    arguments = ["scan", "--model", toy_model, "--index", tmp_path / "i.sqlite3", photo]
+    command = shlex.join([sys.executable, "-m", "phototag", *map(os.fspath, arguments)])
+    result = subprocess.run(["sh", "-c", f"{command} {redirect}"], capture_output=True, text=True)
+    assert result.returncode == 0
+    assert "bug" not in result.stderr
+    assert (photo.parent / "a.jpg.phototag.json").is_file()
+
+
+def test_output_that_cannot_be_written_is_one_sentence(toy_model: Path, make_photo: MakePhoto, tmp_path: Path) -> None:
+    arguments = ["scan", "--model", toy_model, "--index", tmp_path / "i.sqlite3", make_photo("a.jpg")]
+    with open("/dev/full", "w") as full:
+        process = phototag(*arguments, stdout=full)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 3
+    assert errors == "phototag: the results cannot be written (No space left on device); check where they are sent\n"
+
+
+def test_a_second_interrupt_ends_the_program_at_once(toy_model: Path, make_photo: MakePhoto, tmp_path: Path) -> None:
+    """The photo is a pipe's reader away from ever being decoded, so only an end at once ends at all."""
+    first = make_photo("000.jpg", size=(3000, 3000))
+    for number in range(1, 60):
+        shutil.copyfile(first, first.with_name(f"{number:03}.jpg"))
+    arguments = ["scan", "--model", toy_model, "--index", tmp_path / "i.sqlite3", "--batch-size", "1"]
+    process = phototag(*arguments, first.parent)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert not list(first.parent.glob(".phototag*"))
+
+
+def test_an_interrupt_while_the_model_loads_tags_nothing(
+    toy_model: Path, make_photo: MakePhoto, tmp_path: Path
+) -> None:
+    """Any interrupt before the first batch: the model may still be loaded, but nothing is begun after that."""
+    photo = make_photo("a.jpg")
+    script = (
+        "import os, signal, sys\n"
+        "import phototag.classifier as classifier\n"
+        "load = classifier.Classifier._load\n"
+        "def interrupted(self):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return load(self)\n"
+        "classifier.Classifier._load = interrupted\n"
+        "from phototag.cli import main\n"
+        "main()\n"
+    )
+    arguments = ["scan", "--model", toy_model, "--index", tmp_path / "i.sqlite3", photo]
+    command = [sys.executable, "-c", script, *map(os.fspath, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 130
+    assert result.stdout == ""
+    assert "Stopping after the batch in hand." in result.stderr
+    assert list(photo.parent.iterdir()) == [photo]
+
+
+def test_an_interrupt_while_nothing_but_other_files_is_found(scan: Scan, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "others").mkdir()
+    for number in range(50):
+        (tmp_path / f"others/{number}.txt").touch()
+    import phototag.photos as photos
+
+    looked_at: list[Path] = []
+    look_at = photos._look_at
+
+    def interrupting(path: Path) -> Any:
+        looked_at.append(path)
+        signal.raise_signal(signal.SIGINT)
+        return look_at(path)
+
+    monkeypatch.setattr(photos, "_look_at", interrupting)
+    assert scan(tmp_path / "others").exit_code == 130
+    assert len(looked_at) == 1

@@ -9,19 +9,24 @@ from collections.abc import Iterator
 from typing import Any
 
 from phototag.errors import ModelError
+from phototag.models import data_directory
 
 
 def import_tensorflow() -> Any:
     """Return the `tensorflow` module, imported without the half dozen lines it writes to stderr.
 
     TensorFlow's notices about the processor and about missing GPU drivers are written by native code, before any log
-    level is read. Who sets `TF_CPP_MIN_LOG_LEVEL` sees them all.
+    level is read. Anyone who sets `TF_CPP_MIN_LOG_LEVEL` sees them all.
 
     Raises `ModelError` where TensorFlow cannot be imported.
     """
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
     chatty = "TF_CPP_MIN_LOG_LEVEL" in os.environ
+    # What a user set Keras to for other programs must not change what is built here.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)
+    os.environ.setdefault("KERAS_HOME", str(data_directory() / "keras"))  # else ~/.keras is made at once
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         with contextlib.nullcontext() if chatty else _native_stderr_silenced():
@@ -34,7 +39,7 @@ def import_tensorflow() -> Any:
     except ImportError as error:
         raise ModelError(f"TensorFlow cannot be imported ({error}); install it with: pip install tensorflow") from None
     if not chatty:
-        # Retracing and the like: advice to who writes TensorFlow programs, not to who tags photos.
+        # Retracing and the like: advice to people who write TensorFlow programs, not to those who tag photos.
         tensorflow.get_logger().setLevel("ERROR")
     return tensorflow
 

@@ -12,15 +12,17 @@ import click
 
 import phototag
 from phototag.cli.exit_codes import EXIT_BUSY, EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED, EXIT_UNUSABLE, EXIT_USAGE
+from phototag.cli.models import models
 from phototag.cli.scan import scan
 from phototag.cli.terminal import is_verbose, printable
-from phototag.errors import ConfigError, IndexBusy, IndexUnusable, ModelError, PhotoError, PhototagError
+from phototag.errors import ConfigError, IndexBusy, IndexUnusable, ModelError, OutputError, PhotoError, PhototagError
 
 _EXIT_CODES: tuple[tuple[type[PhototagError], int], ...] = (
     (ConfigError, EXIT_USAGE),
     (ModelError, EXIT_UNUSABLE),
     (IndexUnusable, EXIT_UNUSABLE),
     (IndexBusy, EXIT_BUSY),
+    (OutputError, EXIT_UNUSABLE),
     (PhotoError, EXIT_PHOTOS_FAILED),
 )
 
@@ -57,6 +59,7 @@ def cli() -> None:
     """Tag photos with what they show."""
 
 
+cli.add_command(models)
 cli.add_command(scan)
 
 

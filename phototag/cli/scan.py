@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phototag.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED
+from phototag.cli.model_options import MODEL_FACTS, given_facts, model_fact_options
 from phototag.cli.terminal import Console, interruptible, printable, verbose_option
 
 if TYPE_CHECKING:
@@ -34,6 +35,15 @@ class _Probability(click.FloatRange):
         return number
 
 
+class _NamedPath(click.Path):
+    """A path that is not empty: an empty one would be the current folder, which nobody means by an unset variable."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("a path is empty; is a variable unset?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @dataclass(frozen=True)
 class ScanOptions:
     """The options of `scan`, as the command line gives them."""
@@ -42,6 +52,8 @@ class ScanOptions:
     write: str
     dry_run: bool
     model: str
+    labels: Path | None
+    given_facts: dict[str, Any]
     threshold: float
     max_tags: int
     exclude: tuple[str, ...]
@@ -85,14 +97,14 @@ def _tag_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=_Probability(0, 1, min_open=True),
             default=0.7,
             show_default=True,
-            help="How sure a tag must be, from 0 to 1.",
+            help="How sure a tag must be, above 0 and at most 1.",
         ),
         click.option(
             "--model",
             metavar="NAME|DIR",
             default="efficientnet-lite0",
             show_default=True,
-            help="The model: a name, or a SavedModel directory with a model card.",
+            help="The model: a name, or a SavedModel directory.",
         ),
     ):
         command = option(command)
@@ -134,7 +146,7 @@ def _cores() -> int:
 
 
 @click.command()
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=_NamedPath(path_type=Path))
 @click.option(
     "--write",
     type=click.Choice(["json", "none"]),
@@ -143,6 +155,7 @@ def _cores() -> int:
     help="Where tags go: a file PHOTO.phototag.json beside each photo, or nowhere but stdout.",
 )
 @click.option("--dry-run", "-n", is_flag=True, help="Print the tags; write nothing and remember nothing.")
+@model_fact_options
 @_tag_options
 @_finding_options
 @_run_options
@@ -154,7 +167,8 @@ def scan(ctx: click.Context, /, **options: Any) -> None:
     What was done before is left alone, so that the same command goes on where it stopped, and costs next to nothing
     when there is nothing new.
     """
-    ctx.exit(run_scan(ScanOptions(**options)))
+    facts = {name: options.pop(name) for name in MODEL_FACTS}
+    ctx.exit(run_scan(ScanOptions(**options, given_facts=given_facts(facts))))
 
 
 def run_scan(options: ScanOptions) -> int:
@@ -164,15 +178,16 @@ def run_scan(options: ScanOptions) -> int:
 
     started = time.monotonic()
     found = _found(options)  # first of all: a wrong path or pattern is known before any work
-    model = find_model(options.model)
+    model = find_model(options.model, labels=options.labels, given=options.given_facts)
     index_path = options.index or data_directory() / "index.sqlite3"
-    console = Console(quiet=options.quiet, count=lambda: _count_photos(options))
+    console = Console(quiet=options.quiet)
     output = _Output(options, console)
     try:
-        with interruptible(console.message) as stop, open_index(index_path, read_only=options.dry_run) as index:
+        with interruptible(quiet=options.quiet) as stop, open_index(index_path, read_only=options.dry_run) as index:
             pipeline = _pipeline(options, model, index, console)
-            with nullcontext() if options.dry_run else index.run(output.report.counts):
-                for outcome in pipeline.run(output.note_passed_over(found), stop):
+            outcomes = closing(pipeline.run(output.note_passed_over(found), stop))
+            with nullcontext() if options.dry_run else index.run(output.report.counts), outcomes as each:
+                for outcome in each:
                     output.show(outcome)
             interrupted = stop()
     finally:
@@ -202,23 +217,24 @@ def _count_photos(options: ScanOptions) -> int:
 
 
 def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console) -> Pipeline:
-    from phototag.models import ensure_built
-    from phototag.photos import open_image
+    from phototag.building import ensure_built
+    from phototag.photos import prepare_photo
     from phototag.tagging import Pipeline, recipe_digest
     from phototag.taxonomy import Tagger
 
     tagger = Tagger(model.labels, model.taxonomy, threshold=options.threshold, max_tags=options.max_tags)
     writer = _writer(options, model)
-    preprocessing = model.card.input
 
     def load_classifier() -> Classify:
+        # Only now is there work that takes time: a run with nothing new is over before the photos are counted.
+        console.expect(lambda: _count_photos(options))
         ensure_built(model, console.message)
         from phototag.classifier import Classifier
 
         return Classifier(model).predict
 
     return Pipeline(
-        decode=lambda path: preprocessing.prepare(open_image(path, preprocessing.shortest_side)),
+        decode=lambda path: prepare_photo(path, model.preprocessing),
         load_classifier=load_classifier,
         tagger=tagger,
         writer=writer,
@@ -279,14 +295,18 @@ class _Output:
             self._console.result(f"{name}: {printable(tags)}")
         elif outcome.status == "untagged":
             self._console.result(f"{name}: (nothing sure enough)")
-        elif self._options.verbose and outcome.status == "unchanged":
+        elif outcome.status == "unchanged" and self._options.dry_run:
+            self._console.result(f"{name}: {printable(tags) or '(nothing sure enough)'}")
+        elif outcome.status == "unchanged" and self._options.verbose:
             self._console.message(f"{name}: unchanged: {printable(tags) or '(nothing sure enough)'}")
         elif self._options.verbose and outcome.status == "skipped":
             self._console.message(f"{name}: skipped: {outcome.error}")
 
     def _name(self, path: Path) -> str:
         """The path as the user would write it: relative where the paths that were given are."""
-        return printable(os.path.relpath(path) if self._relative else str(path))
+        with suppress(ValueError):  # there is no way to another drive of Windows
+            return printable(os.path.relpath(path) if self._relative else str(path))
+        return printable(str(path))
 
     def summary(self, seconds: float) -> str:
         """One line with the counts."""
@@ -313,6 +333,7 @@ def _json_line(outcome: Outcome) -> str:
             "path": str(outcome.path),
             "status": outcome.status,
             "tags": [asdict(tag) for tag in outcome.tags],
+            "predictions": [{**asdict(one.label), "score": one.score} for one in outcome.predictions],
             "written": [str(path) for path in outcome.written],
             "error": outcome.error,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -11,6 +12,9 @@ from types import FrameType
 from typing import Any
 
 import click
+
+from phototag.cli.exit_codes import EXIT_INTERRUPTED
+from phototag.errors import OutputError
 
 _VERBOSE = "phototag.verbose"
 
@@ -50,19 +54,22 @@ def is_verbose(ctx: click.Context) -> bool:
 
 
 @contextlib.contextmanager
-def interruptible(announce: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+def interruptible(*, quiet: bool) -> Iterator[Callable[[], bool]]:
     """Let Ctrl-C and SIGTERM ask for an orderly end: yields a function that says whether one did.
 
-    A second Ctrl-C ends the program at once.
+    The second one ends the program at once. What is written appears whole or not at all, so that is safe too.
     """
     asked = threading.Event()
 
-    def ask(number: int, _: FrameType | None) -> None:
-        if asked.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        if not asked.is_set():
-            asked.set()
-            announce("Stopping after the batch in hand.")
+    def ask(_: int, __: FrameType | None) -> None:
+        if asked.is_set():
+            os._exit(EXIT_INTERRUPTED)
+        asked.set()
+        if not quiet:
+            # Straight to the descriptor: the signal may have come in the midst of a print. While TensorFlow is
+            # imported nobody sees it, but then there is no batch in hand either.
+            with contextlib.suppress(OSError):
+                os.write(2, b"Stopping after the batch in hand.\n")
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield asked.is_set
@@ -76,18 +83,19 @@ def interruptible(announce: Callable[[str], None]) -> Iterator[Callable[[], bool
 
 
 class Console:
-    """Results to stdout, messages to stderr, and above them a progress bar where stderr is a terminal.
+    """Results to stdout, messages to stderr, and below them a progress bar where stderr is a terminal."""
 
-    The bar's total comes from `count`, which is asked in a thread of its own, since it may take a while.
-    """
-
-    def __init__(self, *, quiet: bool, count: Callable[[], int]) -> None:
+    def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._bar: Any = None
-        if sys.stderr.isatty() and not quiet:
+        if sys.stderr is not None and sys.stderr.isatty() and not quiet:
             from tqdm import tqdm
 
             self._bar = tqdm(unit="photo", dynamic_ncols=True, leave=False)
+
+    def expect(self, count: Callable[[], int]) -> None:
+        """Let the bar know how many photos there are; `count` is asked in a thread of its own."""
+        if self._bar is not None:
             threading.Thread(target=self._set_total, args=(count,), daemon=True).start()
 
     def _set_total(self, count: Callable[[], int]) -> None:
@@ -122,4 +130,10 @@ class Console:
     def _write(self, line: str, *, err: bool) -> None:
         if self._bar is not None:
             self._bar.clear()
-        click.echo(line, err=err)
+        try:
+            click.echo(line, err=err)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            what = "the messages" if err else "the results"
+            raise OutputError(f"{what} cannot be written ({error.strerror}); check where they are sent") from None

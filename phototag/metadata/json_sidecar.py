@@ -18,9 +18,9 @@ from typing import Any
 
 import phototag
 from phototag.errors import PhotoError
+from phototag.photos import OWN_SUFFIX
 from phototag.taxonomy import Prediction, Tag
 
-SUFFIX = ".phototag.json"
 MAX_SIDECAR = 1 << 20  # bytes; one of ours has a few thousand
 
 
@@ -50,8 +50,8 @@ class JsonSidecarWriter:
                 return ()
             content = self._content(tags, predictions)
             if existing is None or _without_date(existing) != _without_date(content):
-                # A sidecar is as public as its photo.
-                mode = photo.stat().st_mode & 0o666
+                # A sidecar is as public as its photo, but its owner can always write it.
+                mode = photo.stat().st_mode & 0o666 | 0o200
                 _write_atomically(sidecar, json.dumps(content, ensure_ascii=False, indent=2) + "\n", mode)
             return (sidecar,)
         except OSError as error:
@@ -72,7 +72,7 @@ class JsonSidecarWriter:
 
 def sidecar_path(photo: Path) -> Path:
     """The JSON sidecar that belongs to `photo`."""
-    return photo.with_name(photo.name + SUFFIX)
+    return photo.with_name(photo.name + OWN_SUFFIX)
 
 
 def _without_date(content: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +104,8 @@ def _write_atomically(path: Path, text: str, mode: int) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, mode)
+        with contextlib.suppress(OSError):  # not every mount has modes
+            os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

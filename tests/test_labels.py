@@ -1,0 +1,88 @@
+import json
+
+import pytest
+
+from phototag.errors import LabelMismatch
+from phototag.labels import parse_labels
+from phototag.taxonomy import Label
+
+PLAIN = (Label("tench"), Label("goldfish"), Label("great white shark"))
+SYNSETS = (Label("tench", "n01440764"), Label("goldfish", "n01443537"), Label("great white shark", "n01484850"))
+
+FILES = {
+    "plain": ("labels.txt", "tench\ngoldfish\ngreat white shark\n", PLAIN),
+    "BOM, CRLF and blank lines": ("labels.txt", "\ufefftench\r\ngoldfish\r\ngreat white shark\r\n\r\n \r\n", PLAIN),
+    "synonyms": ("l.txt", "tench, Tinca tinca\ngoldfish, Carassius auratus\ngreat white shark, white shark\n", PLAIN),
+    "numbered": ("l.txt", "0: tench\n1: goldfish\n2: great white shark", PLAIN),
+    "numbered, in any order": ("l.txt", "2: great white shark\n0: tench\n1: goldfish", PLAIN),
+    "numbered from 1": ("l.txt", "1:tench\n2:goldfish\n3:great white shark", PLAIN),
+    "a Python dictionary": (
+        "l.txt",
+        "{0: 'tench, Tinca tinca',\n 1: 'goldfish, Carassius auratus',\n 2: \"great white shark, 'man-eater'\"}",
+        PLAIN,
+    ),
+    "synsets": ("l.txt", "n01440764 tench, Tinca tinca\nn01443537 goldfish\nn01484850\tgreat white shark", SYNSETS),
+    "CSV without a heading": ("l.csv", "0,tench\n1,goldfish\n2,great white shark\n", PLAIN),
+    "CSV of names": ("l.csv", 'tench\ngoldfish\n"great white shark, white shark"\n', PLAIN),
+    "CSV with a heading": (
+        "l.CSV",
+        "index,mid,display_name\n1,/m/b,goldfish\n0,/m/a,tench\n2,/m/c,great white shark\n",
+        PLAIN,
+    ),
+    "CSV with synsets": (
+        "l.csv",
+        "class_id,name,wnid\n0,tench,n01440764\n1,goldfish,n01443537\n2,great white shark,n01484850\n",
+        SYNSETS,
+    ),
+    "TSV": (
+        "l.tsv",
+        "index\twnid\tname\n0\tn01440764\ttench\n1\tn01443537\tgoldfish\n2\tn01484850\tgreat white shark",
+        SYNSETS,
+    ),
+    "a JSON list": ("l.json", '["tench", "goldfish", "great white shark"]', PLAIN),
+    "a JSON map": ("l.json", '{"1": "goldfish", "0": "tench", "2": "great white shark"}', PLAIN),
+    "a JSON map of names": ("l.json", '{"goldfish": 1, "tench": 0, "great white shark": 2}', PLAIN),
+    "Keras's class index": (
+        "imagenet_class_index.json",
+        json.dumps(
+            {"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"], "2": ["n01484850", "great_white_shark"]}
+        ),
+        SYNSETS,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_label_files_as_the_world_has_them(kind: str) -> None:
+    source, text, expected = FILES[kind]
+    assert parse_labels(text, source) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "message"),
+    [
+        ("l.txt", "", "l.txt is empty"),
+        ("l.txt", "\ufeff\n\n", "l.txt is empty"),
+        ("l.txt", "a\n\nb\n", "l.txt, line 2: there is no label"),
+        ("l.txt", "a\n, b\n", "class 1 has no label"),
+        ("l.txt", "a\nb\x1b[31m\n", "unprintable"),
+        ("l.txt", "0: a\n2: b\n", "class 1 has no label"),
+        ("l.txt", "0: a\n1: b\n1: c\n", "class 1 is named twice"),
+        ("l.json", "{}", "must be a list of names"),
+        ("l.json", '{"a": "b"}', "must be a list of names"),
+        ("l.json", "[1, 2]", "a class must be a name"),
+        ("l.json", '[["tench", "n01440764"]]', "a class must be a name"),
+        ("l.csv", "index,name\n", "has a heading and no labels"),
+        ("l.csv", "0,a\n1,b,c\n", "row 2: it has 3 columns"),
+        ("l.csv", "0\n1\n", "no column of names"),
+        ("l.csv", "0,a\n5,b\n", "class 1 has no label"),
+    ],
+)
+def test_what_is_no_label_file_says_where(source: str, text: str, message: str) -> None:
+    with pytest.raises(LabelMismatch) as caught:
+        parse_labels(text, source)
+    assert message in str(caught.value)
+
+
+def test_a_deep_json_file_is_no_crash() -> None:
+    assert parse_labels("[" * 100_000, "l.txt") == (Label("[" * 100_000),)
