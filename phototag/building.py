@@ -137,7 +137,7 @@ def build_model(name: str, announce: Callable[[str], None]) -> Path:
     """
     if name not in BUILDABLE:
         raise ConfigError(f"there is no recipe for {name}; phototag can build {', '.join(BUILDABLE)}")
-    with _locked(name):
+    with _locked(name, announce):
         announce(f"Building the model {name} in {installed_directory(name)}: once, for some seconds.")
         _install(name, lambda new: _build(name, new))
     return installed_directory(name)
@@ -150,7 +150,7 @@ def ensure_built(model: Model, announce: Callable[[str], None]) -> None:
     """
     if model.directory != installed_directory(DEFAULT_MODEL) or _is_current():
         return
-    with _locked(DEFAULT_MODEL):
+    with _locked(DEFAULT_MODEL, announce):
         if not _is_current():
             announce(f"Building the model {DEFAULT_MODEL} in {model.directory}: once, for some seconds.")
             _install(DEFAULT_MODEL, lambda new: _build(DEFAULT_MODEL, new))
@@ -295,13 +295,21 @@ def _is_current() -> bool:
 
 
 @contextlib.contextmanager
-def _locked(name: str) -> Iterator[None]:
+def _locked(name: str, announce: Callable[[str], None] = lambda _: None) -> Iterator[None]:
     """Hold the lock of the place of the model `name`, and name the place in what goes wrong there."""
     directory = installed_directory(name)
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(directory.with_name(f".{name}.lock")):
+        lock = filelock.FileLock(directory.with_name(f".{name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            announce(f"Waiting for another process that works on the model {name}.")
+            lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()
     except OSError as error:
         hint = "make room or set PHOTOTAG_DATA_DIR to a folder that can be written"
         raise ModelError(f"{directory} cannot be written ({error.strerror or error}); {hint}") from error

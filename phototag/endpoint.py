@@ -14,6 +14,8 @@ from phototag.saved_model import MetaGraph, Shape, Signature, TensorSpec
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 WHOLE_NUMBERS = ("uint8", "int32")
+# What scores may be; whole numbers come out of quantised models.
+SCORES = (*FLOATS, "uint8", "int8", "int32")
 # The signature that TensorFlow adds for its own use.
 _INIT_SIGNATURE = "__saved_model_init_op"
 _PLACEHOLDERS = ("Placeholder", "PlaceholderWithDefault", "PlaceholderV2")
@@ -95,6 +97,8 @@ def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signatu
             f"the signature {signature.key} of {directory} has {fault}; choose one with --output-op: {outputs}"
         )
     output = signature.outputs[output_key]
+    if output.dtype not in SCORES:
+        raise SignatureMismatch(f"{directory} is no classifier: its output {output_key} is {output.dtype}")
     classes = _classes(directory, output.shape)
     return _endpoint(directory, card, graph, spec, (signature.key, input_key, output_key), classes)
 

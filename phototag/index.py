@@ -122,7 +122,7 @@ class Index:
 # Photos of one subject have the same tags, and those of a library that is done have to be read fast.
 @functools.lru_cache(maxsize=4096)
 def _tags(text: str) -> tuple[Tag, ...]:
-    return tuple(Tag(**{**tag, "path": tuple(tag["path"])}) for tag in json.loads(text))
+    return tuple(Tag(**{**tag, "path": tuple(map(str, tag["path"]))}) for tag in json.loads(text))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -131,7 +131,7 @@ def _predictions(text: str) -> tuple[Prediction, ...]:
 
 
 def _paths(text: str) -> tuple[Path, ...]:
-    return tuple(map(Path, json.loads(text)))
+    return tuple(Path(path) for path in json.loads(text))  # TypeError where one is no text
 
 
 @contextlib.contextmanager
@@ -143,7 +143,7 @@ def open_index(path: Path, *, read_only: bool = False) -> Iterator[Index]:
     Raises `IndexBusy` where another run holds it, `IndexUnusable` where it is unusable.
     """
     with contextlib.ExitStack() as stack:
-        _check_is_database(path)
+        _check_is_ours(path)
         if not read_only:
             _make_folder(path)
             stack.enter_context(_locked(path))
@@ -152,17 +152,24 @@ def open_index(path: Path, *, read_only: bool = False) -> Iterator[Index]:
         yield Index(path, connection)
 
 
-def _check_is_database(path: Path) -> None:
-    """Refuse another program's file before anything is made beside it."""
+def _check_is_ours(path: Path) -> None:
+    """Refuse another program's file before anything is made beside it or in it."""
     try:
+        if path.exists() and not path.is_file():
+            raise IndexUnusable(f"{path} is no file; choose another with --index")
         with path.open("rb") as file:
-            head = file.read(len(_SQLITE_HEAD))
+            head = file.read(APPLICATION_ID_OFFSET + 4)
     except OSError:  # not there, or SQLite will say better what is wrong
         return
-    if head and head != _SQLITE_HEAD:
+    if head and not head.startswith(_SQLITE_HEAD):
         raise IndexUnusable(f"{path} is no index, or a damaged one; move it away or choose another with --index")
+    if head and int.from_bytes(head[APPLICATION_ID_OFFSET:], "big") != APPLICATION_ID:
+        raise IndexUnusable(f"{path} is another program's database; choose another place with --index")
 
 
+# Where SQLite keeps the number that tells whose database it is (sqlite.org/fileformat.html, 1.3), and ours: "ptag".
+APPLICATION_ID_OFFSET = 68
+APPLICATION_ID = int.from_bytes(b"ptag", "big")
 _SQLITE_HEAD = b"SQLite format 3\0"
 
 
@@ -210,6 +217,7 @@ def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
     connection = read_only_connection(path) if read_only else sqlite3.connect(path)
     try:
         if not read_only:
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute("PRAGMA journal_mode = WAL")
             # With WAL this keeps the file sound on a power cut; the last moments may be lost, and are done again.
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -257,7 +265,8 @@ def _translated(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         hint = "check its permissions and the room on the disk, or choose another with --index"
         raise IndexUnusable(f"the index {path} cannot be used ({error}); {hint}") from error
-    except (sqlite3.DatabaseError, ValueError, TypeError, KeyError) as error:
+    # Where the file is sound and what is in it is not, reading it raises the rest.
+    except (sqlite3.DatabaseError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise IndexUnusable(
             f"the index {path} is damaged ({error}); move it away, and the next scan makes a new one"
         ) from error

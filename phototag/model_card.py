@@ -144,18 +144,24 @@ def _plain(record: Any) -> dict[str, Any]:
 
 
 def _check(card: ModelCard, source: str) -> None:
-    image = card.input
     if card.labels is not None and (os.path.basename(card.labels) != card.labels or card.labels in ("", ".", "..")):
         raise ModelError(f"{source}: labels must name a file in the card's own directory, not {card.labels!r}")
-    if card.temperature <= 0:
-        raise ModelError(f"{source}: temperature must be above 0, not {card.temperature}")
+    # Far beyond what anyone uses, and well within what float32 can hold.
+    if not 0.01 <= card.temperature <= 100:
+        raise ModelError(f"{source}: temperature must be from 0.01 to 100, not {card.temperature}")
+    _check_input(card.input, source)
+
+
+def _check_input(image: ImageInput, source: str) -> None:
     for side in (image.height, image.width):
         if side is not None and not 1 <= side <= MAX_SIDE:
             raise ModelError(f"{source}: input.height and input.width must be 1 to {MAX_SIDE} pixels, not {side}")
-    if not 0 < image.crop_fraction <= 1:
-        raise ModelError(f"{source}: input.crop_fraction must be above 0 and at most 1, not {image.crop_fraction}")
-    if image.std is not None and 0 in image.std:
-        raise ModelError(f"{source}: input.std must not be 0")
+    if not 0.1 <= image.crop_fraction <= 1:
+        raise ModelError(f"{source}: input.crop_fraction must be from 0.1 to 1, not {image.crop_fraction}")
+    if image.std is not None and not all(1e-3 <= abs(value) <= 1e6 for value in image.std):
+        raise ModelError(f"{source}: input.std must be from 0.001 to 1000000, not {image.std}")
+    if image.mean is not None and not all(abs(value) <= 1e6 for value in image.mean):
+        raise ModelError(f"{source}: input.mean must be at most 1000000, not {image.mean}")
     if (image.mean is None) != (image.std is None):
         raise ModelError(f"{source}: input.mean and input.std must be given together")
     if image.range is not None and image.mean is not None:
@@ -205,6 +211,8 @@ def _scalar(kind: type[Any], value: Any, where: str) -> Any:
         if math.isfinite(number):
             return number
     elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        if kind is str and not value.isprintable():  # lone surrogates, zeros, line breaks
+            raise ModelError(f"{where} holds unprintable characters: {value[:80]!r}")
         return value
     expected = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}[kind]
     raise ModelError(f"{where} must be {expected}, not {str(value)[:80]!r}")

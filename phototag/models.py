@@ -93,7 +93,19 @@ def find_model(name: str, *, labels: Path | None = None, given: Mapping[str, Any
     graphs = read_saved_model(directory)
     card = _read_card(directory, given)
     graph = choose_meta_graph(graphs, card.tag_set, directory)
+    _check_harmless(graph, directory)
     return _model(directory, card, graph, _read_labels(directory, card, labels), card.digest or digest_of(directory))
+
+
+# Operations that no image classifier needs: they read and write files, print, or call Python.
+_REFUSED_OPS = {"ReadFile", "WriteFile", "Print", "PrintV2", "PyFunc", "PyFuncStateless", "EagerPyFunc"}
+
+
+def _check_harmless(graph: MetaGraph, directory: Path) -> None:
+    inner = (node for function in graph.functions.values() for node in function.nodes.values())
+    found = {node.op for node in (*graph.nodes.values(), *inner)} & _REFUSED_OPS
+    if found:
+        raise ModelError(f"{directory} has the operations {', '.join(sorted(found))}, which phototag does not run")
 
 
 def _shipped_model(labels: Path | None, given: Mapping[str, Any] | None) -> Model:
@@ -104,7 +116,7 @@ def _shipped_model(labels: Path | None, given: Mapping[str, Any] | None) -> Mode
     signature = Signature(
         "serving_default", {"images": image}, {"logits": TensorSpec("logits", "float32", (None, 1000))}
     )
-    graph = MetaGraph(frozenset({"serve"}), {signature.key: signature}, {})
+    graph = MetaGraph.described(("serve",), {signature.key: signature})
     return _model(
         installed_directory(DEFAULT_MODEL), card, graph, _read_labels(directory, card, labels), card.digest or ""
     )
@@ -122,7 +134,8 @@ def _read_card(directory: Path, given: Mapping[str, Any] | None) -> ModelCard:
     path = directory / CARD_NAME
     if path.exists():
         return parse_card(read_text(path), str(path), given)
-    return parse_card("{}", str(directory), {"name": directory.resolve().name, **(given or {})})
+    name = "".join(c if c.isprintable() else "?" for c in directory.resolve().name)
+    return parse_card("{}", str(directory), {"name": name, **(given or {})})
 
 
 def _read_labels(directory: Path, card: ModelCard, chosen: Path | None) -> tuple[Label, ...] | None:
@@ -160,6 +173,8 @@ def digest_of(directory: Path) -> str:
     digest = hashlib.sha256()
     try:
         for path in (saved_model_file(directory), *sorted((directory / "variables").glob("*"))):
+            if not path.is_file():  # a pipe would never end, neither here nor in TensorFlow
+                raise ModelError(f"{path} is no regular file; export the model again")
             digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0")
             with path.open("rb") as file:
                 while chunk := file.read(1 << 20):

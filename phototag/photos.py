@@ -6,10 +6,12 @@ import contextlib
 import errno
 import fnmatch
 import functools
+import logging
 import os
 import re
 import stat
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,6 +81,9 @@ DEFAULT_EXCLUDES = (
 STOP_FILES = (".nomedia", ".noimage")
 IGNORE_FILES = (".phototagignore", ".ppignore")
 MAX_IGNORE_FILE = 1 << 20  # bytes
+# Patterns become regular expressions, which take time that grows with the power of their stars.
+MAX_PATTERN = 1000
+MAX_STARS = 3  # between two slashes, and of `**`
 
 READABLE_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "HEIF", "AVIF")
 KINDS = "JPEG, PNG, WebP, TIFF, GIF, BMP, HEIC and AVIF"
@@ -129,9 +134,12 @@ def find_photos(
             raise ConfigError(f"{root} does not exist; check the path")
         if not os.path.exists(root):
             raise ConfigError(f"{root} is a symbolic link to nothing; check where it points")
+    try:
+        absolute = [Path(os.path.abspath(root)) for root in roots]
+    except FileNotFoundError:
+        raise ConfigError("the current folder, which the paths are relative to, is gone; change to another") from None
     # Files first: what the user names is never passed over, also where a folder's walk would exclude it.
-    ordered = sorted((Path(os.path.abspath(root)) for root in roots), key=os.path.isdir)
-    return (found for root in ordered for found in walk.root(root))
+    return (found for root in sorted(absolute, key=os.path.isdir) for found in walk.root(root))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +215,7 @@ class _Walk:
             yield error
             return
         for entry in children:
-            if not entry.name.endswith(OWN_SUFFIX):
+            if not (entry.name.endswith(OWN_SUFFIX) and entry.is_file()):
                 try:
                     yield from self._child(folder, entry)
                 except OSError as error:  # a link that leads to itself, say
@@ -327,9 +335,16 @@ def _read_ignore_file(folder: Path, name: str) -> tuple[str, pathspec.GitIgnoreS
 
 
 def _compile_patterns(patterns: Sequence[str], source: str) -> pathspec.GitIgnoreSpec:
+    for pattern in patterns:
+        segments = pattern.split("/")
+        stars = max(segment.replace("**", "").count("*") for segment in segments)
+        if len(pattern) > MAX_PATTERN or stars > MAX_STARS or pattern.count("**") > MAX_STARS:
+            raise ConfigError(f"the pattern {pattern[:40]!r} of {source} is too long or has too many stars; shorten it")
     try:
-        return pathspec.GitIgnoreSpec.from_lines(patterns)
-    except ValueError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of odd brackets, which are odd but not wrong
+            return pathspec.GitIgnoreSpec.from_lines(patterns)
+    except (ValueError, re.error) as error:
         raise ConfigError(f"a pattern of {source} is not in gitignore syntax ({error}); correct it") from None
 
 
@@ -446,9 +461,34 @@ def _decode(file: BinaryIO, path: Path, shortest_side: int) -> Image.Image:
             raise PhotoError(
                 path, f"it claims {width} x {height} pixels, over the limit of {MAX_PIXELS // 10**6} megapixels"
             )
+        if image.format == "JPEG" and image.info.get("progressive"):
+            _check_scans(file, path)
         image.draft("RGB", (shortest_side, shortest_side))
         with _LARGE_IMAGES if image.width * image.height > LARGE_PIXELS else contextlib.nullcontext():
             return _upright_rgb(image, file, shortest_side)
+
+
+_REDUCIBLE_MODES = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F")
+
+
+def _check_scans(file: BinaryIO, path: Path) -> None:
+    """Refuse a progressive JPEG with absurdly many scans, each of which costs the time of the whole picture.
+
+    Encoders write about ten; the limit is what libjpeg-turbo advises against such bombs (its report LJT-01-005).
+    """
+    at = file.tell()
+    file.seek(0)
+    scans, tail = 0, b""
+    while chunk := file.read(1 << 20):
+        # A start of scan, SOS; in the data of a scan every 0xFF is followed by another byte.
+        scans += (tail + chunk).count(b"\xff\xda")
+        tail = chunk[-1:]
+    file.seek(at)
+    if scans > MAX_SCANS:
+        raise PhotoError(path, f"it has {scans} progressive scans, over the limit of {MAX_SCANS}")
+
+
+MAX_SCANS = 500
 
 
 def _upright_rgb(image: Image.Image, file: BinaryIO, shortest_side: int) -> Image.Image:
@@ -456,7 +496,7 @@ def _upright_rgb(image: Image.Image, file: BinaryIO, shortest_side: int) -> Imag
     orientation = _heif_orientation(image, file) if image.format == "HEIF" else _exif_orientation(image)
     factor = min(image.size) // (2 * shortest_side)
     small: Image.Image = image
-    if factor > 1 and image.mode in ("L", "RGB", "RGBA", "CMYK", "YCbCr") and "transparency" not in image.info:
+    if factor > 1 and image.mode in _REDUCIBLE_MODES and "transparency" not in image.info:
         small = image.reduce(factor)  # before anything that would need memory for all the pixels once more
     rgb = _to_rgb(small)
     turn = _UPRIGHT.get(orientation)
@@ -516,7 +556,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
     """Scale grey samples of 16 or 32 bits, or floating-point ones, to 8 bits; Pillow alone would clip them."""
-    samples = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0.0, neginf=0.0)
+    with np.errstate(all="ignore"):  # a photo may hold any floating-point number
+        samples = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0.0, neginf=0.0)
     top = float(samples.max(initial=0.0))
     if image.mode == "F":
         white = 1.0 if top <= 1.0 else 255.0 if top <= 255.0 else top
@@ -529,6 +570,9 @@ def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
 def _prepare_pillow() -> None:
     """Let Pillow read HEIC, and replace its limit of size, which refuses the 200 megapixels of today's phones."""
     import pillow_heif
+
+    # What Pillow would log of a damaged file is in the reason that is given for it.
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
 
     pillow_heif.register_heif_opener()
     Image.MAX_IMAGE_PIXELS = None  # open_image has its own limit, checked before anything is decoded

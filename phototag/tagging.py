@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -160,7 +161,7 @@ class Pipeline:
     def _done(self, photo: Photo) -> Record | None:
         """The record of a photo that needs nothing: unchanged, by the same recipe, its sidecar still there."""
         record = None if self.force else self.index.current(photo, self.recipe)
-        return record if record is not None and all(path.exists() for path in record.written) else None
+        return record if record is not None and all(os.path.exists(path) for path in record.written) else None
 
     def _finish(self, items: Sequence[_Item], classifier: _Lazy, stop: Callable[[], bool]) -> Sequence[Outcome]:
         """Classify, write and record the photos among `items`; return the outcomes of all.

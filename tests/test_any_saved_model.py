@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -445,3 +446,43 @@ def test_as_a_library_by_a_few_lines(default_model_home: Path, monkeypatch: pyte
     photo = shared / "photos/imagenet/n01882714_koala.JPEG"
     output = subprocess.run([sys.executable, example, photo], capture_output=True, check=True, text=True).stdout
     assert output.startswith(f"{photo}: koala ")
+
+
+def test_a_graph_that_reads_writes_or_prints_is_refused_before_it_runs(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def writing(images: Any) -> Any:
+        with tf.control_dependencies([tf.io.write_file(str(tmp_path / "owned"), "x")]):
+            return {"y": means(images)}
+
+    def printing(images: Any) -> Any:
+        tf.print("owned")
+        return {"y": means(images)}
+
+    for name, function in {"WriteFile": writing, "PrintV2": printing}.items():
+        directory = export(tmp_path / name, function)
+        (tmp_path / "owned").unlink(missing_ok=True)
+        with pytest.raises(ModelError, match=f"has the operations {name}, which phototag does not run"):
+            open_model(directory, input={"range": "0..1"})
+        assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("dtype", ["string", "complex64"])
+def test_outputs_that_are_no_numbers_are_refused(tmp_path: Path, dtype: str) -> None:
+    import tensorflow as tf
+
+    def odd(images: Any) -> Any:
+        scores = means(images)
+        return {"y": tf.strings.as_string(scores) if dtype == "string" else tf.cast(scores, dtype)}
+
+    with pytest.raises(SignatureMismatch, match=f"its output y is {dtype}"):
+        open_model(export(tmp_path / "m", odd), input={"range": "0..1"})
+
+
+def test_pipes_in_a_model_directory_are_not_opened(tmp_path: Path) -> None:
+    for name in ("labels.txt", "phototag.json", "variables/variables.index"):
+        directory = export_toy(tmp_path / name.replace("/", "-"))
+        (directory / name).unlink()
+        os.mkfifo(directory / name)
+        with pytest.raises(ModelError, match="is no regular file"):
+            find_model(str(directory))

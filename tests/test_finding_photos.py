@@ -318,3 +318,36 @@ def test_an_unreadable_folder_is_a_failure_and_the_walk_goes_on(tree: Callable[.
     assert "a.jpg" in first
     assert second.endswith("locked: the folder cannot be read (permission denied); check its permissions")
     assert "z.jpg" in third
+
+
+@pytest.mark.parametrize("pattern", ["[z-a]", "*a*a*a*a*a*a*a*a*a*b", "[a-z]*" * 1000, "**/**/**/**/a"])
+def test_a_hostile_pattern_leaves_its_folder_out_and_nothing_hangs(tree: Callable[..., Path], pattern: str) -> None:
+    root = tree("z.jpg", f"trip/{'a' * 240}.jpg")
+    (root / "trip/.phototagignore").write_text(pattern + "\n")
+    error, photo = find_photos([root])
+    assert isinstance(error, PhotoError)
+    assert isinstance(photo, Photo)
+    with pytest.raises(ConfigError, match="--exclude"):
+        find_photos([root], exclude=[pattern])
+
+
+def test_an_ignore_file_that_is_too_long_is_not_cut(tree: Callable[..., Path]) -> None:
+    root = tree("trip/a.jpg")
+    (root / "trip/.phototagignore").write_text("# comment\n" * 120_000 + "*.jpg\n")
+    (error,) = find_photos([root])
+    assert isinstance(error, PhotoError)
+    assert "more than a megabyte" in error.reason
+
+
+def test_a_folder_that_is_named_like_a_sidecar_is_walked(tree: Callable[..., Path]) -> None:
+    root = tree("x.phototag.json/a.jpg")
+    assert photos(find_photos([root]), root) == ["x.phototag.json/a.jpg"]
+
+
+def test_a_current_folder_that_is_gone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigError, match=r"the current folder, .* is gone"):
+        find_photos([Path(".")])
+    monkeypatch.chdir(tmp_path)

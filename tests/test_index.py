@@ -93,7 +93,9 @@ def test_one_run_holds_an_index_and_the_other_learns_which(path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("content", [b"random bytes" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+@pytest.mark.parametrize(
+    "content", [b"random bytes" * 100, b"SQLite format 3\0" + bytes(52) + b"ptag" + b"\xff" * 5000]
+)
 @pytest.mark.parametrize("read_only", [False, True])
 def test_a_damaged_index_is_one_sentence(path: Path, content: bytes, read_only: bool) -> None:
     path.parent.mkdir()
@@ -126,7 +128,7 @@ def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     with pytest.raises(IndexUnusable, match="cannot be made"), open_index(tmp_path / "file" / "index.sqlite3"):
         pass
     (tmp_path / "folder").mkdir()
-    with pytest.raises(IndexUnusable, match="cannot be used"), open_index(tmp_path / "folder"):
+    with pytest.raises(IndexUnusable, match="is no file"), open_index(tmp_path / "folder"):
         pass
 
 
@@ -157,3 +159,23 @@ def test_a_damaged_row_is_one_sentence(path: Path, column: str, value: str) -> N
     connection.close()
     with pytest.raises(IndexUnusable, match="is damaged"), open_index(path) as index:
         index.current(PHOTO, "recipe")
+
+
+def test_another_programs_database_is_left_as_it_is(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(IndexUnusable, match="another program's database"), open_index(path):
+        pass
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_pipe_is_no_index(path: Path, read_only: bool) -> None:
+    path.parent.mkdir()
+    os.mkfifo(path)
+    with pytest.raises(IndexUnusable, match="is no file"), open_index(path, read_only=read_only):
+        pass

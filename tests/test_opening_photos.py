@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -307,3 +309,37 @@ def test_the_eight_orientations_of_a_real_photo_look_the_same(shared: Path, make
     for image in images[1:]:
         difference = np.abs(np.asarray(image, int) - np.asarray(images[0], int)).mean()
         assert difference < 12
+
+
+def progressive(scans: int) -> bytes:
+    """A progressive JPEG whose first scan is repeated."""
+    buffer = io.BytesIO()
+    corners().save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    first = data.index(b"\xff\xda")
+    second = data.index(b"\xff\xda", first + 2)
+    second = min(second, data.index(b"\xff\xc4", first + 2)) if b"\xff\xc4" in data[first:second] else second
+    return data[:second] + data[first:second] * scans + data[second:]
+
+
+def test_a_progressive_jpeg_of_too_many_scans_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(progressive(0))
+    assert_corners(open_image(path, 16))
+    path.write_bytes(progressive(600))
+    with pytest.raises(PhotoError, match=r"it has 6\d\d progressive scans, over the limit of 500"):
+        open_image(path, 16)
+
+
+def test_native_decoders_print_nothing(tmp_path: Path) -> None:
+    """libtiff writes to file descriptor 2; a damaged TIFF must not end up in the mail of cron."""
+    rng = np.random.default_rng(3)
+    Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "a.tif", compression="tiff_lzw")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[200:5000:7] = b"\xff" * len(data[200:5000:7])
+    (tmp_path / "a.tif").write_bytes(data)
+    command = [sys.executable, "-m", "phototag", "scan", "--quiet", "-n", str(tmp_path / "a.tif")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode in (0, 1)
+    assert result.stderr.count("\n") == result.returncode
+    assert not result.stderr or result.stderr.startswith("phototag: ")

@@ -99,9 +99,9 @@ class Classifier:
                     f"{self._model.directory} gives scores outside 0 to 1, but its card says they are probabilities"
                 )
             raw = np.log(np.maximum(raw, np.finfo(np.float32).tiny))
-        scaled = raw / np.float32(self._model.card.temperature)
+        scaled = raw.astype(np.float64) / self._model.card.temperature
         scores = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        probabilities: NDArray[np.float32] = scores / scores.sum(axis=1, keepdims=True)
+        probabilities: NDArray[np.float32] = (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
         return probabilities[:, 1:] if self._model.background else probabilities
 
     # --- Loading ------------------------------------------------------------------------------------------------------

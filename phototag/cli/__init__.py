@@ -14,7 +14,7 @@ import phototag
 from phototag.cli.exit_codes import EXIT_BUSY, EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED, EXIT_UNUSABLE, EXIT_USAGE
 from phototag.cli.models import models
 from phototag.cli.scan import scan
-from phototag.cli.terminal import is_verbose, printable
+from phototag.cli.terminal import complain, is_verbose, keep_native_noise_out
 from phototag.errors import ConfigError, IndexBusy, IndexUnusable, ModelError, OutputError, PhotoError, PhototagError
 
 _EXIT_CODES: tuple[tuple[type[PhototagError], int], ...] = (
@@ -34,7 +34,7 @@ class _OneDoor(click.Group):
         try:
             return super().invoke(ctx)
         except PhototagError as error:
-            click.echo(printable(f"phototag: {error}"), err=True)
+            complain(f"phototag: {error}")
             ctx.exit(next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
@@ -47,9 +47,9 @@ class _OneDoor(click.Group):
         except Exception as error:  # noqa: BLE001
             if is_verbose(ctx):
                 traceback.print_exc()
-            what = printable(f"{type(error).__name__}: {error}")
+            what = f"{type(error).__name__}: {error}"
             hint = "" if is_verbose(ctx) else " Run it again with --verbose for the details to report."
-            click.echo(f"phototag: sorry, this is a bug in phototag ({what}).{hint}", err=True)
+            complain(f"phototag: sorry, this is a bug in phototag ({what}).{hint}")
             ctx.exit(EXIT_UNUSABLE)
 
 
@@ -69,6 +69,11 @@ def main() -> None:
         # A tag or a path that the terminal's encoding does not have must not end a run.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    keep_native_noise_out()
     # Pillow's notes on odd metadata and palettes are of no use to the owner of a photo that was read all the same.
     warnings.filterwarnings("ignore", module="PIL")
-    cli.main(prog_name="phototag")
+    try:
+        cli.main(prog_name="phototag")
+    except OSError as error:  # of --help and --version, which Click prints before it comes to a command
+        complain(f"phototag: the results cannot be written ({error.strerror}); check where they are sent")
+        sys.exit(EXIT_UNUSABLE)

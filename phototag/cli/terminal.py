@@ -37,6 +37,28 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+def keep_native_noise_out() -> None:
+    """Send what native code writes to file descriptor 2 nowhere, for the rest of the program.
+
+    libtiff and TensorFlow write there what is of no use to the owner of a photo, and cron would mail it. What Python
+    writes to stderr goes on to where it went. Anyone who sets `TF_CPP_MIN_LOG_LEVEL` gets it all.
+    """
+    if sys.stderr is None or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        ours = os.dup(sys.stderr.fileno())
+        sys.stderr = open(ours, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")  # noqa: SIM115
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+
+
+def complain(text: str) -> None:
+    """Print an error, if there is anywhere to print it."""
+    with contextlib.suppress(OSError):
+        click.echo(printable(text), err=True)
+
+
 def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--verbose`, and remember it for the door that all exceptions leave by."""
 
@@ -66,10 +88,9 @@ def interruptible(*, quiet: bool) -> Iterator[Callable[[], bool]]:
             os._exit(EXIT_INTERRUPTED)
         asked.set()
         if not quiet:
-            # Straight to the descriptor: the signal may have come in the midst of a print. While TensorFlow is
-            # imported nobody sees it, but then there is no batch in hand either.
-            with contextlib.suppress(OSError):
-                os.write(2, b"Stopping after the batch in hand.\n")
+            # Straight to the descriptor: the signal may have come in the midst of a print.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                os.write(sys.stderr.fileno(), b"Stopping after the batch in hand.\n")
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield asked.is_set
@@ -133,7 +154,8 @@ class Console:
         try:
             click.echo(line, err=err)
         except BrokenPipeError:
-            raise
+            raise  # who read them has left, which is no error
         except OSError as error:
-            what = "the messages" if err else "the results"
-            raise OutputError(f"{what} cannot be written ({error.strerror}); check where they are sent") from None
+            if not err:  # messages are no reason to stop, results are
+                message = f"the results cannot be written ({error.strerror}); check where they are sent"
+                raise OutputError(message) from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import json
 import os
 import stat
@@ -56,6 +57,8 @@ class JsonSidecarWriter:
             return (sidecar,)
         except OSError as error:
             hint = "check the folder's permissions and the room on the disk"
+            if error.errno == errno.ENAMETOOLONG:
+                hint = "shorten the photo's name"
             raise PhotoError(
                 photo, f"its sidecar {sidecar.name} cannot be written ({error.strerror}); {hint}"
             ) from None
