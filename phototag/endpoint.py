@@ -10,7 +10,7 @@ from typing import Any
 from phototag.errors import SignatureMismatch
 from phototag.model_card import ModelCard
 from phototag.preprocessing import Layout
-from phototag.saved_model import MetaGraph, Shape, Signature, TensorSpec
+from phototag.saved_model import MetaGraph, Node, Shape, Signature, TensorSpec
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 WHOLE_NUMBERS = ("uint8", "int32")
@@ -98,7 +98,7 @@ def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signatu
         )
     output = signature.outputs[output_key]
     if output.dtype not in SCORES:
-        raise SignatureMismatch(f"{directory} is no classifier: its output {output_key} is {output.dtype}")
+        raise SignatureMismatch(f"{directory} is no classifier: its output {output_key!r} is {output.dtype}")
     classes = _classes(directory, output.shape)
     return _endpoint(directory, card, graph, spec, (signature.key, input_key, output_key), classes)
 
@@ -143,15 +143,82 @@ def _endpoint(
 
 
 def _operations_hint(graph: MetaGraph) -> str:
-    """What the operations to name may be: placeholders of image shape, and the last that look like scores."""
-    inputs = [
-        n.name for n in graph.nodes.values() if n.op in _PLACEHOLDERS and n.shape is not None and len(n.shape) == 4
-    ]
-    outputs = [n.name for n in graph.nodes.values() if n.op == "Softmax"]
-    outputs = outputs or [n.name for n in graph.nodes.values() if n.op in ("MatMul", "BiasAdd")][-1:]
-    if not inputs or not outputs:
+    guess = guess_operations(graph)
+    if guess is None:
         return "name its operations with --input-op and --output-op, if it is an image classifier at all"
-    return f"name its operations, perhaps --input-op {inputs[0]} --output-op {outputs[-1]}"
+    return f"name its operations, perhaps --input-op {guess[0]} --output-op {guess[1]}"
+
+
+def guess_operations(graph: MetaGraph) -> tuple[str, str] | None:
+    """Return the operations that probably take images and give scores, or None where none look like it.
+
+    The first is a placeholder of image shape; the second the last Softmax, or else the last operation that ends in
+    nothing else, or the last of a dense layer.
+    """
+    nodes = graph.nodes.values()
+    inputs = [
+        node.name for node in nodes if node.op in _PLACEHOLDERS and node.shape is not None and len(node.shape) == 4
+    ]
+    used = {name.partition(":")[0] for node in nodes for name in node.inputs}
+    candidates = (
+        [node.name for node in nodes if node.op == "Softmax"],
+        [node.name for node in nodes if node.op in (*_OVER_CLASSES, *_WITH_WEIGHTS) and node.name not in used],
+        [node.name for node in nodes if node.op in ("MatMul", "BiasAdd")],
+    )
+    outputs = next(filter(None, candidates), [])
+    return (inputs[0], outputs[-1]) if inputs and outputs else None
+
+
+def scores_kind(graph: MetaGraph, endpoint: Endpoint) -> str | None:
+    """Return `probabilities`, `logits` or `sigmoid`, by the operation that the output comes from; None if unclear."""
+    producer = graph.producer(_output_tensor(graph, endpoint))
+    return _SCORES_BY_OP.get(producer.op) if producer is not None else None
+
+
+# What the last operation of a classifier says about its scores.
+_SCORES_BY_OP = {
+    "Softmax": "probabilities",
+    "Sigmoid": "sigmoid",
+    **dict.fromkeys(("MatMul", "BiasAdd", "Add", "AddV2", "Conv2D", "Mean", "Mul"), "logits"),
+}
+
+
+def class_count(graph: MetaGraph, endpoint: Endpoint) -> int | None:
+    """Return the number of classes: as the signature states it, or by the last layer's weights; None if unclear."""
+    if endpoint.classes is not None:
+        return endpoint.classes
+    tensor = _output_tensor(graph, endpoint)
+    for _ in range(MAX_LAYERS):
+        producer = graph.producer(tensor)
+        if producer is None or producer.op not in (*_OVER_CLASSES, *_WITH_WEIGHTS):
+            return None
+        shape = _weights_shape(graph, producer)
+        if shape:
+            return shape[0] if producer.is_transposed else shape[-1]
+        if producer.op not in _OVER_CLASSES:
+            return None
+        tensor = producer.inputs[0]
+    return None
+
+
+# Operations that give as many scores as they take, and those that by their weights decide how many.
+_OVER_CLASSES = ("Softmax", "Sigmoid", "Mean", "BiasAdd", "Add", "AddV2")
+_WITH_WEIGHTS = ("MatMul", "Conv2D")
+MAX_LAYERS = 8  # between the output and the last layer with weights
+
+
+def _weights_shape(graph: MetaGraph, layer: Node) -> Shape | None:
+    """The shape of the constant or variable that is the second input of `layer`."""
+    if len(layer.inputs) < 2 or layer.op in ("Softmax", "Sigmoid", "Mean"):
+        return None
+    weights = graph.producer(layer.inputs[1], through=("Identity", "ReadVariableOp"))
+    return (weights.constant_shape or weights.shape) if weights is not None else None
+
+
+def _output_tensor(graph: MetaGraph, endpoint: Endpoint) -> str:
+    if endpoint.signature is None:
+        return endpoint.output
+    return graph.signatures[endpoint.signature].outputs[endpoint.output].name
 
 
 def _operation(name: str) -> str:

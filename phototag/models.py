@@ -6,22 +6,24 @@ given; nothing is guessed. The SavedModel's graph is all that is ever executed o
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
 
-from phototag.endpoint import Endpoint, choose_endpoint
+from phototag.endpoint import Endpoint, choose_endpoint, class_count, guess_operations
 from phototag.errors import LabelMismatch, ModelError, NotASavedModel, SignatureMismatch
 from phototag.labels import parse_labels
 from phototag.model_card import CARD_NAME, SCALINGS, ImageInput, ModelCard, Output, Scaling, parse_card
 from phototag.preprocessing import Preprocessing
 from phototag.saved_model import (
+    FILE_NAMES,
     MetaGraph,
     Signature,
     TensorSpec,
@@ -85,16 +87,75 @@ def find_model(name: str, *, labels: Path | None = None, given: Mapping[str, Any
     """
     if name == DEFAULT_MODEL:
         return _shipped_model(labels, given)
-    directory = installed_directory(name)
-    if os.path.basename(name) != name or not directory.is_dir():
-        directory = Path(name)
-        if not directory.is_dir():
-            raise NotASavedModel(_unknown_name(name))
+    directory = locate(name)
     graphs = read_saved_model(directory)
     card = _read_card(directory, given)
     graph = choose_meta_graph(graphs, card.tag_set, directory)
     _check_harmless(graph, directory)
     return _model(directory, card, graph, _read_labels(directory, card, labels), card.digest or digest_of(directory))
+
+
+def locate(name: str) -> Path:
+    """Return the directory of the installed model `name`, or the directory `name`, or that of the SavedModel's file.
+
+    Raises `NotASavedModel` where there is none of these.
+    """
+    directory = installed_directory(name)
+    if os.path.basename(name) == name and directory.is_dir():
+        return directory
+    directory = Path(name)
+    if directory.name in FILE_NAMES and directory.is_file():
+        return directory.parent
+    if not os.path.lexists(directory) or name in ("", DEFAULT_MODEL):
+        raise NotASavedModel(_unknown_name(name))
+    return directory
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What is known of a SavedModel that may be an image classifier.
+
+    `name` is what `--model` takes.
+    `endpoint` is how to call it, None where `fault` says why that cannot be told; `needs_names` where the operations
+    had to be guessed and have to be named. `missing` are the options that `find_model` would ask for.
+    """
+
+    name: str
+    directory: Path
+    card: ModelCard
+    graphs: tuple[MetaGraph, ...]
+    graph: MetaGraph
+    endpoint: Endpoint | None
+    needs_names: bool
+    fault: str | None
+    missing: tuple[str, ...]
+    labels: tuple[Label, ...] | None
+
+
+def examine(name: str, *, labels: Path | None = None, given: Mapping[str, Any] | None = None) -> Examination:
+    """Return what is known of the model `name`, also where that is not enough to run it. Arguments as `find_model`'s.
+
+    Raises `ModelError` where there is no such model, it is damaged, or a card, a label file or a tag-set is wrong.
+    """
+    directory = locate(name)
+    graphs = read_saved_model(directory)
+    card = _read_card(directory, given)
+    graph = choose_meta_graph(graphs, card.tag_set, directory)
+    read_labels = _read_labels(directory, card, labels)
+    endpoint, fault, needs_names = None, None, False
+    try:
+        endpoint = choose_endpoint(graph, card, directory)
+    except SignatureMismatch as error:
+        fault = str(error).removeprefix(f"{directory} ")
+        guess = guess_operations(graph) if card.input.name is None and card.output.name is None else None
+        if guess is not None:
+            guessed = replace(card.input, name=guess[0]), replace(card.output, name=guess[1])
+            with contextlib.suppress(SignatureMismatch):
+                endpoint = choose_endpoint(graph, replace(card, input=guessed[0], output=guessed[1]), directory)
+                needs_names = True
+    missing = tuple(missing_facts(card, graph, endpoint, read_labels)) if endpoint is not None else ()
+    known_as = name if directory == installed_directory(name) else str(directory)
+    return Examination(known_as, directory, card, graphs, graph, endpoint, needs_names, fault, missing, read_labels)
 
 
 # Operations that no image classifier needs: they read and write files, print, or call Python.
@@ -189,9 +250,10 @@ def digest_of(directory: Path) -> str:
 
 def _model(directory: Path, card: ModelCard, graph: MetaGraph, labels: tuple[Label, ...] | None, weights: str) -> Model:
     endpoint = choose_endpoint(graph, card, directory)
-    _check_nothing_missing(directory, card, endpoint, labels)
-    assert labels is not None, "_check_nothing_missing lets nothing pass"
-    preprocessing = _preprocessing(directory, card.input, endpoint)
+    missing = list(missing_facts(card, graph, endpoint, labels))
+    if missing or labels is None:
+        raise ModelError(f"{directory} does not say all that is needed; pass {' and '.join(missing)}")
+    preprocessing = preprocessing_for(directory, card.input, endpoint)
     labels, background = _fitting(directory, card, labels, endpoint.classes)
     labels, taxonomy = _with_taxonomy(card, labels)
     facts = (weights, endpoint, preprocessing, card.output, card.temperature, labels)
@@ -199,25 +261,25 @@ def _model(directory: Path, card: ModelCard, graph: MetaGraph, labels: tuple[Lab
     return Model(directory, card, endpoint, preprocessing, labels, background, taxonomy, digest)
 
 
-def _check_nothing_missing(
-    directory: Path, card: ModelCard, endpoint: Endpoint, labels: tuple[Label, ...] | None
-) -> None:
-    """Name all that has to be given, at once."""
-    missing = []
+def missing_facts(
+    card: ModelCard, graph: MetaGraph, endpoint: Endpoint, labels: tuple[Label, ...] | None
+) -> Iterator[str]:
+    """Yield the options that have to be given to run the model, each with what it takes."""
     if labels is None:
-        count = f"its {endpoint.classes} classes" if endpoint.classes is not None else "its classes"
-        missing.append(f"--labels FILE with a name for each of {count}")
+        classes = class_count(graph, endpoint)
+        yield f"--labels FILE with a name for each of its {'' if classes is None else f'{classes} '}classes"
     if None in (endpoint.height or card.input.height, endpoint.width or card.input.width):
-        missing.append("--input-size, such as 224")
+        yield "--input-size, such as 224"
     if endpoint.takes_floats and card.input.range is None and card.input.mean is None:
         ranges = ", ".join(SCALINGS)
-        missing.append(f"--input-range, one of {ranges} (phototag models add --calibrate PHOTOS finds out which)")
-    if missing:
-        raise ModelError(f"{directory} does not say all that is needed; pass {' and '.join(missing)}")
+        yield f"--input-range, one of {ranges} (phototag models add --calibrate PHOTOS finds out which)"
 
 
-def _preprocessing(directory: Path, image: ImageInput, endpoint: Endpoint) -> Preprocessing:
-    """What images have to become: by the card, and by the input's shape where it says more."""
+def preprocessing_for(directory: Path, image: ImageInput, endpoint: Endpoint) -> Preprocessing:
+    """Return what images have to become: by the card, and by the input's shape where it says more.
+
+    Nothing may be missing, see `missing_facts`. Raises `ModelError` naming `directory` where the two contradict.
+    """
     scaling = _scaling(directory, image, endpoint)
     return Preprocessing(
         height=_side(directory, "height", endpoint.height, image.height),
@@ -237,7 +299,7 @@ def _side(directory: Path, side: str, of_graph: int | None, of_card: int | None)
         fault = f"takes images of {side} {of_graph}, not {of_card}"
         raise SignatureMismatch(f"{directory} {fault}; correct --input-size or the card")
     found = of_graph or of_card
-    assert found is not None, "_check_nothing_missing lets nothing pass"
+    assert found is not None, "missing_facts would have said so"
     return found
 
 
@@ -249,7 +311,7 @@ def _scaling(directory: Path, image: ImageInput, endpoint: Endpoint) -> Scaling:
         return SCALINGS["0..255"]
     if image.range is not None:
         return SCALINGS[image.range]
-    assert image.mean is not None, "_check_nothing_missing lets nothing pass"
+    assert image.mean is not None, "missing_facts would have said so"
     assert image.std is not None, "the card is checked for it"
     return Scaling(image.mean, image.std)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ _MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "NodeDef": {"name": (1, "bytes"), "op": (2, "bytes"), "input": (3, "*bytes"), "attr": (5, "*AttrEntry")},
     "AttrEntry": {"key": (1, "bytes"), "value": (2, "AttrValue")},
     "AttrValue": {
+        "b": (5, "bool"),
         "type": (6, "DataType"),
         "shape": (7, "TensorShapeProto"),
         "tensor": (8, "TensorProto"),
@@ -54,7 +56,7 @@ _MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "NameAttrList": {"name": (1, "bytes")},
     "FunctionDefLibrary": {"function": (1, "*FunctionDef")},
     "FunctionDef": {"signature": (1, "OpDef"), "node_def": (3, "*NodeDef"), "ret": (4, "*TextEntry")},
-    "OpDef": {"name": (1, "bytes"), "output_arg": (3, "*ArgDef")},
+    "OpDef": {"name": (1, "bytes"), "input_arg": (2, "*ArgDef"), "output_arg": (3, "*ArgDef")},
     "ArgDef": {"name": (1, "bytes")},
     "TextEntry": {"key": (1, "bytes"), "value": (2, "bytes")},
     "SavedObjectGraph": {"nodes": (1, "*SavedObject"), "concrete_functions": (2, "*ConcreteFunctionEntry")},
@@ -147,7 +149,8 @@ class Node:
     """An operation of a graph or of a function.
 
     `inputs` are names of tensors. `dtype` and `shape` are its attributes, which placeholders have; `function` is the
-    one that it calls, `constant_size` the number of values in a constant.
+    one that it calls, `calls` are all that it may call (the branches of an If, say); `constant_shape` is the shape of
+    its value if it is a constant; `is_transposed` says whether its second input is taken with rows for columns.
     """
 
     name: str
@@ -156,24 +159,37 @@ class Node:
     dtype: str
     shape: Shape | None
     function: str | None
-    constant_size: int
+    calls: tuple[str, ...]
+    constant_shape: Shape | None
+    is_transposed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function of the graph's library: its operations by name, and for each output the tensor it returns."""
+    """A function of the graph's library.
+
+    `nodes` are its operations by name, `returns` the tensor that each output is, `inputs` how many it takes.
+    """
 
     name: str
+    inputs: int
     nodes: Mapping[str, Node]
     returns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TypeName:
-    """A value of a function's signature that is itself a type, such as `RaggedTensorSpec`, with how it prints."""
+    """A value of a function's signature that is itself a type, such as `RaggedTensorSpec`.
+
+    `kind` is what Python calls its type, `text` how it prints, `representation` how it prints inside another.
+    """
 
     kind: str
     text: str
+    representation: str
+
+    def __str__(self) -> str:
+        return self.representation
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +253,7 @@ class MetaGraph:
         nodes = self.nodes.values()
         variables = sum(_size(node.shape) for node in nodes if node.op in ("VarHandleOp", "VariableV2", "Variable"))
         inner = (node for function in self.functions.values() for node in function.nodes.values())
-        return variables or sum(node.constant_size for node in (*nodes, *inner))
+        return variables or sum(_size(node.constant_shape) for node in (*nodes, *inner))
 
     @property
     def tensorflow_version(self) -> str:
@@ -257,7 +273,7 @@ class MetaGraph:
     @property
     def callables(self) -> dict[str, tuple[ConcreteFunction, ...]]:
         """The functions of the root object by name, with the ways to call each, sorted."""
-        objects = self._proto.object_graph_def
+        objects, loaded = self._proto.object_graph_def, _loaded_names(self.functions)
         by_name = {entry.key: entry.value for entry in objects.concrete_functions}
         found: dict[str, tuple[ConcreteFunction, ...]] = {}
         for child in objects.nodes[0].children if objects.nodes else ():
@@ -265,7 +281,7 @@ class MetaGraph:
                 continue
             node = objects.nodes[child.node_id]
             if node.HasField("function"):
-                names = sorted(node.function.concrete_functions, key=_by_number)
+                names = sorted(node.function.concrete_functions, key=lambda name: loaded.get(_text(name), _text(name)))
             elif node.HasField("bare_concrete_function"):
                 names = [node.bare_concrete_function.concrete_function_name]
             else:
@@ -273,19 +289,24 @@ class MetaGraph:
             found[_text(child.local_name)] = tuple(_concrete(by_name[name]) for name in names if name in by_name)
         return dict(sorted(found.items()))
 
-    def producer(self, tensor: str) -> Node | None:
-        """Return the operation that makes `tensor` (`name:0`) what it is, through calls and what changes no value."""
+    def producer(self, tensor: str, through: Collection[str] | None = None) -> Node | None:
+        """Return the operation that makes `tensor` (`name:0`) what it is.
+
+        Calls are looked into, and operations `through` which the first input passes are passed over, by default those
+        that change no score.
+        """
+        through = _PASSING_ON if through is None else through
         nodes: Mapping[str, Node] = self.nodes
         for _ in range(MAX_STEPS):
-            name, _, index = tensor.removeprefix("^").partition(":")
+            name, _, output = tensor.partition(":")
             node = nodes.get(name)
             if node is None:
                 return None
-            output = int(index.rpartition(":")[2] or 0) if index.rpartition(":")[2].isdecimal() or not index else 0
+            number = int(output) if output.isdecimal() and len(output) < 4 else 0
             function = self.functions.get(node.function or node.op)
-            if function is not None and output < len(function.returns):
-                nodes, tensor = function.nodes, function.returns[output]
-            elif node.op in _PASSING_ON and node.inputs:
+            if function is not None and number < len(function.returns):
+                nodes, tensor = function.nodes, function.returns[number]
+            elif node.op in through and node.inputs:
                 tensor = node.inputs[0]
             else:
                 return node
@@ -325,7 +346,12 @@ def read_saved_model(directory: Path) -> tuple[MetaGraph, ...]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise NotASavedModel(f"{path} is larger than any protocol buffer can be; export the model again")
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            head = file.read(1)
+            # Its first field is the schema's version (1) or a graph (2); other files are not worth reading whole.
+            if path.suffix == ".pb" and head and head not in (b"\x08", b"\x12"):
+                raise message.DecodeError
+            data = head + file.read()
         if path.suffix == ".pb":
             parsed.ParseFromString(data)
         else:
@@ -390,18 +416,20 @@ def _node(node: Any) -> Node:
         _dtype(dtype.type if dtype is not None else 0),
         _shape(shape.shape) if shape is not None and shape.HasField("shape") else None,
         _text(called.func.name) if called is not None else None,
-        _size(_shape(value.tensor.tensor_shape)) if node.op == b"Const" and value is not None else 0,
+        tuple(_text(entry.value.func.name) for entry in node.attr if entry.value.HasField("func")),
+        _shape(value.tensor.tensor_shape) if node.op == b"Const" and value is not None else None,
+        bool(attributes[b"transpose_b"].b) if b"transpose_b" in attributes else False,
     )
 
 
-_ATTRIBUTES = (b"dtype", b"shape", b"value", b"f")
+_ATTRIBUTES = (b"dtype", b"shape", b"value", b"f", b"transpose_b")
 
 
 def _function(function: Any) -> Function:
     returned = {entry.key: _text(entry.value) for entry in function.ret}
     nodes = {node.name: node for node in map(_node, function.node_def)}
     returns = tuple(returned.get(argument.name, "") for argument in function.signature.output_arg)
-    return Function(_text(function.signature.name), nodes, returns)
+    return Function(_text(function.signature.name), len(function.signature.input_arg), nodes, returns)
 
 
 def _shape(shape: Any) -> Shape | None:
@@ -424,10 +452,37 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
-def _by_number(name: bytes) -> tuple[bytes, int]:
-    """Sort `__inference_call_9` before `__inference_call_10`."""
-    base, _, number = name.rpartition(b"_")
-    return (base, int(number)) if number.isdigit() else (name, 0)
+def _loaded_names(functions: Mapping[str, Function]) -> dict[str, str]:
+    """The names that the functions of a library have once TensorFlow has loaded them, which it sorts them by.
+
+    A function is loaded after those that it calls, of the rest the last first (function_deserialization.py,
+    `_sort_function_defs`). Its new name ends in a counter that every tensor of a function increments; to count them
+    takes the definitions of all operations, so those without an output are told by name.
+    """
+    waiting = {name: {n for node in f.nodes.values() for n in (node.op, *node.calls)} for name, f in functions.items()}
+    waiting = {name: called & functions.keys() - {name} for name, called in waiting.items()}
+    ready = [name for name, called in waiting.items() if not called]
+    names: dict[str, str] = {}
+    counter = 2
+    while ready:
+        name = ready.pop()
+        function = functions[name]
+        tensors = sum(node.op not in _WITHOUT_OUTPUT for node in function.nodes.values())
+        counter += function.inputs + tensors
+        tensors_restored = sum(node.op == "RestoreV2" for node in function.nodes.values()) * max(0, function.inputs - 2)
+        counter += tensors_restored
+        match = re.fullmatch(r"__inference_(.*)_\d+", name)
+        names[name] = f"__inference_{match[1] if match else name}_{counter}"
+        counter += 1
+        for other, called in waiting.items():
+            if name in called:
+                called.discard(name)
+                if not called:
+                    ready.append(other)
+    return names
+
+
+_WITHOUT_OUTPUT = {"AssignVariableOp", "DisableCopyOnRead", "MergeV2Checkpoints", "NoOp", "SaveV2"}
 
 
 def _concrete(function: Any) -> ConcreteFunction:
@@ -466,7 +521,8 @@ def _type_spec(spec: Any, depth: int) -> TypeName:
     kind = _text(spec.type_spec_class_name).rpartition(".")[2]
     state = _structured(spec.type_state, depth + 1)
     parts = state if isinstance(state, tuple | list) else (state,)
-    return TypeName(kind, f"{kind}({', '.join(map(str, parts))})")
+    text = f"{kind}({', '.join(map(str, parts))})"
+    return TypeName(kind, text, text)
 
 
 def _scalar(value: Any, kind: str) -> Any:
@@ -474,19 +530,14 @@ def _scalar(value: Any, kind: str) -> Any:
         return None
     if kind == "tensor_shape_value":
         shape = _shape(value.tensor_shape_value)
-        text = "None" if shape is None else f"[{', '.join(map(str, shape))}]"
-        return _Printed(f"TensorShape({text})")
+        printed = f"TensorShape({'None' if shape is None else list(shape)})"
+        return TypeName("TensorShape", printed, printed)
     if kind == "tensor_dtype_value":
-        return _Printed(f"tf.{_dtype(value.tensor_dtype_value)}")
+        dtype = _dtype(value.tensor_dtype_value)
+        return TypeName("DType", f"<dtype: '{dtype}'>", f"tf.{dtype}")
     if kind == "string_value":
         return _text(value.string_value)
     return getattr(value, kind)
-
-
-class _Printed(str):
-    """A shape or a dtype in a structured value, as it prints."""
-
-    __slots__ = ()
 
 
 @functools.cache

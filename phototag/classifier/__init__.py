@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from phototag.classifier._tensorflow import import_tensorflow
-from phototag.errors import ModelError, NotASavedModel, SignatureMismatch
+from phototag.classifier._runner import SUM_TOLERANCE, Pixels, Runner, is_distribution
+from phototag.endpoint import Endpoint
+from phototag.errors import SignatureMismatch
 from phototag.models import DEFAULT_MODEL, Model, check_classes, find_model
 from phototag.photos import prepare_photo
+from phototag.preprocessing import Preprocessing
 from phototag.taxonomy import Label, Prediction
 
-__all__ = ["Classifier"]
-
-# How far from 1 the scores of an image may add up and still be probabilities: those of float16 models do not do better.
-SUM_TOLERANCE = 0.02
-# Of the JPEG files that models with string inputs get; at 95 their artefacts do not change what is seen.
-JPEG_QUALITY = 95
-
-Pixels = NDArray[np.uint8]
+__all__ = ["Classifier", "Probe", "probe"]
 
 
 class Classifier:
@@ -39,9 +33,8 @@ class Classifier:
     """
 
     def __init__(self, model: Model) -> None:
-        self._tensorflow = import_tensorflow()
         self._model = model
-        self._call = self._load()
+        self._runner = Runner(model.directory, model.endpoint, model.preprocessing)
         self._scores = model.card.output.scores or self._measure_scores()
 
     @classmethod
@@ -92,7 +85,7 @@ class Classifier:
 
         Raises `ModelError` where the model fails or gives values that are no scores.
         """
-        raw = self._raw_scores(images)
+        raw = self._checked(self._runner.run(images))
         if self._scores == "probabilities":
             if raw.min() < 0 or raw.max() > 1 + SUM_TOLERANCE:
                 raise SignatureMismatch(
@@ -104,83 +97,33 @@ class Classifier:
         probabilities: NDArray[np.float32] = (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
         return probabilities[:, 1:] if self._model.background else probabilities
 
-    # --- Loading ------------------------------------------------------------------------------------------------------
-
-    def _load(self) -> Callable[[Any], Any]:
-        """Load the SavedModel and return the function from its input tensor to its output tensor."""
-        directory, endpoint = self._model.directory, self._model.endpoint
-        try:
-            loaded = self._tensorflow.saved_model.load(str(directory), tags=list(endpoint.tag_set))
-        # TensorFlow reports a damaged SavedModel by whatever its parsers raise: OSError, ValueError, OpError, ...
-        except Exception as error:
-            reason = _first_line(error)
-            raise NotASavedModel(f"{directory} cannot be loaded ({reason}); export the model again") from error
-        self._owner = loaded  # of the variables: without it they would be freed
-        if endpoint.signature is not None:
-            signature = loaded.signatures[endpoint.signature]
-            return lambda tensor: signature(**{endpoint.input: tensor})[endpoint.output]
-        try:
-            function = loaded.prune(endpoint.input, endpoint.output)
-        except (AttributeError, ValueError, KeyError) as error:
-            raise SignatureMismatch(
-                f"{directory} cannot be run from {endpoint.input} to {endpoint.output} ({_first_line(error)}); "
-                "choose others with --input-op and --output-op"
-            ) from error
-        return lambda tensor: function(tensor)
-
     def _measure_scores(self) -> Literal["logits", "probabilities"]:
-        """Tell logits from probabilities by running the model: probabilities are not negative and add up to 1."""
-        preprocessing = self._model.preprocessing
-        noise = np.random.default_rng(0).integers(0, 256, (2, preprocessing.height, preprocessing.width, 3), np.uint8)
-        raw = self._raw_scores(noise)
-        adds_up = np.abs(raw.sum(axis=1) - 1).max() <= SUM_TOLERANCE
-        return "probabilities" if raw.min() >= 0 and adds_up else "logits"
+        return "probabilities" if is_distribution(self._checked(self._runner.run_on_noise())) else "logits"
 
-    # --- Running ------------------------------------------------------------------------------------------------------
-
-    def _raw_scores(self, images: Pixels) -> NDArray[np.float32]:
-        """What the model gives for `images`, float32 [N, classes], the background class with it, checked."""
-        directory = self._model.directory
-        try:
-            parts = [self._call(self._tensor(part)).numpy()[:count] for part, count in self._batches(images)]
-        except self._tensorflow.errors.OpError as error:
-            raise ModelError(f"{directory} failed on a batch of {len(images)} images: {_first_line(error)}") from error
-        raw = np.concatenate([part.reshape(len(part), -1) if part.ndim else part.reshape(1, 1) for part in parts])
-        if len(raw) != len(images):
-            rows = f"{len(images)} images gave {len(raw)} rows of scores"
-            raise SignatureMismatch(f"{directory} is no classifier: {rows}")
-        check_classes(directory, raw.shape[1], len(self._model.labels), background=self._model.background)
-        scores = raw.astype(np.float32)
-        if not np.isfinite(scores).all():
-            hint = "its input range may be wrong"
-            raise ModelError(f"{directory} gave scores that are no numbers (NaN or infinite); {hint}")
-        return scores
-
-    def _batches(self, images: Pixels) -> Iterator[tuple[Pixels, int]]:
-        """`images` in batches of the size that the model insists on, the last one filled up; and how many count."""
-        size = self._model.endpoint.batch
-        if size is None:
-            yield images, len(images)
-            return
-        for start in range(0, len(images), size):
-            part = images[start : start + size]
-            filling = np.repeat(part[-1:], size - len(part), axis=0)
-            yield np.concatenate([part, filling]), len(part)
-
-    def _tensor(self, images: Pixels) -> Any:
-        """`images` as the model's input tensor."""
-        dtype = self._model.endpoint.dtype
-        if dtype == "string":
-            return self._tensorflow.constant([_jpeg(image) for image in images])
-        return self._tensorflow.cast(self._model.preprocessing.normalise(images), dtype)
+    def _checked(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        model = self._model
+        check_classes(model.directory, raw.shape[1], len(model.labels), background=model.background)
+        return raw
 
 
-def _jpeg(image: Pixels) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return buffer.getvalue()
+@dataclass(frozen=True)
+class Probe:
+    """What a model gave for images of noise.
+
+    `classes`: how many scores an image. `least`, `greatest`: of all scores. `are_probabilities`: whether those of an
+    image are not negative and add up to 1.
+    """
+
+    classes: int
+    least: float
+    greatest: float
+    are_probabilities: bool
 
 
-def _first_line(error: Exception) -> str:
-    text = str(getattr(error, "message", "") or error)
-    return text.splitlines()[0] if text else type(error).__name__
+def probe(directory: Path, endpoint: Endpoint, preprocessing: Preprocessing) -> Probe:
+    """Load the SavedModel in `directory`, run it on noise and measure what comes.
+
+    Raises `ModelError` where it fails.
+    """
+    raw = Runner(directory, endpoint, preprocessing).run_on_noise()
+    return Probe(raw.shape[1], float(raw.min()), float(raw.max()), is_distribution(raw))

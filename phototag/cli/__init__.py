@@ -12,6 +12,7 @@ import click
 
 import phototag
 from phototag.cli.exit_codes import EXIT_BUSY, EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED, EXIT_UNUSABLE, EXIT_USAGE
+from phototag.cli.inspect import inspect
 from phototag.cli.models import models
 from phototag.cli.scan import scan
 from phototag.cli.terminal import complain, is_verbose, keep_native_noise_out
@@ -59,6 +60,7 @@ def cli() -> None:
     """Tag photos with what they show."""
 
 
+cli.add_command(inspect)
 cli.add_command(models)
 cli.add_command(scan)
 

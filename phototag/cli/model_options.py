@@ -68,9 +68,18 @@ def model_fact_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--output-op", metavar="NAME", help="Output of the signature, or operation of the graph."),
         click.option("--input-op", metavar="NAME", help="Operation of the graph that takes the images."),
         click.option(
-            "--signature", metavar="KEY", help="Signature to run. [default: serving_default, or the only one]"
+            "--signature",
+            "--signature_def",
+            metavar="KEY",
+            help="Signature to run. [default: serving_default, or the only one]",
         ),
-        click.option("--tag-set", type=_Tags(), metavar="TAGS", help="Graph to run. [default: serve, or the only one]"),
+        click.option(
+            "--tag-set",
+            "--tag_set",
+            type=_Tags(),
+            metavar="TAGS",
+            help="Graph to run. [default: serve, or the only one]",
+        ),
         click.option(
             "--labels",
             type=click.Path(path_type=Path),

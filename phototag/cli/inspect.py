@@ -1,0 +1,128 @@
+"""`phototag inspect`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from phototag.cli.model_options import MODEL_FACTS, given_facts, model_fact_options
+from phototag.cli.terminal import printable, verbose_option
+from phototag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from phototag.models import Examination
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json", "saved_model_cli"]),
+    default="text",
+    show_default=True,
+    help="For people, as data, or byte for byte what TensorFlow's saved_model_cli show prints.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--all", "everything", is_flag=True, help="saved_model_cli's: all graphs, signatures, ops and functions.")
+@click.option("--list_ops", "--list-ops", is_flag=True, help="saved_model_cli's: the operations of the graph.")
+@click.option("--probe", is_flag=True, help="Run the model on noise, to measure what only that can tell.")
+@model_fact_options
+@verbose_option
+def inspect(
+    model: str,
+    output_format: str,
+    as_json: bool,
+    everything: bool,
+    list_ops: bool,
+    probe: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Say what a SavedModel takes and gives, and how scan would run it.
+
+    MODEL is a SavedModel's directory, its saved_model.pb, or the name of an installed model. Nothing of it is loaded or
+    run without --probe.
+
+    --all and --list_ops belong to --format saved_model_cli, which also takes --tag_set and --signature_def.
+    """
+    del verbose
+    if as_json:
+        output_format = "json"
+    if output_format == "saved_model_cli":
+        _print_reference(model, options, everything=everything, list_ops=list_ops)
+        return
+    if everything or list_ops:
+        raise ConfigError("--all and --list_ops need --format saved_model_cli; the other formats say all that there is")
+    from phototag.inspection import as_data, human_lines, verdict
+    from phototag.models import examine
+    from phototag.saved_model import read_fingerprint
+
+    examination = examine(model, labels=options["labels"], given=given_facts(options))
+    probed = _probe(examination) if probe else None
+    found = verdict(examination, _repeated(options), probed)
+    size = sum(path.stat().st_size for path in examination.directory.rglob("*") if path.is_file())
+    data = as_data(examination, found, read_fingerprint(examination.directory), size)
+    if output_format == "json":
+        click.echo(json.dumps(data))
+    else:
+        for line in human_lines(data):
+            click.echo(printable(line))
+
+
+def _print_reference(model: str, options: dict[str, Any], *, everything: bool, list_ops: bool) -> None:
+    from phototag.inspection import reference_lines
+    from phototag.models import locate
+    from phototag.saved_model import read_saved_model
+
+    directory = locate(model)
+    lines = reference_lines(
+        read_saved_model(directory),
+        directory,
+        everything=everything,
+        tag_set=options["tag_set"],
+        signature=options["signature"],
+        list_ops=list_ops,
+    )
+    click.echo("\n".join(lines))
+
+
+def _probe(examination: Examination) -> Any:
+    """Run the model; its values are taken to be 0 to 1 where nothing says what they are."""
+    from dataclasses import replace
+
+    from phototag.classifier import probe
+    from phototag.models import preprocessing_for
+
+    endpoint = examination.endpoint
+    if endpoint is None:
+        raise ConfigError(f"{examination.directory} cannot be probed: it {examination.fault}")
+    image = examination.card.input
+    if endpoint.takes_floats and image.range is None and image.mean is None:
+        image = replace(image, range="0..1")
+    if None in (endpoint.height or image.height, endpoint.width or image.width):
+        raise ConfigError(
+            f"{examination.directory} does not say the size of its images; pass --input-size, such as 224"
+        )
+    return probe(examination.directory, endpoint, preprocessing_for(examination.directory, image, endpoint))
+
+
+def _repeated(options: dict[str, Any]) -> list[str]:
+    """The options for a model that were given, as they go into a command line."""
+    parts: list[str] = []
+    for name in ("labels", *MODEL_FACTS):
+        value = options.get(name)
+        if value is None or value is False:
+            continue
+        option = "--" + name.replace("_", "-")
+        if value is True:
+            parts.append(option)
+        else:
+            separator = "x" if name == "input_size" else ","
+            text = shlex.quote(separator.join(map(str, value)) if isinstance(value, tuple) else str(value))
+            # A value that looks like an option, -1..1, has to be joined to its option to be read.
+            parts += [f"{option}={text}"] if text.startswith("-") else [option, text]
+    return parts
