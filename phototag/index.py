@@ -74,9 +74,8 @@ class Index:
                 "WHERE path = ? AND size = ? AND mtime_ns = ? AND recipe = ?",
                 (os.fsencode(photo.path), photo.size, photo.mtime_ns, recipe),
             ).fetchone()
-        if row is None:
-            return None
-        with _translated(self._path):
+            if row is None:
+                return None
             return Record(photo, recipe, _tags(row[0]), _predictions(row[1]), _paths(row[2]))
 
     def add(self, records: Sequence[Record]) -> None:

@@ -166,34 +166,25 @@ class Pipeline:
     def _finish(self, items: Sequence[_Item], classifier: _Lazy, stop: Callable[[], bool]) -> Sequence[Outcome]:
         """Classify, write and record the photos among `items`; return the outcomes of all.
 
-        None where a stop was asked for while the model was loaded: then the batch is not begun.
+        Nothing where a stop was asked for while the model was loaded: then the batch is not begun.
         """
+        waiting = [item for item in items if not isinstance(item, Outcome)]
         decoded: dict[Path, Pixels] = {}
-        failed: dict[Path, Outcome] = {}
-        for photo, pixels in (item for item in items if not isinstance(item, Outcome)):
+        settled: dict[Path, Outcome] = {}
+        for photo, pixels in waiting:
             try:
                 decoded[photo.path] = pixels.result()
             except PhotoError as error:
-                failed[photo.path] = Outcome(photo.path, "failed", error=error.reason)
-        scores: dict[Path, NDArray[np.float32]] = {}
+                settled[photo.path] = Outcome(photo.path, "failed", error=error.reason)
         if decoded:
             if classifier.load() and stop():
                 return ()
-            scores = dict(zip(decoded, classifier.classify(np.stack(list(decoded.values()))), strict=True))
-        outcomes: list[Outcome] = []
-        records: list[Record] = []
-        for item in items:
-            if isinstance(item, Outcome):
-                outcomes.append(item)
-                continue
-            photo = item[0]
-            outcome = failed.get(photo.path) or self._write(photo.path, scores[photo.path])
-            outcomes.append(outcome)
-            if outcome.status != "failed":
-                records.append(Record(photo, self.recipe, outcome.tags, outcome.predictions, outcome.written))
-        if records and not self.dry_run:
-            self.index.add(records)
-        return outcomes
+            scores = classifier.classify(np.stack(list(decoded.values())))
+            settled.update((path, self._write(path, row)) for path, row in zip(decoded, scores, strict=True))
+        done = [(photo, settled[photo.path]) for photo, _ in waiting if settled[photo.path].status != "failed"]
+        if done and not self.dry_run:
+            self.index.add([Record(photo, self.recipe, o.tags, o.predictions, o.written) for photo, o in done])
+        return [item if isinstance(item, Outcome) else settled[item[0].path] for item in items]
 
     def _write(self, photo: Path, scores: NDArray[np.float32]) -> Outcome:
         tags, predictions = self.tagger.choose(scores), self.tagger.top(scores, TOP_PREDICTIONS)

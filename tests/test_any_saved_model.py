@@ -475,7 +475,7 @@ def test_outputs_that_are_no_numbers_are_refused(tmp_path: Path, dtype: str) -> 
         scores = means(images)
         return {"y": tf.strings.as_string(scores) if dtype == "string" else tf.cast(scores, dtype)}
 
-    with pytest.raises(SignatureMismatch, match=f"its output y is {dtype}"):
+    with pytest.raises(SignatureMismatch, match=f"its output 'y' is {dtype}"):
         open_model(export(tmp_path / "m", odd), input={"range": "0..1"})
 
 

@@ -466,7 +466,6 @@ def test_output_that_cannot_be_written_is_one_sentence(toy_model: Path, make_pho
 
 
 def test_a_second_interrupt_ends_the_program_at_once(toy_model: Path, make_photo: MakePhoto, tmp_path: Path) -> None:
-    """The photo is a pipe's reader away from ever being decoded, so only an end at once ends at all."""
     first = make_photo("000.jpg", size=(3000, 3000))
     for number in range(1, 60):
         shutil.copyfile(first, first.with_name(f"{number:03}.jpg"))

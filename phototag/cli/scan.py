@@ -289,17 +289,16 @@ class _Output:
             self._show_text(outcome)
 
     def _show_text(self, outcome: Outcome) -> None:
+        is_shown = outcome.status in ("tagged", "untagged") or (outcome.status == "unchanged" and self._options.dry_run)
+        if not is_shown and not self._options.verbose:
+            return  # before anything is computed: there may be a million photos with nothing new
         name = self._name(outcome.path)
-        tags = ", ".join(tag.name for tag in outcome.tags)
-        if outcome.status == "tagged":
-            self._console.result(f"{name}: {printable(tags)}")
-        elif outcome.status == "untagged":
-            self._console.result(f"{name}: (nothing sure enough)")
-        elif outcome.status == "unchanged" and self._options.dry_run:
-            self._console.result(f"{name}: {printable(tags) or '(nothing sure enough)'}")
-        elif outcome.status == "unchanged" and self._options.verbose:
-            self._console.message(f"{name}: unchanged: {printable(tags) or '(nothing sure enough)'}")
-        elif self._options.verbose and outcome.status == "skipped":
+        tags = printable(", ".join(tag.name for tag in outcome.tags)) or "(nothing sure enough)"
+        if is_shown:
+            self._console.result(f"{name}: {tags}")
+        elif outcome.status == "unchanged":
+            self._console.message(f"{name}: unchanged: {tags}")
+        elif outcome.status == "skipped":
             self._console.message(f"{name}: skipped: {outcome.error}")
 
     def _name(self, path: Path) -> str:
