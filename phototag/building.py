@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +20,12 @@ from phototag.models import (
     Model,
     data_directory,
     installed_directory,
+    is_installed,
+    is_model_name,
     read_text,
+    saved_model_parts,
     shipped_directory,
 )
-
-# What belongs to a SavedModel; nothing else of a directory is installed.
-SAVED_MODEL_PARTS = ("saved_model.pb", "saved_model.pbtxt", "fingerprint.pb", "variables", "assets", "assets.extra")
 
 
 @dataclass(frozen=True)
@@ -163,55 +162,61 @@ def add_model(name: str, model: Model, labels: str, *, link: bool) -> Path:
 
     Raises `ConfigError` where `name` cannot be one or is taken, `ModelError` where the place cannot be written.
     """
-    check_name(name)
 
     def fill(new: Path) -> None:
-        for part in SAVED_MODEL_PARTS:
-            source = Path(os.path.abspath(model.directory)) / part
-            if source.exists():
-                _place(source, new / part, link=link)
+        for part in saved_model_parts(model.directory):
+            target = new / part.relative_to(model.directory)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if link:
+                target.symlink_to(os.path.abspath(part))
+            else:
+                shutil.copyfile(part, target)
         # What is linked to may change, so its files are looked at at every start.
-        (new / CARD_NAME).write_text(
-            format_card(replace(model.card, digest=None) if link else model.card), encoding="utf-8"
-        )
-        (new / (model.card.labels or "labels.txt")).write_text(labels, encoding="utf-8")
+        card = replace(model.card, digest=None) if link else model.card
+        (new / CARD_NAME).write_text(format_card(card), encoding="utf-8")
+        (new / str(model.card.labels)).write_text(labels, encoding="utf-8")
 
     with _locked(name):
+        check_name(name)  # only now nobody else can take it
         _install(name, fill)
     return installed_directory(name)
 
 
 def check_name(name: str) -> None:
     """Raise `ConfigError` where `name` cannot be the name of one more model."""
-    if not name or os.path.basename(name) != name or name.startswith(".") or not name.isprintable():
+    if not is_model_name(name):
         raise ConfigError(f"{name!r} cannot be the name of a model; choose another with --name")
-    if name in BUILDABLE or installed_directory(name).exists():
+    if name in BUILDABLE or is_installed(name):
         raise ConfigError(f"the name {name} is taken; remove that model or choose another name with --name")
 
 
 def installed_path(name: str) -> Path:
     """Return the directory of the installed model `name`. Raises `ConfigError` where there is none."""
-    if os.path.basename(name) != name or not installed_directory(name).is_dir():
+    if not is_installed(name):
         raise ConfigError(f"no model {name} is installed (see: phototag models list)")
     return installed_directory(name)
 
 
 def remove_model(name: str) -> None:
     """Remove the installed model `name`. Raises `ConfigError` where there is none."""
-    directory = installed_path(name)
+    installed_path(name)
     with _locked(name):
-        _remove_leftovers(name)
+        directory, staging = installed_path(name), _clean_staging(name)
         # Renamed first: half a model must not be found under its name.
-        os.rename(directory, directory.with_name(_leftover_prefix(name) + "removed"))
-        _remove_leftovers(name)
+        os.rename(directory, staging / "removed")
+        shutil.rmtree(staging)
 
 
 def installed_models() -> list[str]:
-    """Return the names of the models that are installed, sorted."""
+    """Return the names of the models that are installed, sorted.
+
+    Raises `ModelError` where that cannot be known.
+    """
     place = data_directory() / "models"
-    if not place.is_dir():
-        return []
-    return sorted(path.name for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+    try:
+        return sorted(path.name for path in place.iterdir() if is_installed(path.name)) if place.is_dir() else []
+    except OSError as error:
+        raise ModelError(f"{place} cannot be read ({error.strerror}); check its permissions") from None
 
 
 # --- Recipes ----------------------------------------------------------------------------------------------------------
@@ -227,7 +232,8 @@ def _build(name: str, directory: Path) -> None:
 
         application = _KERAS_APPLICATIONS[name]
         export_keras_application(application.function, application.image_size, directory)
-    shutil.copytree(shipped_directory() / DEFAULT_MODEL, directory, dirs_exist_ok=True)
+    for shipped in (shipped_directory() / DEFAULT_MODEL).iterdir():
+        shutil.copyfile(shipped, directory / shipped.name)
     if name != DEFAULT_MODEL:
         (directory / "NOTICE").unlink()
         (directory / CARD_NAME).write_text(format_card(_card(name)), encoding="utf-8")
@@ -298,6 +304,8 @@ def _is_current() -> bool:
 def _locked(name: str, announce: Callable[[str], None] = lambda _: None) -> Iterator[None]:
     """Hold the lock of the place of the model `name`, and name the place in what goes wrong there."""
     directory = installed_directory(name)
+    if not is_model_name(name):
+        raise ConfigError(f"{name!r} cannot be the name of a model; choose another with --name")
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(directory.with_name(f".{name}.lock"))
@@ -316,39 +324,31 @@ def _locked(name: str, announce: Callable[[str], None] = lambda _: None) -> Iter
 
 
 def _install(name: str, fill: Callable[[Path], None]) -> None:
-    """Let `fill` make the model in a directory beside its place, and move it there. The lock must be held."""
-    directory = installed_directory(name)
-    _remove_leftovers(name)
-    new = Path(tempfile.mkdtemp(prefix=_leftover_prefix(name), dir=directory.parent))
+    """Let `fill` make the model in a directory of its own, and move it to its place. The lock must be held."""
+    directory, staging = installed_directory(name), _clean_staging(name)
+    new = staging / "new"
+    new.mkdir()
     try:
         fill(new)
-        new.chmod(0o755)  # mkdtemp's is for its owner alone
         for path in new.rglob("*"):
             if path.is_file() and not path.is_symlink():
-                with path.open("rb") as file:
+                with path.open("r+b") as file:  # Windows flushes only what could be written
                     os.fsync(file.fileno())
         if directory.exists():
             # A directory cannot be replaced by renaming. Who looks in between finds nothing, and waits for the lock.
-            os.rename(directory, new.with_name(new.name + "-replaced"))
+            os.rename(directory, staging / "replaced")
         os.rename(new, directory)
     finally:
-        _remove_leftovers(name)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
-def _place(source: Path, target: Path, *, link: bool) -> None:
-    if link:
-        target.symlink_to(source, target_is_directory=source.is_dir())
-    elif source.is_dir():
-        shutil.copytree(source, target)
-    else:
-        shutil.copyfile(source, target)
+def _clean_staging(name: str) -> Path:
+    """Return the empty folder where the model `name` is made, without what a build that was killed left there.
 
-
-def _leftover_prefix(name: str) -> str:
-    return f".{name}-building-"
-
-
-def _remove_leftovers(name: str) -> None:
-    """Remove what a build that was killed left behind. The lock is held, so nobody works in there."""
-    for path in installed_directory(name).parent.glob(_leftover_prefix(name) + "*"):
-        shutil.rmtree(path, ignore_errors=True)
+    The lock must be held. The folder is hidden, so that it is no model's, and on the same file system.
+    """
+    staging = installed_directory(name).parent / ".staging" / name
+    if staging.exists():
+        shutil.rmtree(staging)
+    staging.mkdir(parents=True)
+    return staging

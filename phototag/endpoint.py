@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from phototag.errors import SignatureMismatch
-from phototag.model_card import ModelCard
+from phototag.model_card import MAX_SIDE, ModelCard
 from phototag.preprocessing import Layout
-from phototag.saved_model import MetaGraph, Node, Shape, Signature, TensorSpec
+from phototag.saved_model import MetaGraph, Node, Shape, Signature, TensorSpec, nearest
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 WHOLE_NUMBERS = ("uint8", "int32")
@@ -65,9 +66,8 @@ def _signature(directory: Path, card: ModelCard, graph: MetaGraph) -> Signature 
     usable = {key: s for key, s in graph.signatures.items() if key != _INIT_SIGNATURE and s.inputs and s.outputs}
     if card.signature is not None:
         if card.signature not in usable:
-            raise SignatureMismatch(
-                f"{directory} has no signature {card.signature!r} with inputs and outputs; it has: {_listed(usable)}"
-            )
+            known = f"{nearest(card.signature, usable)}it has: {_listed(usable)}"
+            raise SignatureMismatch(f"{directory} has no signature {card.signature!r} with inputs and outputs; {known}")
         return usable[card.signature]
     only = next(iter(usable.values())) if len(usable) == 1 else None
     signature = usable.get("serving_default", only)
@@ -85,7 +85,7 @@ def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signatu
     if len(signature.inputs) != 1:
         raise SignatureMismatch(
             f"the signature {signature.key} of {directory} takes {len(signature.inputs)} inputs, not one image: "
-            f"{_listed(signature.inputs)}; choose another with --signature"
+            f"{_listed(signature.inputs)}"
         )
     input_key, spec = next(iter(signature.inputs.items()))
     only = next(iter(signature.outputs)) if len(signature.outputs) == 1 else None
@@ -129,6 +129,8 @@ def _endpoint(
 ) -> Endpoint:
     """Complete an endpoint with what the input's `spec` says of its images; `names`: signature, input and output."""
     is_file = spec.dtype == "string"
+    if is_file and spec.shape == ():
+        raise SignatureMismatch(f"{directory} takes one JPEG file at a time; export it again with a batch dimension")
     is_image = spec.dtype in (*FLOATS, *WHOLE_NUMBERS) and (spec.shape is None or len(spec.shape) == 4)
     if not is_file and not is_image:
         raise SignatureMismatch(f"{directory} takes no images, but {spec.dtype} of shape {_shown(spec.shape)}")
@@ -139,11 +141,15 @@ def _endpoint(
     if channels not in (3, None):
         raise SignatureMismatch(f"{directory} takes images of {channels} channels, not 3: its input is {_shown(shape)}")
     batch = spec.shape[0] if spec.shape else None
+    if not all(size is None or 1 <= size <= MAX_SIDE for size in (batch, height, width)):
+        raise SignatureMismatch(f"{directory} takes images of impossible size: its input is {_shown(spec.shape)}")
     return Endpoint(tuple(sorted(graph.tags)), *names, spec.dtype, layout, height, width, batch, classes)
 
 
 def _operations_hint(graph: MetaGraph) -> str:
     guess = guess_operations(graph)
+    if guess is None and graph.callables:
+        return f"it has only functions ({_listed(graph.callables)}); export it again with signatures="
     if guess is None:
         return "name its operations with --input-op and --output-op, if it is an image classifier at all"
     return f"name its operations, perhaps --input-op {guess[0]} --output-op {guess[1]}"
@@ -169,6 +175,27 @@ def guess_operations(graph: MetaGraph) -> tuple[str, str] | None:
     return (inputs[0], outputs[-1]) if inputs and outputs else None
 
 
+# What no image classifier needs: to read and write files, to print, to call Python.
+_REFUSED = re.compile(
+    r"ReadFile|WriteFile|Print(V2)?|(Eager)?PyFunc.*|.*Summary.*(Writer|Db).*|Debug.*|SaveDataset.*|.*Snapshot.*|"
+    r"MatchingFiles|WholeFileReader.*|Copy|CopyHost|.*RecordDataset.*|TextLine.*|FixedLength.*|.*SqlDataset.*"
+)
+# What every model has to save itself, but no classification may come to.
+_REFUSED_IN_USE = re.compile(r"Save|SaveV2|SaveSlices|MergeV2Checkpoints")
+
+
+def refused_ops(graph: MetaGraph, endpoint: Endpoint) -> set[str]:
+    """Return the operations of `graph` for which phototag does not run it as `endpoint` says.
+
+    A graph is a program, and TensorFlow runs it with the rights of its user. This refuses the operations that are
+    plainly of no use to a classifier; it is no sandbox.
+    """
+    inner = (node.op for function in graph.functions.values() for node in function.nodes.values())
+    everywhere = {op for op in (*(node.op for node in graph.nodes.values()), *inner) if _REFUSED.fullmatch(op)}
+    used = graph.ops_behind(_output_tensor(graph, endpoint))
+    return everywhere | {op for op in used if _REFUSED_IN_USE.fullmatch(op)}
+
+
 def scores_kind(graph: MetaGraph, endpoint: Endpoint) -> str | None:
     """Return `probabilities`, `logits` or `sigmoid`, by the operation that the output comes from; None if unclear."""
     producer = graph.producer(_output_tensor(graph, endpoint))
@@ -190,7 +217,7 @@ def class_count(graph: MetaGraph, endpoint: Endpoint) -> int | None:
     tensor = _output_tensor(graph, endpoint)
     for _ in range(MAX_LAYERS):
         producer = graph.producer(tensor)
-        if producer is None or producer.op not in (*_OVER_CLASSES, *_WITH_WEIGHTS):
+        if producer is None or not producer.inputs or producer.op not in (*_OVER_CLASSES, *_WITH_WEIGHTS):
             return None
         shape = _weights_shape(graph, producer)
         if shape:

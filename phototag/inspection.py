@@ -5,8 +5,8 @@ Pure: descriptions in, lines out.
 
 from __future__ import annotations
 
-import difflib
 import functools
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +16,15 @@ from phototag.endpoint import Endpoint, class_count, scores_kind
 from phototag.errors import SignatureMismatch
 from phototag.model_card import SCALINGS
 from phototag.models import BACKGROUND_NAMES, Examination
-from phototag.saved_model import ConcreteFunction, MetaGraph, Signature, TensorSpec, TypeName, choose_meta_graph
+from phototag.saved_model import (
+    ConcreteFunction,
+    MetaGraph,
+    Signature,
+    TensorSpec,
+    TypeName,
+    choose_meta_graph,
+    nearest,
+)
 
 IMAGENET_CLASSES = 1000
 
@@ -59,10 +67,8 @@ def reference_lines(
 def _signature(graph: MetaGraph, key: str, source: Path) -> Signature:
     if key in graph.signatures:
         return graph.signatures[key]
-    nearest = difflib.get_close_matches(key, graph.signatures, 1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ";"
     known = ", ".join(sorted(graph.signatures)) or "none"
-    raise SignatureMismatch(f"{source} has no signature {key!r}{hint} it has: {known}")
+    raise SignatureMismatch(f"{source} has no signature {key!r}; {nearest(key, graph.signatures)}it has: {known}")
 
 
 def _everything(graphs: Sequence[MetaGraph]) -> Iterator[str]:
@@ -201,7 +207,8 @@ def verdict(examination: Examination, given_options: Sequence[str], probed: Any 
     if endpoint is not None and _says_nothing(examination, endpoint) and probed is None:
         return {"image_classifier": "no", "why": "nothing says that it takes images: its input may have any shape"}
     if endpoint is None:
-        return {"image_classifier": "no", "why": (examination.fault or "").removeprefix("is no classifier: ")}
+        why = (examination.fault or "").removeprefix("is no classifier: ")
+        return {"image_classifier": "perhaps" if "choose one with" in why else "no", "why": why}
     graph = examination.graph
     classes = probed.classes if probed is not None else class_count(graph, endpoint)
     scores = examination.card.output.scores or scores_kind(graph, endpoint)
@@ -237,11 +244,10 @@ def _says_nothing(examination: Examination, endpoint: Endpoint) -> bool:
 def _likelihood(
     examination: Examination, endpoint: Endpoint, scores: str | None, classes: int | None, custom: list[str]
 ) -> str:
-    if custom or (classes is not None and classes < 2):
+    if custom or scores == "sigmoid" or (classes is not None and classes < 2):
         return "no"
-    if scores == "probabilities" or examination.labels is not None:
-        return "yes"
-    return "yes" if endpoint.signature is not None and scores == "logits" else "perhaps"
+    by_signature = endpoint.signature is not None and (scores == "logits" or examination.labels is not None)
+    return "yes" if scores == "probabilities" or by_signature else "perhaps"
 
 
 def _doubt(examination: Examination, scores: str | None, custom: list[str]) -> str | None:
@@ -250,7 +256,7 @@ def _doubt(examination: Examination, scores: str | None, custom: list[str]) -> s
     if examination.endpoint is not None and examination.endpoint.signature is None and scores != "probabilities":
         return "it takes images, but ends without a Softmax, and nothing says that its numbers are scores of classes"
     if scores == "sigmoid":
-        return "its scores are independent of each other (a Sigmoid at the end), and phototag would weigh them up"
+        return "each of its scores is of its own (a Sigmoid at the end); phototag needs classes that exclude each other"
     return None
 
 
@@ -357,6 +363,8 @@ def _value_data(value: Any) -> Any:
         return [_value_data(item) for item in value]
     if isinstance(value, dict):
         return {key: _value_data(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no such numbers
     return value.text if isinstance(value, TypeName) else value
 
 
@@ -386,7 +394,7 @@ def _verdict_lines(path: str, found: dict[str, Any]) -> Iterator[str]:
     if found["missing"]:
         yield f"  missing  {found['missing'][0]}"
         yield from (f"           {fact}" for fact in found["missing"][1:])
-    if found["image_classifier"] != "no":
+    if found["image_classifier"] != "no" and found["labels"]["fit"] is not False:
         yield f"  run it   {found['command']}"
 
 

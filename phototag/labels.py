@@ -6,6 +6,7 @@ import ast
 import csv
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,7 +14,9 @@ from phototag.errors import LabelMismatch
 from phototag.taxonomy import Label, is_synset
 
 # `12: name`, also as a Python dictionary over many lines, `{0: 'tench, Tinca tinca',`.
-_NUMBERED = re.compile(r"\{?\s*(\d+)\s*:\s*(.*?)\s*,?\s*\}?")
+_NUMBERED = re.compile(r"\{?\s*(\d{1,9})\s*:(.*)")
+# `12  name` is that only where every line is and they count up from 0; a label may well begin with a number.
+_COUNTED = re.compile(r"(\d{1,9})\s(.*)")
 # Headings of the column with the name, the best first, in CSV files.
 _NAME_HEADINGS = ("display_name", "name", "label", "class_name", "class", "category", "description")
 _INDEX_HEADINGS = ("index", "idx", "id", "class_id", "class_index", "number")
@@ -25,8 +28,8 @@ def parse_labels(text: str, source: str) -> tuple[Label, ...]:
     Read are, told apart by the content and by the suffix of `source`:
 
     - one name a line; `n01440764 tench` gives the WordNet synset too; of `tench, Tinca tinca` the first counts
-    - `0: tench` lines, in any order
-    - CSV (`.csv`, `.tsv`), with or without a heading
+    - `0: tench` lines, in any order, and `0  tench` in order
+    - CSV (`.csv`, `.tsv`): the column called `name`, `label` or the like, or without a heading the first of text
     - JSON: a list of names; `{"0": "tench"}`, `{"tench": 0}`, or `{"0": ["n01440764", "tench"]}` as Keras has it
 
     A byte order mark, either kind of line break and blank lines at the end do not matter.
@@ -38,26 +41,38 @@ def parse_labels(text: str, source: str) -> tuple[Label, ...]:
         raise LabelMismatch(f"{source} is empty; it must name every class")
     if text[0] in "[{" and (parsed := _json(text)) is not None:
         return _checked(_from_json(parsed, source), source)
+    if source.lower().endswith(".json"):
+        raise LabelMismatch(f"{source} is not JSON; correct it, or give it the suffix .txt if it is no JSON")
     if source.lower().endswith((".csv", ".tsv")):
-        return _checked(_from_rows(list(csv.reader(text.splitlines(), delimiter=_delimiter(source))), source), source)
+        return _checked(_from_rows(_rows(text, source), source), source)
     lines = [line.strip() for line in text.splitlines()]
     for number, line in enumerate(lines, 1):
         if not line:
             raise LabelMismatch(f"{source}, line {number}: there is no label; every class needs one")
     numbered = [_NUMBERED.fullmatch(line) for line in lines]
+    counted = [_COUNTED.fullmatch(line) for line in lines]
+    if all(match is not None and int(match[1]) == n for n, match in enumerate(counted)):
+        numbered = counted
     if all(numbered):
-        pairs = [(int(match[1]), _unquoted(match[2])) for match in numbered if match is not None]
+        pairs = [(int(match[1]), _dictionary_value(match[2])) for match in numbered if match is not None]
         return _checked([_label(name) for name in _in_order(pairs, source)], source)
     return _checked([_label(line) for line in lines], source)
 
 
 def format_labels(labels: Iterable[Label]) -> str:
-    """Return `labels` as the text of a label file: one a line, with its synset where it has one."""
-    return "".join(f"{label.synset} {label.name}\n" if label.synset else f"{label.name}\n" for label in labels)
+    """Return `labels` as the JSON of a label file, from which `parse_labels` reads the same again."""
+    items = [[label.synset, label.name] if label.synset else label.name for label in labels]
+    return json.dumps(items, ensure_ascii=False, indent=0) + "\n"
 
 
-def _delimiter(source: str) -> str:
-    return "\t" if source.lower().endswith(".tsv") else ","
+def _rows(text: str, source: str) -> list[list[str]]:
+    try:
+        lines = text.splitlines()
+        semicolons = ";" in lines[0] and "," not in lines[0]  # as spreadsheets of half of Europe write them
+        delimiter = "\t" if source.lower().endswith(".tsv") else ";" if semicolons else ","
+        return list(csv.reader(lines, delimiter=delimiter))
+    except csv.Error as error:
+        raise LabelMismatch(f"{source} is no table ({error}); correct it") from None
 
 
 def _json(text: str) -> Any:
@@ -71,19 +86,23 @@ def _from_json(value: Any, source: str) -> list[Label]:
     if isinstance(value, list):
         return [_from_json_item(item, source) for item in value]
     if isinstance(value, dict) and value:
-        if all(key.isascii() and key.isdigit() for key in value):
+        if all(_is_number(key) for key in value):
             items = _in_order([(int(key), item) for key, item in value.items()], source)
-            return [_from_json_item(item, source) for item in items]
+            return [_from_json_item(item, source, underscores=True) for item in items]
         if all(isinstance(item, int) and not isinstance(item, bool) for item in value.values()):
             return [_label(name) for name in _in_order([(item, name) for name, item in value.items()], source)]
     raise LabelMismatch(f"{source} must be a list of names, or a map between class numbers and names")
 
 
-def _from_json_item(item: Any, source: str) -> Label:
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9
+
+
+def _from_json_item(item: Any, source: str, *, underscores: bool = False) -> Label:
     if isinstance(item, str):
         return _label(item)
     if isinstance(item, list) and len(item) == 2 and all(isinstance(part, str) for part in item) and is_synset(item[0]):
-        return Label(_first_synonym(item[1].replace("_", " ")), item[0])
+        return Label(_first_synonym(item[1].replace("_", " ") if underscores else item[1]), item[0])
     raise LabelMismatch(f"{source}: a class must be a name, or a synset id and a name, not {json.dumps(item)[:80]}")
 
 
@@ -99,11 +118,11 @@ def _from_rows(rows: Sequence[Sequence[str]], source: str) -> list[Label]:
     if not body:
         raise LabelMismatch(f"{source} has a heading and no labels; it must name every class")
     columns = list(zip(*body, strict=True))
-    index = next((n for n, column in enumerate(columns) if all(cell.isdecimal() for cell in column)), None)
+    index = next((n for n, column in enumerate(columns) if all(map(_is_number, column))), None)
     synset = next((n for n, column in enumerate(columns) if all(map(is_synset, column))), None)
     named = [heading.index(word) for word in _NAME_HEADINGS if body is not cells and word in heading]
     others = [n for n in range(width) if n not in (index, synset)]
-    name = next((n for n in (*named, *others[::-1]) if n not in (index, synset)), synset)
+    name = next((n for n in (*named, *others) if n not in (index, synset)), synset)
     if name is None:
         raise LabelMismatch(f"{source} has no column of names; it must name every class")
     labels = [
@@ -133,10 +152,13 @@ def _label(text: str) -> Label:
 
 
 def _first_synonym(text: str) -> str:
-    return text.partition(",")[0].strip()
+    # Spaces of every kind are one space.
+    return " ".join(text.partition(",")[0].split())
 
 
-def _unquoted(text: str) -> str:
+def _dictionary_value(text: str) -> str:
+    """What comes behind the colon, without what belongs to a dictionary around it."""
+    text = text.strip().removesuffix("}").rstrip().removesuffix(",").rstrip()
     if text[:1] in ("'", '"') and text[-1:] == text[:1]:
         try:
             return str(ast.literal_eval(text))
@@ -145,10 +167,15 @@ def _unquoted(text: str) -> str:
     return text
 
 
+# Control characters, surrogates, separators of lines; not the joiners that Persian and others need inside words.
+_UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
+_BIDI_OVERRIDES = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
 def _checked(labels: list[Label], source: str) -> tuple[Label, ...]:
     for number, label in enumerate(labels):
         if not label.name:
             raise LabelMismatch(f"{source}: class {number} has no label; every class needs one")
-        if not label.name.isprintable():
+        if any(unicodedata.category(c) in _UNPRINTABLE or c in _BIDI_OVERRIDES for c in label.name):
             raise LabelMismatch(f"{source}: the label of class {number}, {label.name!r}, holds unprintable characters")
     return tuple(labels)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import platformdirs
 
-from phototag.endpoint import Endpoint, choose_endpoint, class_count, guess_operations
+from phototag.endpoint import Endpoint, choose_endpoint, class_count, guess_operations, refused_ops
 from phototag.errors import LabelMismatch, ModelError, NotASavedModel, SignatureMismatch
 from phototag.labels import parse_labels
 from phototag.model_card import CARD_NAME, SCALINGS, ImageInput, ModelCard, Output, Scaling, parse_card
@@ -29,7 +29,6 @@ from phototag.saved_model import (
     TensorSpec,
     choose_meta_graph,
     read_saved_model,
-    saved_model_file,
 )
 from phototag.taxonomy import Label, Taxonomy
 
@@ -91,24 +90,68 @@ def find_model(name: str, *, labels: Path | None = None, given: Mapping[str, Any
     graphs = read_saved_model(directory)
     card = _read_card(directory, given)
     graph = choose_meta_graph(graphs, card.tag_set, directory)
-    _check_harmless(graph, directory)
     return _model(directory, card, graph, _read_labels(directory, card, labels), card.digest or digest_of(directory))
+
+
+def is_model_name(name: str) -> bool:
+    """Say whether `name` can be that of an installed model: a plain name of a folder, on any system."""
+    plain = bool(name) and name.isprintable() and not set(name) & set('/\\:*?"<>|') and len(name) <= 100
+    return plain and not name.startswith(".") and not name.endswith((".", " "))
+
+
+def is_installed(name: str) -> bool:
+    """Say whether a model is installed as `name`.
+
+    Raises `ModelError` where that cannot be known.
+    """
+    try:
+        return is_model_name(name) and installed_directory(name).is_dir()
+    except OSError as error:
+        raise ModelError(f"{data_directory()} cannot be read ({error.strerror}); check its permissions") from None
 
 
 def locate(name: str) -> Path:
     """Return the directory of the installed model `name`, or the directory `name`, or that of the SavedModel's file.
 
-    Raises `NotASavedModel` where there is none of these.
+    Raises `NotASavedModel` where there is none of these, or what belongs to it is no regular file.
     """
-    directory = installed_directory(name)
-    if os.path.basename(name) == name and directory.is_dir():
-        return directory
-    directory = Path(name)
-    if directory.name in FILE_NAMES and directory.is_file():
-        return directory.parent
-    if not os.path.lexists(directory) or name in ("", DEFAULT_MODEL):
-        raise NotASavedModel(_unknown_name(name))
+    if is_installed(name):
+        directory = installed_directory(name)
+    else:
+        directory = Path(name)
+        try:
+            if directory.name in FILE_NAMES and directory.is_file():
+                directory = directory.parent
+            elif not directory.exists() or not name:
+                raise NotASavedModel(_unknown_name(name))
+        except OSError as error:
+            raise NotASavedModel(f"{name} cannot be read ({error.strerror}); check the path") from None
+    for path in saved_model_parts(directory):
+        if not path.is_file():  # a pipe would never end, neither here nor in TensorFlow
+            raise NotASavedModel(f"{path} is no regular file; export the model again")
     return directory
+
+
+def saved_model_parts(directory: Path) -> Iterator[Path]:
+    """Yield the files of the SavedModel in `directory`; nothing else in there belongs to it.
+
+    Raises `NotASavedModel` where they cannot be listed.
+    """
+
+    def fail(error: OSError) -> None:
+        raise NotASavedModel(f"{error.filename} cannot be read ({error.strerror}); check its permissions") from None
+
+    for name in (*FILE_NAMES, "fingerprint.pb"):
+        if os.path.lexists(directory / name):
+            yield directory / name
+    for name in ("variables", "assets", "assets.extra"):
+        for folder, folders, files in os.walk(
+            directory / name, onerror=fail if os.path.exists(directory / name) else None
+        ):
+            links = [other for other in folders if (Path(folder) / other).is_symlink()]
+            if links:
+                raise NotASavedModel(f"{Path(folder) / links[0]} is a link to a folder; put the folder itself there")
+            yield from (Path(folder) / file for file in sorted(files))
 
 
 @dataclass(frozen=True)
@@ -140,33 +183,36 @@ def examine(name: str, *, labels: Path | None = None, given: Mapping[str, Any] |
     directory = locate(name)
     graphs = read_saved_model(directory)
     card = _read_card(directory, given)
-    graph = choose_meta_graph(graphs, card.tag_set, directory)
     read_labels = _read_labels(directory, card, labels)
-    endpoint, fault, needs_names = None, None, False
+    graph, endpoint, fault, needs_names = graphs[0], None, None, False
     try:
+        graph = choose_meta_graph(graphs, card.tag_set, directory)
         endpoint = choose_endpoint(graph, card, directory)
     except SignatureMismatch as error:
+        if (
+            card.tag_set is not None
+            or card.signature is not None
+            or card.input.name is not None
+            or card.output.name is not None
+        ):
+            raise  # what was named is wrong, which says nothing about the model
         fault = str(error).removeprefix(f"{directory} ")
-        guess = guess_operations(graph) if card.input.name is None and card.output.name is None else None
+        guess = guess_operations(graph)
         if guess is not None:
             guessed = replace(card.input, name=guess[0]), replace(card.output, name=guess[1])
             with contextlib.suppress(SignatureMismatch):
                 endpoint = choose_endpoint(graph, replace(card, input=guessed[0], output=guessed[1]), directory)
                 needs_names = True
+    if endpoint is not None and (refused := refused_ops(graph, endpoint)):
+        fault, endpoint = f"has the operations {', '.join(sorted(refused))}, which phototag does not run", None
     missing = tuple(missing_facts(card, graph, endpoint, read_labels)) if endpoint is not None else ()
+    if endpoint is not None and read_labels is not None:
+        try:
+            _fitting(directory, card, read_labels, class_count(graph, endpoint))
+        except LabelMismatch as error:
+            missing = (f"--labels FILE that fits: {str(error).removeprefix(f'{directory} ')}", *missing)
     known_as = name if directory == installed_directory(name) else str(directory)
     return Examination(known_as, directory, card, graphs, graph, endpoint, needs_names, fault, missing, read_labels)
-
-
-# Operations that no image classifier needs: they read and write files, print, or call Python.
-_REFUSED_OPS = {"ReadFile", "WriteFile", "Print", "PrintV2", "PyFunc", "PyFuncStateless", "EagerPyFunc"}
-
-
-def _check_harmless(graph: MetaGraph, directory: Path) -> None:
-    inner = (node for function in graph.functions.values() for node in function.nodes.values())
-    found = {node.op for node in (*graph.nodes.values(), *inner)} & _REFUSED_OPS
-    if found:
-        raise ModelError(f"{directory} has the operations {', '.join(sorted(found))}, which phototag does not run")
 
 
 def _shipped_model(labels: Path | None, given: Mapping[str, Any] | None) -> Model:
@@ -195,7 +241,7 @@ def _read_card(directory: Path, given: Mapping[str, Any] | None) -> ModelCard:
     path = directory / CARD_NAME
     if path.exists():
         return parse_card(read_text(path), str(path), given)
-    name = "".join(c if c.isprintable() else "?" for c in directory.resolve().name)
+    name = "".join(c if c.isprintable() else "?" for c in os.path.basename(os.path.realpath(directory)))
     return parse_card("{}", str(directory), {"name": name, **(given or {})})
 
 
@@ -205,7 +251,7 @@ def _read_labels(directory: Path, card: ModelCard, chosen: Path | None) -> tuple
     if card.labels is None:
         return None
     path = directory / card.labels
-    if path.resolve().parent != directory.resolve():
+    if Path(os.path.realpath(path)).parent != Path(os.path.realpath(directory)):
         raise ModelError(f"{path} leads out of its directory, where a card has no business; put the label file there")
     return parse_labels(read_text(path), str(path))
 
@@ -230,13 +276,11 @@ def read_text(path: Path) -> str:
 
 
 def digest_of(directory: Path) -> str:
-    """Return the SHA-256 of the SavedModel's files in `directory`: the graph and the variables."""
+    """Return the SHA-256 of the SavedModel's files in `directory`."""
     digest = hashlib.sha256()
     try:
-        for path in (saved_model_file(directory), *sorted((directory / "variables").glob("*"))):
-            if not path.is_file():  # a pipe would never end, neither here nor in TensorFlow
-                raise ModelError(f"{path} is no regular file; export the model again")
-            digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0")
+        for path in saved_model_parts(directory):
+            digest.update(str(path.relative_to(directory)).encode("utf-8", "surrogateescape") + b"\0")
             with path.open("rb") as file:
                 while chunk := file.read(1 << 20):
                     digest.update(chunk)
@@ -385,7 +429,7 @@ def imagenet_taxonomy() -> Taxonomy:
 def settled_card(model: Model, scores: Literal["logits", "probabilities"]) -> ModelCard:
     """Return the card of `model` with every fact in it, so that nothing has to be given again.
 
-    `scores` is what the model was found to give. The labels are to be `labels.txt` beside the card.
+    `scores` is what the model was found to give. The labels are to be `labels.json` beside the card.
     """
     preprocessing, endpoint, card = model.preprocessing, model.endpoint, model.card
     scaling = (
@@ -405,7 +449,7 @@ def settled_card(model: Model, scores: Literal["logits", "probabilities"]) -> Mo
         card,
         input=image,
         output=output,
-        labels="labels.txt",
+        labels="labels.json",
         tag_set=endpoint.tag_set,
         signature=endpoint.signature,
         digest=card.digest or digest_of(model.directory),

@@ -580,7 +580,7 @@ def _prepare_pillow() -> None:
 
 def _os_reason(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
-        return "it is gone: moved or deleted while phototag ran"
+        return "it is gone, or was never there"
     if isinstance(error, PermissionError):
         return "it may not be read; check its permissions"
     return f"it cannot be read ({_strerror(error)})"

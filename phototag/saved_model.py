@@ -8,6 +8,7 @@ saved_object_graph.proto, struct.proto, fingerprint.proto, tensor_shape.proto an
 
 from __future__ import annotations
 
+import difflib
 import functools
 import math
 import re
@@ -23,6 +24,7 @@ from phototag.errors import NotASavedModel, SignatureMismatch
 FILE_NAMES = ("saved_model.pb", "saved_model.pbtxt")
 # Protocol buffers cannot be larger (2 GiB), so such a file is something else.
 MAX_BYTES = 2**31 - 1
+MAX_GRAPHS = 100  # two or three are usual: for serving, for training, for another device
 
 # Field: its number and type; `*` repeats it. A map is, on the wire, a repeated message of key and value.
 _MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
@@ -247,6 +249,29 @@ class MetaGraph:
                     pending.extend(self.functions[op].nodes.values() if op in self.functions else ())
         return used - self.functions.keys()
 
+    def ops_behind(self, tensor: str) -> set[str]:
+        """Return the kinds of operations that may run for `tensor`: all that it depends on, and functions called."""
+        found: set[str] = set()
+        seen: set[str] = set()
+        called: set[str] = set()
+        pending = [tensor]
+        while pending:
+            name = pending.pop().removeprefix("^").partition(":")[0]
+            node = self.nodes.get(name)
+            if node is not None and name not in seen:
+                seen.add(name)
+                found.add(node.op)
+                pending.extend(node.inputs)
+                called.update((node.op, *node.calls))
+        functions = list(called & self.functions.keys())
+        for name in functions:
+            for node in self.functions[name].nodes.values():
+                found.add(node.op)
+                new = {node.op, *node.calls} & self.functions.keys() - called
+                called |= new
+                functions.extend(new)
+        return found
+
     @property
     def parameters(self) -> int:
         """How many numbers the model has learned: those of its variables, or of its constants if it is frozen."""
@@ -351,7 +376,8 @@ def read_saved_model(directory: Path) -> tuple[MetaGraph, ...]:
             # Its first field is the schema's version (1) or a graph (2); other files are not worth reading whole.
             if path.suffix == ".pb" and head and head not in (b"\x08", b"\x12"):
                 raise message.DecodeError
-            data = head + file.read()
+            file.seek(0)
+            data = file.read()
         if path.suffix == ".pb":
             parsed.ParseFromString(data)
         else:
@@ -360,16 +386,19 @@ def read_saved_model(directory: Path) -> tuple[MetaGraph, ...]:
         raise NotASavedModel(f"{path} cannot be read ({error.strerror}); check its permissions") from None
     except (message.DecodeError, text_format.ParseError, ValueError, RecursionError):
         raise NotASavedModel(f"{path} is damaged or no SavedModel; export the model again") from None
-    if not parsed.meta_graphs:
-        raise NotASavedModel(f"{path} holds no graph; export the model again")
+    if not 1 <= len(parsed.meta_graphs) <= MAX_GRAPHS:
+        raise NotASavedModel(f"{path} holds {len(parsed.meta_graphs) or 'no'} graphs; export the model again")
     return tuple(map(MetaGraph, parsed.meta_graphs))
 
 
 def read_fingerprint(directory: Path) -> int | None:
     """Return the checksum of the SavedModel that TensorFlow left in `fingerprint.pb`, or None."""
     parsed = _message_class("FingerprintDef")()
+    path = directory / "fingerprint.pb"
     try:
-        with (directory / "fingerprint.pb").open("rb") as file:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
             parsed.ParseFromString(file.read(1 << 16))
     except (OSError, message.DecodeError):
         return None
@@ -389,10 +418,16 @@ def choose_meta_graph(graphs: tuple[MetaGraph, ...], tag_set: Iterable[str] | No
     for graph in graphs:
         if set(graph.tags) == wanted:
             return graph
-    known = "; ".join(sorted({",".join(sorted(graph.tags)) or "(no tag)" for graph in graphs}))
-    raise SignatureMismatch(
-        f"{source} has no graph with the tags {','.join(sorted(wanted))}; choose one with --tag-set: {known}"
-    )
+    known = sorted({",".join(sorted(graph.tags)) or "(no tag)" for graph in graphs})
+    asked = ",".join(sorted(wanted))
+    hint = f"{nearest(asked, known)}choose one with --tag-set: {'; '.join(known)}"
+    raise SignatureMismatch(f"{source} has no graph with the tags {asked}; {hint}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a question after the one of `known` that was probably meant by `name`, or nothing."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {close[0]}? " if close else ""
 
 
 def _tensors(entries: Any) -> dict[str, TensorSpec]:
@@ -437,7 +472,10 @@ def _shape(shape: Any) -> Shape | None:
 
 
 def _size(shape: Shape | None) -> int:
-    return math.prod(size or 0 for size in shape) if shape is not None else 0
+    return min(MAX_SIZE, math.prod(min(size or 0, MAX_SIZE) for size in shape[:8])) if shape is not None else 0
+
+
+MAX_SIZE = 10**15  # numbers; no model has so many
 
 
 def _dtype(number: int) -> str:
@@ -461,6 +499,10 @@ def _loaded_names(functions: Mapping[str, Function]) -> dict[str, str]:
     """
     waiting = {name: {n for node in f.nodes.values() for n in (node.op, *node.calls)} for name, f in functions.items()}
     waiting = {name: called & functions.keys() - {name} for name, called in waiting.items()}
+    callers: dict[str, list[str]] = {name: [] for name in functions}
+    for name, called in waiting.items():
+        for other in called:
+            callers[other].append(name)
     ready = [name for name, called in waiting.items() if not called]
     names: dict[str, str] = {}
     counter = 2
@@ -474,11 +516,10 @@ def _loaded_names(functions: Mapping[str, Function]) -> dict[str, str]:
         match = re.fullmatch(r"__inference_(.*)_\d+", name)
         names[name] = f"__inference_{match[1] if match else name}_{counter}"
         counter += 1
-        for other, called in waiting.items():
-            if name in called:
-                called.discard(name)
-                if not called:
-                    ready.append(other)
+        for other in callers[name]:
+            waiting[other].discard(name)
+            if not waiting[other]:
+                ready.append(other)
     return names
 
 

@@ -248,7 +248,10 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"tag_set": ("gpu", "serve")}, "has no graph with the tags gpu,serve; choose one with --tag-set: serve"),
+        (
+            {"tag_set": ("gpu", "serve")},
+            "has no graph with the tags gpu,serve; did you mean serve? choose one with --tag-set: serve",
+        ),
         ({"input": {"range": "0..1", "height": 9}}, "takes images of height 8, not 9"),
         ({"input": {"range": "0..1", "name": "nothing"}}, "--output-op is missing"),
         ({"input": {"range": "0..1", "name": "nothing"}, "output": {"name": "y"}}, "has no operation 'nothing'"),
@@ -351,6 +354,25 @@ def test_scan_runs_the_tf1_graph(scan: Callable[..., Result], shared: Path) -> N
     result = scan(shared / "photos/imagenet", *options, "-n", "--format", "json", model=shared / "models" / TF1)
     assert result.exit_code == 0
     assert top1(result) >= 0.50
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbage", "no variables"])
+def test_a_corrupt_model_is_exit_3_and_nothing_is_written(
+    scan: Callable[..., Result], make_photo: Callable[..., Path], toy_model: Path, tmp_path: Path, damage: str
+) -> None:
+    photo, model = make_photo("a.jpg"), tmp_path / "m"
+    shutil.copytree(toy_model, model)
+    if damage == "no variables":
+        shutil.rmtree(model / "variables")
+        (model / "variables").mkdir()
+        (model / "variables/variables.index").write_bytes(b"no index")
+    else:
+        data = (model / "saved_model.pb").read_bytes()
+        (model / "saved_model.pb").write_bytes(data[: len(data) // 2] if damage == "cut" else b"\xff" * 100)
+    result = scan(photo, model=model)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (3, "", 1)
+    assert str(model) in result.stderr
+    assert list(photo.parent.iterdir()) == [photo]
 
 
 @pytest.mark.parametrize(
@@ -465,6 +487,32 @@ def test_a_graph_that_reads_writes_or_prints_is_refused_before_it_runs(tmp_path:
         with pytest.raises(ModelError, match=f"has the operations {name}, which phototag does not run"):
             open_model(directory, input={"range": "0..1"})
         assert not (tmp_path / "owned").exists()
+
+
+def test_a_graph_that_saves_where_it_should_classify_is_refused(tmp_path: Path) -> None:
+    """Every model can save itself, so the operation alone is no reason."""
+    import tensorflow as tf
+
+    def saving(images: Any) -> Any:
+        save = tf.raw_ops.SaveV2(
+            prefix=str(tmp_path / "owned"), tensor_names=["x"], shape_and_slices=[""], tensors=[images]
+        )
+        with tf.control_dependencies([save]):
+            return {"y": means(images)}
+
+    directory = export(tmp_path / "m", saving)
+    with pytest.raises(ModelError, match="has the operations SaveV2, which phototag does not run"):
+        open_model(directory, input={"range": "0..1"})
+    assert not list(tmp_path.glob("owned*"))
+
+
+def test_pixels_of_another_shape_are_an_error_and_not_the_end_of_the_process(toy_model: Path) -> None:
+    classifier = Classifier.open(toy_model)
+    for shape in ((8, 8, 3), (1, 8, 8), (1, 9, 8, 3), (0, 8, 8, 3)):
+        with pytest.raises(ValueError, match="images must be uint8 of shape"):
+            classifier.predict(np.zeros(shape, np.uint8))
+    with pytest.raises(ValueError, match="images must be uint8"):
+        classifier.predict(np.zeros((1, 8, 8, 3), np.float32))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", ["string", "complex64"])

@@ -18,7 +18,8 @@ from click.testing import CliRunner
 
 from phototag.cli import cli
 from phototag.errors import PhototagError
-from phototag.inspection import reference_lines
+from phototag.inspection import as_data, human_lines, reference_lines
+from phototag.inspection import verdict as found_verdict
 from phototag.models import examine
 from phototag.saved_model import read_saved_model
 
@@ -286,9 +287,9 @@ def test_json_holds_it_all(more_models: Path) -> None:
     result = phototag("inspect", more_models / "functions", "--format", "json")
     data = json.loads(result.stdout)
     (graph,) = data["graphs"]
-    first = graph["functions"]["several"][0]
-    assert first["arguments"][0] == {"name": "x", "dtype": "float32", "shape": [None]}
-    assert {"factor"} == set(first["keyword_arguments"])
+    options = graph["functions"]["several"]
+    assert [{"name": "x", "dtype": "float32", "shape": [None]}, True] in [option["arguments"] for option in options]
+    assert all({"factor"} == set(option["keyword_arguments"]) for option in options)
     assert graph["functions"]["never"] == []
     assert data["size"] > 1000
     assert isinstance(data["fingerprint"], int)
@@ -325,7 +326,10 @@ def test_mutated_protobufs_are_one_sentence_or_an_answer(tmp_path: Path, shared:
             graphs = read_saved_model(target.parent)
             options: dict[str, Any] = {"tag_set": None, "signature": None, "list_ops": False}
             list(reference_lines(graphs, target.parent, everything=True, **options))
-            examine(str(target.parent))
+            examination = examine(str(target.parent))
+            data = as_data(examination, found_verdict(examination, []), None, 0)
+            json.dumps(data, allow_nan=False)
+            list(human_lines(data))
             answered += 1
         except PhototagError as error:
             assert "\n" not in str(error)
@@ -420,3 +424,96 @@ def test_the_default_model_that_is_not_built_says_how() -> None:
     result = phototag("inspect", "efficientnet-lite0")
     assert result.exit_code == 3
     assert "build it with: phototag models build efficientnet-lite0" in result.stderr
+
+
+def test_a_probe_does_not_run_what_scan_refuses(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def writing(images: Any) -> Any:
+        with tf.control_dependencies([tf.io.write_file(str(tmp_path / "owned"), "x")]):
+            return {"y": tf.reduce_mean(images, axis=[1, 2])}
+
+    images = tf.TensorSpec([None, 8, 8, 3], tf.float32)
+    tf.saved_model.save(tf.Module(), str(tmp_path / "m"), signatures=tf.function(writing, input_signature=[images]))
+    (tmp_path / "owned").unlink(missing_ok=True)
+    found = verdict(tmp_path / "m")
+    assert (found["image_classifier"], "has the operations WriteFile" in found["why"]) == ("no", True)
+    assert phototag("inspect", tmp_path / "m", "--probe").exit_code == 2
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_library_of_many_functions_is_read_in_linear_time(tmp_path: Path) -> None:
+    """Forty thousand functions in a chain took minutes when every one was looked for anew."""
+    from phototag.saved_model import Function, Node, _loaded_names
+
+    def calling(name: str, other: str | None) -> Function:
+        node = Node("n", "PartitionedCall", (), "0", None, other, (other,) if other else (), None, False)
+        return Function(name, 1, {"n": node}, ("n:0",))
+
+    names = [f"__inference_f_{number}" for number in range(40_000)]
+    functions = {name: calling(name, other) for name, other in zip(names, [*names[1:], None], strict=True)}
+    assert len(_loaded_names(functions)) == 40_000
+
+
+def test_odd_sizes_and_missing_inputs_are_no_crash(tmp_path: Path) -> None:
+    from phototag.saved_model import _message_class
+
+    saved = _message_class("SavedModel")()
+    graph = saved.meta_graphs.add()
+    image = graph.graph_def.node.add(name=b"images", op=b"Placeholder")
+    image.attr.add(key=b"dtype").value.type = 1
+    shape = image.attr.add(key=b"shape").value.shape
+    for size in (-1, 8, 8, 3):
+        shape.dim.add(size=size)
+    graph.graph_def.node.add(name=b"scores", op=b"Softmax")
+    huge = graph.graph_def.node.add(name=b"huge", op=b"VarHandleOp").attr.add(key=b"shape").value.shape
+    for _ in range(300):
+        huge.dim.add(size=2**62)
+    (tmp_path / "saved_model.pb").write_bytes(saved.SerializeToString())
+    found = verdict(tmp_path)
+    assert (found["image_classifier"], found["output"]["classes"]) == ("yes", None)
+    assert phototag("inspect", tmp_path).exit_code == 0
+
+
+def test_a_fingerprint_that_is_a_pipe_is_refused(tmp_path: Path, toy_model: Path) -> None:
+    shutil.copytree(toy_model, tmp_path / "m")
+    (tmp_path / "m/fingerprint.pb").unlink()
+    os.mkfifo(tmp_path / "m/fingerprint.pb")
+    for command in (["inspect"], ["models", "add"]):
+        result = phototag(*command, tmp_path / "m")
+        assert (result.exit_code, "is no regular file" in result.stderr) == (3, True)
+
+
+def test_the_current_folder_is_a_model_like_any_other(
+    toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(toy_model, tmp_path / "m")
+    assert phototag("models", "add", tmp_path / "m", "--name", "one").exit_code == 0
+    monkeypatch.chdir(tmp_path / "m")
+    assert phototag("inspect", ".").stdout.startswith(".: an image classifier\n")
+
+
+@pytest.mark.parametrize("option", [["--signature", "serving_defalt"], ["--tag-set", "serv"], ["--output-op", "logit"]])
+def test_what_is_named_wrongly_is_an_error_and_no_verdict(toy_model: Path, option: list[str]) -> None:
+    result = phototag("inspect", toy_model, *option)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert {"--signature": "serving_default?", "--tag-set": "serve?", "--output-op": "logits"}[
+        option[0]
+    ] in result.stderr
+
+
+def test_sigmoid_scores_are_refused_and_not_softened(tmp_path: Path, make_photo: Any) -> None:
+    import tensorflow as tf
+
+    def independent(images: Any) -> Any:
+        return {"y": tf.sigmoid(tf.reduce_mean(images, axis=[1, 2]) * 4 - 2)}
+
+    images = tf.TensorSpec([None, 8, 8, 3], tf.float32)
+    tf.saved_model.save(tf.Module(), str(tmp_path / "m"), signatures=tf.function(independent, input_signature=[images]))
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+    options = ["--labels", tmp_path / "labels.txt", "--input-range", "0..1"]
+    found = verdict(tmp_path / "m", *options)
+    assert (found["image_classifier"], "a Sigmoid at the end" in found["why"]) == ("no", True)
+    for command in (["scan", make_photo("a.jpg"), "-n", "--model"], ["models", "add"]):
+        result = phototag(*command, tmp_path / "m", *options)
+        assert (result.exit_code, "as a Sigmoid does" in result.stderr) == (3, True)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from phototag.errors import LabelMismatch
-from phototag.labels import parse_labels
+from phototag.labels import format_labels, parse_labels
 from phototag.taxonomy import Label
 
 PLAIN = (Label("tench"), Label("goldfish"), Label("great white shark"))
@@ -21,6 +21,9 @@ FILES = {
         "{0: 'tench, Tinca tinca',\n 1: 'goldfish, Carassius auratus',\n 2: \"great white shark, 'man-eater'\"}",
         PLAIN,
     ),
+    "counted": ("l.txt", "0  tench, Tinca tinca\n1  goldfish\n2  great white shark\n", PLAIN),
+    "CSV with semicolons": ("l.csv", "index;label\n0;tench\n1;goldfish\n2;great white shark\n", PLAIN),
+    "CSV of synonyms": ("l.csv", "tench,Tinca\ngoldfish,Carassius\ngreat white shark,Carcharodon\n", PLAIN),
     "synsets": ("l.txt", "n01440764 tench, Tinca tinca\nn01443537 goldfish\nn01484850\tgreat white shark", SYNSETS),
     "CSV without a heading": ("l.csv", "0,tench\n1,goldfish\n2,great white shark\n", PLAIN),
     "CSV of names": ("l.csv", 'tench\ngoldfish\n"great white shark, white shark"\n', PLAIN),
@@ -76,6 +79,9 @@ def test_label_files_as_the_world_has_them(kind: str) -> None:
         ("l.csv", "0,a\n1,b,c\n", "row 2: it has 3 columns"),
         ("l.csv", "0\n1\n", "no column of names"),
         ("l.csv", "0,a\n5,b\n", "class 1 has no label"),
+        ("l.csv", "a" * 200_000, "is no table"),
+        ("l.json", '["ant",\n"bee",\n]', "is not JSON"),
+        ("l.txt", "ab\u202ec\n", "unprintable"),
     ],
 )
 def test_what_is_no_label_file_says_where(source: str, text: str, message: str) -> None:
@@ -86,3 +92,27 @@ def test_what_is_no_label_file_says_where(source: str, text: str, message: str) 
 
 def test_a_deep_json_file_is_no_crash() -> None:
     assert parse_labels("[" * 100_000, "l.txt") == (Label("[" * 100_000),)
+
+
+def test_numbers_of_thousands_of_digits_are_names() -> None:
+    assert len(parse_labels("9" * 5000 + ": a\n", "l.txt")) == 1
+    assert parse_labels(json.dumps(["9" * 5000]), "l.json")[0].name == "9" * 5000
+
+
+def test_long_lines_take_no_time() -> None:
+    """Three thousand spaces took minutes when a pattern had to try every way to share them out."""
+    assert parse_labels("0: a" + " " * 30_000 + "b\n", "l.txt") == (Label("a b"),)
+
+
+def test_letters_of_all_scripts_are_printable() -> None:
+    assert parse_labels("a\xa0b\n\u0645\u06cc\u200c\u062e\n", "l.txt") == (
+        Label("a b"),
+        Label("\u0645\u06cc\u200c\u062e"),
+    )
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_formatted_labels_read_the_same(kind: str) -> None:
+    _, _, labels = FILES[kind]
+    odd = (*labels, Label("1: x"), Label("a_b", "n01440764"), Label('it\'s "quoted"'))
+    assert parse_labels(format_labels(odd), "labels.json") == odd

@@ -108,7 +108,6 @@ def test_add_takes_every_fact_of_a_card(bare: Path, tmp_path: Path, data_directo
         (["--labels", "NAMES", "--input-range", "0..1", "--name", "../up"], 2, "cannot be the name of a model"),
         (["--labels", "NAMES", "--input-range", "0..1", "--name", ""], 2, "cannot be the name of a model"),
         (["--labels", "NAMES", "--input-range", "0..1", "--name", "vgg16"], 2, "the name vgg16 is taken"),
-        (["--labels", "NAMES", "--mean", "1"], 3, "input.mean and input.std must be given together"),
         (["--labels", "NAMES", "--mean", "a,b"], 2, "must be one number, or three"),
         (["--labels", "NAMES", "--input-size", "big"], 2, "must be a number of pixels"),
         (["--labels", "nowhere.txt", "--input-range", "0..1"], 3, "nowhere.txt cannot be read"),
@@ -144,10 +143,77 @@ def test_a_name_is_not_taken_twice_until_it_is_removed(bare: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("command", ["remove", "path"])
-@pytest.mark.parametrize("name", ["nothing", "..", "a/b", ""])
-def test_a_model_that_is_not_there_is_exit_2(command: str, name: str) -> None:
+@pytest.mark.parametrize("name", ["nothing", ".", "..", "a/b", "", "*", "x" * 300, ".staging"])
+def test_a_model_that_is_not_there_is_exit_2_and_the_others_stay(
+    bare: Path, tmp_path: Path, data_directory: Path, command: str, name: str
+) -> None:
+    add = ["models", "add", bare, "--labels", tmp_path / "names.json", "--input-range", "0..1", "--name"]
+    assert phototag(*add, "mine").exit_code == 0
     result = phototag("models", command, name)
-    assert (result.exit_code, "is installed" in result.stderr) == (2, True)
+    assert (result.exit_code, result.stdout, "is installed" in result.stderr) == (2, "", True)
+    assert (data_directory / "models/mine/saved_model.pb").is_file()
+
+
+def test_odd_names_are_removed_like_any_other(bare: Path, tmp_path: Path, data_directory: Path) -> None:
+    (bare / "variables").chmod(0o555)
+    add = ["models", "add", bare, "--labels", tmp_path / "names.json", "--input-range", "0..1", "--name", "w[1]"]
+    for _ in range(2):
+        assert phototag(*add).exit_code == 0
+        assert phototag("models", "remove", "w[1]").exit_code == 0
+    assert not [path for path in (data_directory / "models").rglob("*") if path.name == "saved_model.pb"]
+
+
+def test_labels_survive_being_installed(tmp_path: Path, bare: Path) -> None:
+    from phototag.models import find_model
+
+    (tmp_path / "odd.json").write_text('["1: one", "0: zero_zero", "2: n01440764"]')
+    options = ["--labels", tmp_path / "odd.json", "--input-range", "0..1", "--name", "odd"]
+    assert phototag("models", "add", bare, *options).exit_code == 0
+    assert [label.name for label in find_model("odd").labels] == ["1: one", "0: zero_zero", "2: n01440764"]
+
+
+@pytest.mark.parametrize("place", ["variables", "assets"])
+def test_folders_that_are_links_are_not_followed(bare: Path, tmp_path: Path, data_directory: Path, place: str) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/file").write_text("secret")
+    (bare / place).mkdir(exist_ok=True)
+    (bare / place / "link").symlink_to(tmp_path / "secret")
+    options = ["--labels", tmp_path / "names.json", "--input-range", "0..1"]
+    result = phototag("models", "add", bare, *options)
+    assert (result.exit_code, "is a link to a folder" in result.stderr) == (3, True)
+    assert not (data_directory / "models/bare").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--mean", "1,2,3"], "--mean and --std belong together"),
+        (["--mean", "1,2,3", "--std", "9", "--input-range", "0..1"], "give one or the other"),
+        (["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"], "--input-range imagenet"),
+    ],
+)
+def test_scalings_that_cannot_be_meant_are_refused(
+    bare: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    result = phototag("models", "add", bare, "--labels", tmp_path / "names.json", *options)
+    assert (result.exit_code, message in result.stderr) == (2, True)
+
+
+def test_calibration_passes_over_ranges_that_give_no_numbers(tmp_path: Path, make_photo: Callable[..., Path]) -> None:
+    import tensorflow as tf
+
+    def overflowing(images: object) -> dict[str, object]:
+        means = tf.reduce_mean(tf.cast(images, tf.float32), axis=[1, 2])
+        return {"y": tf.where(tf.reduce_max(images) > 2.0, float("nan") * means, means * 30)}
+
+    images = tf.TensorSpec([None, 8, 8, 3], tf.float32)
+    tf.saved_model.save(tf.Module(), str(tmp_path / "m"), signatures=tf.function(overflowing, input_signature=[images]))
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+    for name, colour in {"r.jpg": "red", "g.jpg": "lime", "b.jpg": "blue"}.items():
+        folder = make_photo(name, colour).parent
+    result = phototag("models", "add", tmp_path / "m", "--labels", tmp_path / "labels.txt", "--calibrate", folder)
+    assert result.exit_code == 0
+    assert "  0..255: no scores that are numbers\n" in result.stdout
 
 
 def test_a_model_that_was_not_built_yet_says_how(make_photo: Callable[..., Path]) -> None:

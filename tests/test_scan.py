@@ -487,12 +487,12 @@ def test_an_interrupt_while_the_model_loads_tags_nothing(
     photo = make_photo("a.jpg")
     script = (
         "import os, signal, sys\n"
-        "import phototag.classifier as classifier\n"
-        "load = classifier.Classifier._load\n"
+        "import phototag.classifier._runner as runner\n"
+        "load = runner.Runner._load\n"
         "def interrupted(self):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    return load(self)\n"
-        "classifier.Classifier._load = interrupted\n"
+        "runner.Runner._load = interrupted\n"
         "from phototag.cli import main\n"
         "main()\n"
     )

@@ -83,7 +83,8 @@ class Classifier:
         `images`: uint8 [N, height, width, 3] in RGB order, as the model's `Preprocessing.prepare` makes them. A row
         adds up to 1, less the probability of the background class.
 
-        Raises `ModelError` where the model fails or gives values that are no scores.
+        Raises `ValueError` for pixels of another shape or type, `ModelError` where the model fails or gives values that
+        are no scores.
         """
         raw = self._checked(self._runner.run(images))
         if self._scores == "probabilities":
@@ -98,7 +99,13 @@ class Classifier:
         return probabilities[:, 1:] if self._model.background else probabilities
 
     def _measure_scores(self) -> Literal["logits", "probabilities"]:
-        return "probabilities" if is_distribution(self._checked(self._runner.run_on_noise())) else "logits"
+        raw = self._checked(self._runner.run_on_noise())
+        if is_distribution(raw):
+            return "probabilities"
+        if raw.min() >= 0 and raw.max() <= 1:
+            fault = "gives scores from 0 to 1 that do not add up to 1, each of its own, as a Sigmoid does"
+            raise SignatureMismatch(f"{self._model.directory} {fault}; phototag needs classes that exclude each other")
+        return "logits"
 
     def _checked(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         model = self._model

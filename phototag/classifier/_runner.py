@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from phototag.classifier._tensorflow import import_tensorflow
-from phototag.endpoint import Endpoint
+from phototag.endpoint import Endpoint, refused_ops
 from phototag.errors import ModelError, NotASavedModel, SignatureMismatch
 from phototag.preprocessing import Preprocessing
+from phototag.saved_model import choose_meta_graph, read_saved_model
 
 # Of the JPEG files that models with string inputs get; at 95 their artefacts do not change what is seen.
 JPEG_QUALITY = 95
@@ -29,6 +30,7 @@ class Runner:
     """
 
     def __init__(self, directory: Path, endpoint: Endpoint, preprocessing: Preprocessing) -> None:
+        _check_harmless(directory, endpoint)
         self._tensorflow = import_tensorflow()
         self._directory = directory
         self._endpoint = endpoint
@@ -38,14 +40,17 @@ class Runner:
     def run(self, images: Pixels) -> NDArray[np.float32]:
         """Return what the model gives for `images`, float32 [N, classes].
 
-        `images`: uint8 [N, height, width, 3] in RGB order, as `Preprocessing.prepare` makes them.
+        `images`: uint8 [N, height, width, 3] in RGB order, as `Preprocessing.prepare` makes them; N at least 1.
 
-        Raises `ModelError` where the model fails or gives no numbers.
+        Raises `ValueError` for pixels of another shape or type, `ModelError` where the model fails or gives no numbers.
         """
-        directory = self._directory
+        directory, size = self._directory, (self._preprocessing.height, self._preprocessing.width, 3)
+        # TensorFlow would end the whole process on some of them.
+        if images.ndim != 4 or images.shape[1:] != size or images.dtype != np.uint8 or not len(images):
+            raise ValueError(f"images must be uint8 of shape (N, {', '.join(map(str, size))}), not {images.shape}")
         try:
             parts = [self._call(self._tensor(part)).numpy()[:count] for part, count in self._batches(images)]
-        except self._tensorflow.errors.OpError as error:
+        except (self._tensorflow.errors.OpError, TypeError, ValueError, KeyError) as error:
             raise ModelError(f"{directory} failed on a batch of {len(images)} images: {first_line(error)}") from error
         raw = np.concatenate([part.reshape(len(part), -1) if part.ndim else part.reshape(1, 1) for part in parts])
         if len(raw) != len(images):
@@ -72,7 +77,9 @@ class Runner:
             raise NotASavedModel(f"{directory} cannot be loaded ({first_line(error)}); export it again") from error
         self._owner = loaded  # of the variables: without it they would be freed
         if endpoint.signature is not None:
-            signature = loaded.signatures[endpoint.signature]
+            signature = loaded.signatures.get(endpoint.signature)
+            if signature is None or endpoint.output not in signature.structured_outputs:
+                raise SignatureMismatch(f"{directory} has no signature {endpoint.signature!r} that can be called")
             return lambda tensor: signature(**{endpoint.input: tensor})[endpoint.output]
         try:
             function = loaded.prune(endpoint.input, endpoint.output)
@@ -111,9 +118,18 @@ SUM_TOLERANCE = 0.02
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its kind where it has none."""
-    text = str(getattr(error, "message", "") or error)
-    return text.splitlines()[0] if text else type(error).__name__
+    """Return the line of an error's message that says what is wrong, or its kind where it has none."""
+    lines = [line.strip() for line in str(getattr(error, "message", "") or error).splitlines() if line.strip()]
+    # "Graph execution error:" and then, after where it was, what it was.
+    telling = [line for line in lines if not line.endswith(":") and not line.startswith(("Detected at", "File "))]
+    return (telling or lines or [type(error).__name__])[0][:300]
+
+
+def _check_harmless(directory: Path, endpoint: Endpoint) -> None:
+    graph = choose_meta_graph(read_saved_model(directory), endpoint.tag_set, directory)
+    refused = refused_ops(graph, endpoint)
+    if refused:
+        raise ModelError(f"{directory} has the operations {', '.join(sorted(refused))}, which phototag does not run")
 
 
 def _jpeg(image: Pixels) -> bytes:

@@ -50,6 +50,8 @@ def inspect(
     --all and --list_ops belong to --format saved_model_cli, which also takes --tag_set and --signature_def.
     """
     del verbose
+    if as_json and output_format == "saved_model_cli":
+        raise ConfigError("--json and --format saved_model_cli contradict each other; give one")
     if as_json:
         output_format = "json"
     if output_format == "saved_model_cli":
@@ -58,13 +60,13 @@ def inspect(
     if everything or list_ops:
         raise ConfigError("--all and --list_ops need --format saved_model_cli; the other formats say all that there is")
     from phototag.inspection import as_data, human_lines, verdict
-    from phototag.models import examine
+    from phototag.models import examine, saved_model_parts
     from phototag.saved_model import read_fingerprint
 
     examination = examine(model, labels=options["labels"], given=given_facts(options))
     probed = _probe(examination) if probe else None
     found = verdict(examination, _repeated(options), probed)
-    size = sum(path.stat().st_size for path in examination.directory.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in saved_model_parts(examination.directory))
     data = as_data(examination, found, read_fingerprint(examination.directory), size)
     if output_format == "json":
         click.echo(json.dumps(data))

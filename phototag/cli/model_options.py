@@ -104,8 +104,8 @@ def model_card_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--resize", type=click.Choice(["crop", "squash", "pad"]), help="How photos get the model's shape."
         ),
-        click.option("--std", type=_Triple(), metavar="R,G,B", help="What pixels, of 0 to 255, are divided by."),
-        click.option("--mean", type=_Triple(), metavar="R,G,B", help="What is subtracted from them before."),
+        click.option("--std", type=_Triple(), metavar="R,G,B", help="What they are then divided by."),
+        click.option("--mean", type=_Triple(), metavar="R,G,B", help="What is subtracted from pixels, of 0 to 255."),
     ):
         command = option(command)
     return command

@@ -12,7 +12,7 @@ import click
 
 from phototag.cli.model_options import INPUT_RANGES, given_facts, model_card_options, model_fact_options
 from phototag.cli.terminal import printable, verbose_option
-from phototag.errors import ConfigError, PhototagError
+from phototag.errors import ConfigError, ModelError, PhototagError, SignatureMismatch
 
 if TYPE_CHECKING:
     from phototag.models import Model
@@ -99,6 +99,7 @@ def add(
     from phototag.labels import format_labels
     from phototag.models import find_model, settled_card
 
+    _check_scaling(options)
     facts = given_facts(options)
     name = directory.resolve().name if name is None else name
     check_name(name)
@@ -110,6 +111,17 @@ def add(
     place = add_model(name, replace(model, card=card), format_labels(model.labels), link=link)
     background = ", a background class" if model.background else ""
     click.echo(printable(f"{name}: {_described(name)}{background}, {card.output.scores}; installed in {place}"))
+
+
+def _check_scaling(options: dict[str, Any]) -> None:
+    mean, std = options["mean"], options["std"]
+    if (mean is None) != (std is None):
+        raise ConfigError("--mean and --std belong together; give both")
+    if mean is not None and options["input_range"] is not None:
+        raise ConfigError("--input-range and --mean with --std say the same; give one or the other")
+    if mean is not None and 0 < max(map(abs, mean)) <= 1 and max(map(abs, std)) <= 1:
+        hint = "multiply them by 255, or pass --input-range imagenet if they are PyTorch's"
+        raise ConfigError(f"--mean and --std are for pixels of 0 to 255, and these are for 0 to 1; {hint}")
 
 
 def _scores_of(model: Model) -> Literal["logits", "probabilities"]:
@@ -128,20 +140,31 @@ def _calibrated(directory: Path, labels: Path | None, facts: dict[str, Any], pho
     """Try every range on the photos, print what the model makes of them, and return `facts` with the best."""
     from phototag.calibration import understanding
     from phototag.classifier import Classifier
-    from phototag.models import find_model
+    from phototag.models import examine, find_model
 
     image = facts.get("input", {})
     if "range" in image or "mean" in image:
         raise ConfigError("--calibrate finds the input range; leave out --input-range, --mean and --std")
     found = {}
     pixels = None
+    endpoint = examine(os.path.join(directory, ""), labels=labels, given=facts).endpoint
+    if endpoint is not None and not endpoint.takes_floats:
+        raise ConfigError(f"{directory} takes {endpoint.dtype}, whose range is known; leave out --calibrate")
     for value_range in INPUT_RANGES:
         tried = {**facts, "input": {**image, "range": value_range}}
         model = find_model(os.path.join(directory, ""), labels=labels, given=tried)
         pixels = _calibration_images(model, photos) if pixels is None else pixels
-        found[value_range] = understanding(Classifier(model).predict(pixels))
+        try:
+            found[value_range] = understanding(Classifier(model).predict(pixels))
+        except SignatureMismatch:
+            raise
+        except ModelError:  # values beyond what the model can take, which tells something too
+            click.echo(f"{value_range:>8}: no scores that are numbers")
+            continue
         one = found[value_range]
         click.echo(f"{value_range:>8}: confidence {one.confidence:.2f}, information {one.information:.2f}")
+    if not found:
+        raise ModelError(f"{directory} gives no scores that are numbers with any range; export it again")
     best = max(found, key=lambda value_range: found[value_range].information)
     if found[best].information < MIN_INFORMATION:
         raise ConfigError(
