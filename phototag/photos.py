@@ -215,11 +215,11 @@ class _Walk:
             yield error
             return
         for entry in children:
-            if not (entry.name.endswith(OWN_SUFFIX) and entry.is_file()):
-                try:
+            try:
+                if not (entry.name.endswith(OWN_SUFFIX) and entry.is_file()):
                     yield from self._child(folder, entry)
-                except OSError as error:  # a link that leads to itself, say
-                    yield _as_photo_error(folder.path / entry.name, error)
+            except OSError as error:  # a link that leads to itself, say
+                yield _as_photo_error(folder.path / entry.name, error)
 
     def _child(self, folder: _Folder, entry: os.DirEntry[str]) -> Iterator[Found | _Folder]:
         path = folder.path / entry.name
