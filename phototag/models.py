@@ -158,9 +158,9 @@ def saved_model_parts(directory: Path) -> Iterator[Path]:
 class Examination:
     """What is known of a SavedModel that may be an image classifier.
 
-    `name` is what `--model` takes.
-    `endpoint` is how to call it, None where `fault` says why that cannot be told; `needs_names` where the operations
-    had to be guessed and have to be named. `missing` are the options that `find_model` would ask for.
+    `name` is what `--model` takes. `endpoint` is how to call it, None where `fault` says why that cannot be told;
+    `needs_names` where the operations had to be guessed and have to be named. `missing` are the options that
+    `find_model` would ask for, each with what it takes.
     """
 
     name: str
@@ -189,12 +189,7 @@ def examine(name: str, *, labels: Path | None = None, given: Mapping[str, Any] |
         graph = choose_meta_graph(graphs, card.tag_set, directory)
         endpoint = choose_endpoint(graph, card, directory)
     except SignatureMismatch as error:
-        if (
-            card.tag_set is not None
-            or card.signature is not None
-            or card.input.name is not None
-            or card.output.name is not None
-        ):
+        if any(named is not None for named in (card.tag_set, card.signature, card.input.name, card.output.name)):
             raise  # what was named is wrong, which says nothing about the model
         fault = str(error).removeprefix(f"{directory} ")
         guess = guess_operations(graph)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--list_ops", "--list-ops", is_flag=True, help="saved_model_cli's: the operations of the graph.")
 @click.option("--probe", is_flag=True, help="Run the model on noise, to measure what only that can tell.")
 @model_fact_options
-@verbose_option
+@verbose_option()
 def inspect(
     model: str,
     output_format: str,

@@ -30,7 +30,7 @@ def models() -> None:
 
 
 @models.command("list")
-@verbose_option
+@verbose_option("Also list the models that can be built.")
 def list_models(verbose: bool) -> None:
     """List the models that are installed.
 
@@ -62,7 +62,7 @@ def _described(name: str) -> str:
 
 @models.command()
 @click.argument("name")
-@verbose_option
+@verbose_option()
 def build(name: str, verbose: bool) -> None:
     """Build a model and install it.
 
@@ -86,7 +86,7 @@ def build(name: str, verbose: bool) -> None:
 )
 @model_fact_options
 @model_card_options
-@verbose_option
+@verbose_option()
 def add(
     directory: Path, name: str | None, link: bool, calibrate: Path | None, labels: Path | None, **options: Any
 ) -> None:
@@ -194,7 +194,7 @@ def _calibration_images(model: Model, photos: Path) -> Any:
 
 @models.command()
 @click.argument("name")
-@verbose_option
+@verbose_option()
 def remove(name: str, verbose: bool) -> None:
     """Remove an installed model; what it tagged stays as it is."""
     del verbose
@@ -205,7 +205,7 @@ def remove(name: str, verbose: bool) -> None:
 
 @models.command()
 @click.argument("name")
-@verbose_option
+@verbose_option()
 def path(name: str, verbose: bool) -> None:
     """Print the directory of an installed model."""
     del verbose

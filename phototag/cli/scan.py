@@ -159,7 +159,7 @@ def _cores() -> int:
 @_tag_options
 @_finding_options
 @_run_options
-@verbose_option
+@verbose_option("Also name what is unchanged and what was passed over, and why.")
 @click.pass_context
 def scan(ctx: click.Context, /, **options: Any) -> None:
     """Tag photos and folders of photos.

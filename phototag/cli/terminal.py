@@ -59,15 +59,15 @@ def complain(text: str) -> None:
         click.echo(printable(text), err=True)
 
 
-def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--verbose`, and remember it for the door that all exceptions leave by."""
+def verbose_option(also: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add `--verbose`, and remember it for the door that all exceptions leave by; `also` is what else it does."""
 
     def remember(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
         ctx.find_root().meta[_VERBOSE] = value
         return value
 
-    help_text = "Also say what was passed over and why; show the details of an internal error."
-    return click.option("--verbose", "-v", is_flag=True, is_eager=True, callback=remember, help=help_text)(command)
+    text = f"{also} Show the details of an internal error.".strip()
+    return click.option("--verbose", "-v", is_flag=True, is_eager=True, callback=remember, help=text)
 
 
 def is_verbose(ctx: click.Context) -> bool:
