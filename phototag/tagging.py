@@ -133,6 +133,9 @@ class Pipeline:
         with ThreadPoolExecutor(self.jobs, thread_name_prefix="decode") as pool:
             try:
                 for item in self._items(found, pool, stop):
+                    if isinstance(item, Outcome) and not window:
+                        yield item  # nothing to wait for: so it is for all photos of a library that is done
+                        continue
                     window.append(item)
                     while window.is_full and not stop():
                         yield from self._finish(window.take(), classifier, stop)
