@@ -205,3 +205,22 @@ def test_a_full_disk_while_building_is_one_sentence(tmp_path: Path) -> None:
     assert "cannot be written" in result.stderr.splitlines()[-1]
     assert "bug" not in result.stderr
     assert leftovers(tmp_path) == []
+
+
+def test_the_ranges_of_the_keras_models_are_keras_own() -> None:
+    """Each model's `preprocess_input`, which lies beside it in its module, does what the card's range says."""
+    import importlib
+
+    from phototag.building import _KERAS_APPLICATIONS
+    from phototag.classifier._tensorflow import import_tensorflow
+    from phototag.model_card import SCALINGS
+    from phototag.preprocessing import Preprocessing
+
+    applications = import_tensorflow().keras.applications
+    pixels = np.random.default_rng(5).integers(0, 256, (1, 4, 4, 3), np.uint8)
+    for name, application in _KERAS_APPLICATIONS.items():
+        module = importlib.import_module(getattr(applications, application.function).__module__)
+        scaling = SCALINGS[application.range]
+        ours = Preprocessing(4, 4, scaling.mean, scaling.std, channel_order=scaling.channel_order).normalise(pixels)
+        theirs = np.asarray(module.preprocess_input(pixels.astype(np.float32)))
+        np.testing.assert_allclose(ours, theirs, atol=1e-3, err_msg=name)
