@@ -176,6 +176,7 @@ def add_model(name: str, model: Model, labels: str, *, link: bool) -> Path:
         (new / CARD_NAME).write_text(format_card(card), encoding="utf-8")
         (new / str(model.card.labels)).write_text(labels, encoding="utf-8")
 
+    check_name(name)
     with _locked(name):
         check_name(name)  # only now nobody else can take it
         _install(name, fill)
@@ -291,7 +292,7 @@ def _is_current() -> bool:
     if len(parts) < 3 or not all(path.is_file() and path.stat().st_size for path in parts):
         return False
     try:
-        installed = read_text(installed_directory(DEFAULT_MODEL) / CARD_NAME)
+        installed = read_text(directory / CARD_NAME)
     except ModelError:
         return False
     return installed == read_text(shipped_directory() / DEFAULT_MODEL / CARD_NAME)
@@ -304,8 +305,6 @@ def _is_current() -> bool:
 def _locked(name: str, announce: Callable[[str], None] = lambda _: None) -> Iterator[None]:
     """Hold the lock of the place of the model `name`, and name the place in what goes wrong there."""
     directory = installed_directory(name)
-    if not is_model_name(name):
-        raise ConfigError(f"{name!r} cannot be the name of a model; choose another with --name")
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(directory.with_name(f".{name}.lock"))

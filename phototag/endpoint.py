@@ -190,8 +190,7 @@ def refused_ops(graph: MetaGraph, endpoint: Endpoint) -> set[str]:
     A graph is a program, and TensorFlow runs it with the rights of its user. This refuses the operations that are
     plainly of no use to a classifier; it is no sandbox.
     """
-    inner = (node.op for function in graph.functions.values() for node in function.nodes.values())
-    everywhere = {op for op in (*(node.op for node in graph.nodes.values()), *inner) if _REFUSED.fullmatch(op)}
+    everywhere = {node.op for node in graph.every_node() if _REFUSED.fullmatch(node.op)}
     used = graph.ops_behind(_output_tensor(graph, endpoint))
     return everywhere | {op for op in used if _REFUSED_IN_USE.fullmatch(op)}
 

@@ -216,7 +216,8 @@ def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
     connection = read_only_connection(path) if read_only else sqlite3.connect(path)
     try:
         if not read_only:
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            if not is_there or path.stat().st_size == 0:
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")  # checked by _check_is_ours ever after
             connection.execute("PRAGMA journal_mode = WAL")
             # With WAL this keeps the file sound on a power cut; the last moments may be lost, and are done again.
             connection.execute("PRAGMA synchronous = NORMAL")

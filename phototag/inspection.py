@@ -115,8 +115,8 @@ def _function_lines(graph: MetaGraph) -> Iterator[str]:
         yield "Concrete Functions: N/A (could not be listed due to the existence of custom ops in the SavedModel)"
         return
     yield "Concrete Functions:"
-    for place, (name, functions) in enumerate(graph.callables.items()):
-        if place:
+    for index, (name, functions) in enumerate(graph.callables.items()):
+        if index:
             yield ""
         yield f"  Function Name: '{name}'"
         for number, function in enumerate(functions, 1):
@@ -183,9 +183,7 @@ def tensor_spec(spec: TensorSpec) -> str:
 
 def custom_ops(graph: MetaGraph) -> set[str]:
     """Return the operations of `graph` that TensorFlow 2.21 does not have, which need somebody's own library."""
-    inner = (node.op for function in graph.functions.values() for node in function.nodes.values())
-    used = {*(node.op for node in graph.nodes.values()), *inner} - graph.functions.keys()
-    return used - _known_ops()
+    return {node.op for node in graph.every_node()} - graph.functions.keys() - _known_ops()
 
 
 @functools.cache

@@ -122,9 +122,9 @@ def find_photos(
 ) -> Iterator[Found]:
     """Yield what there is at and below `roots`: each photo once, by name within a folder; lazily.
 
-    `exclude` are patterns in gitignore syntax, relative to each root. Ignore files inside the folders
-    and above them are honoured. A root itself is never excluded, and it may be a symbolic link; links below it need
-    `follow_symlinks`. A folder that cannot be read is yielded as a `PhotoError`, and the walk goes on.
+    `exclude` are patterns in gitignore syntax, relative to each root. Ignore files inside the folders and above them
+    are honoured. A root itself is never excluded, and it may be a symbolic link; links below it need `follow_symlinks`.
+    A folder that cannot be read is yielded as a `PhotoError`, and the walk goes on.
 
     Raises `ConfigError` before anything is yielded where a root does not exist or a pattern is malformed.
     """
@@ -336,6 +336,8 @@ def _read_ignore_file(folder: Path, name: str) -> tuple[str, pathspec.GitIgnoreS
 
 def _compile_patterns(patterns: Sequence[str], source: str) -> pathspec.GitIgnoreSpec:
     for pattern in patterns:
+        if pattern.startswith("#"):  # a comment may be as starry as it likes
+            continue
         segments = pattern.split("/")
         stars = max(segment.replace("**", "").count("*") for segment in segments)
         if len(pattern) > MAX_PATTERN or stars > MAX_STARS or pattern.count("**") > MAX_STARS:

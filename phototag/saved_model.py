@@ -235,6 +235,12 @@ class MetaGraph:
         """The functions of the graph's library by name."""
         return {function.name: function for function in map(_function, self._proto.graph_def.library.function)}
 
+    def every_node(self) -> Iterator[Node]:
+        """Yield the operations of the graph and of its functions, called or not."""
+        yield from self.nodes.values()
+        for function in self.functions.values():
+            yield from function.nodes.values()
+
     @property
     def ops(self) -> set[str]:
         """The kinds of operations in use, as TensorFlow counts them: in the graph, and in functions that it calls."""
@@ -277,8 +283,7 @@ class MetaGraph:
         """How many numbers the model has learned: those of its variables, or of its constants if it is frozen."""
         nodes = self.nodes.values()
         variables = sum(_size(node.shape) for node in nodes if node.op in ("VarHandleOp", "VariableV2", "Variable"))
-        inner = (node for function in self.functions.values() for node in function.nodes.values())
-        return variables or sum(_size(node.constant_shape) for node in (*nodes, *inner))
+        return variables or sum(_size(node.constant_shape) for node in self.every_node())
 
     @property
     def tensorflow_version(self) -> str:

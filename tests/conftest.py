@@ -121,6 +121,12 @@ def scan(toy_model: Path, tmp_path: Path) -> Callable[..., Result]:
     return run
 
 
+def powerless(*command: str | Path) -> list[str]:
+    """`command` as somebody runs it who is not root: root may read and write all but where the kernel forgets that."""
+    prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    return [*prefix, *map(os.fspath, command)]
+
+
 def lines(result: Result) -> list[dict[str, Any]]:
     """The objects that `--format json` printed."""
     return [json.loads(line) for line in result.stdout.splitlines()]

@@ -11,6 +11,8 @@ import pytest
 from phototag.errors import ConfigError, PhotoError
 from phototag.photos import Found, PassedOver, Photo, find_photos
 
+from .conftest import powerless
+
 JPEG = b"\xff\xd8\xff\xe0 not decoded here"
 
 
@@ -308,9 +310,7 @@ def test_an_unreadable_folder_is_a_failure_and_the_walk_goes_on(tree: Callable[.
         "import sys, pathlib, phototag.photos as photos\n"
         "print(*photos.find_photos([pathlib.Path(sys.argv[1])]), sep='\\n')"
     )
-    command = [sys.executable, "-c", script, str(root)]
-    if os.geteuid() == 0:  # root may read all but where the kernel is told to forget that
-        command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *command]
+    command = powerless(sys.executable, "-c", script, root)
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=True)
     finally:
@@ -352,3 +352,9 @@ def test_a_current_folder_that_is_gone_is_said(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ConfigError, match=r"the current folder, .* is gone"):
         find_photos([Path(".")])
     monkeypatch.chdir(tmp_path)
+
+
+def test_a_starry_comment_in_an_ignore_file_is_only_a_comment(tree: Callable[..., Path]) -> None:
+    root = tree("a.jpg", "b.png")
+    (root / ".phototagignore").write_text("# ***** what is left out *****\n*.png\n")
+    assert photos(find_photos([root]), root) == ["a.jpg"]

@@ -23,7 +23,7 @@ from phototag.inspection import verdict as found_verdict
 from phototag.models import examine
 from phototag.saved_model import read_saved_model
 
-from .conftest import SHARED, export_toy, phototag
+from .conftest import SHARED, export_toy, phototag, powerless
 
 GOLDEN = SHARED / "saved_model_cli/golden"
 HUB = "imagenet_mobilenet_v2_100_224_classification"
@@ -386,8 +386,7 @@ def test_a_directory_that_may_not_be_read(tmp_path: Path, toy_model: Path) -> No
     directory = tmp_path / "locked"
     shutil.copytree(toy_model, directory)
     directory.chmod(0)
-    powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
-    command = [*powerless, sys.executable, "-m", "phototag", "inspect", str(directory)]
+    command = powerless(sys.executable, "-m", "phototag", "inspect", directory)
     try:
         result = subprocess.run(command, capture_output=True, text=True)
     finally:

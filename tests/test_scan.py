@@ -26,7 +26,7 @@ from phototag.cli import cli
 from phototag.errors import PhotoError
 from phototag.index import open_index
 
-from .conftest import export_toy, lines
+from .conftest import export_toy, lines, powerless
 
 Scan = Callable[..., Result]
 MakePhoto = Callable[..., Path]
@@ -375,9 +375,8 @@ def test_a_photo_that_may_not_be_read_or_written_beside(toy_model: Path, make_ph
     locked, photo = make_photo("a.jpg"), make_photo("folder/b.jpg")
     locked.chmod(0)
     photo.parent.chmod(0o555)
-    powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     arguments = ["scan", "--model", toy_model, "--index", tmp_path / "i.sqlite3", locked.parent]
-    command = [*powerless, sys.executable, "-m", "phototag", *map(os.fspath, arguments)]
+    command = powerless(sys.executable, "-m", "phototag", *arguments)
     try:
         result = subprocess.run(command, capture_output=True, text=True)
     finally:
@@ -431,9 +430,8 @@ def test_an_unreadable_folder_is_named_and_the_rest_is_done(
 ) -> None:
     photo, hidden = make_photo("a.jpg"), make_photo("locked/b.jpg")
     hidden.parent.chmod(0)
-    powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     arguments = ["scan", "--model", toy_model, "--index", tmp_path / "i.sqlite3", photo.parent]
-    command = [*powerless, sys.executable, "-m", "phototag", *map(os.fspath, arguments)]
+    command = powerless(sys.executable, "-m", "phototag", *arguments)
     try:
         result = subprocess.run(command, capture_output=True, text=True)
     finally:
