@@ -1,0 +1,83 @@
+"""What is done to the bytes of a photo: a list of small edits, which can be applied, proven and taken back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+# What a photo's bytes may be held in: read whole, or mapped into memory.
+Data: TypeAlias = "bytes | memoryview"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """At `offset` of the bytes as they are before, `removed` stands; it goes, and `inserted` comes in its place."""
+
+    offset: int
+    removed: bytes
+    inserted: bytes
+
+
+# In the order of their offsets, and none reaches into the next.
+Edits: TypeAlias = tuple[Edit, ...]
+
+
+def ordered(edits: Iterable[Edit]) -> Edits:
+    """Return `edits` by offset, those at one offset in the order given. Raises ValueError where two overlap."""
+    result = tuple(sorted(edits, key=lambda edit: edit.offset))
+    for one, following in zip(result, result[1:], strict=False):
+        if one.offset + len(one.removed) > following.offset:
+            raise ValueError(f"edits overlap at {following.offset}")
+    return result
+
+
+def shifted(edits: Sequence[Edit], by: int) -> Edits:
+    """Return `edits` of a block as edits of what the block begins in at offset `by`."""
+    return tuple(Edit(edit.offset + by, edit.removed, edit.inserted) for edit in edits)
+
+
+def growth(edits: Sequence[Edit]) -> int:
+    """How many bytes longer the result is."""
+    return sum(len(edit.inserted) - len(edit.removed) for edit in edits)
+
+
+def pieces(data: Data, edits: Sequence[Edit]) -> Iterator[Data]:
+    """Yield the parts of the result, one after the other, without copying what stays.
+
+    Raises ValueError where what an edit removes is not what stands there.
+    """
+    at = 0
+    for edit in edits:
+        end = edit.offset + len(edit.removed)
+        if data[edit.offset : end] != edit.removed:
+            raise ValueError(f"what is to go is not what stands at {edit.offset}")
+        yield data[at : edit.offset]
+        yield edit.inserted
+        at = end
+    yield data[at:]
+
+
+def applied(data: Data, edits: Sequence[Edit]) -> bytes:
+    """Return the result of `edits`. Raises ValueError where what an edit removes is not what stands there."""
+    return b"".join(pieces(data, edits))
+
+
+def inverse(edits: Sequence[Edit]) -> Edits:
+    """Return the edits that take `edits` back: of the result, to what was before."""
+    taken_back: list[Edit] = []
+    moved = 0
+    for edit in edits:
+        taken_back.append(Edit(edit.offset + moved, edit.inserted, edit.removed))
+        moved += len(edit.inserted) - len(edit.removed)
+    return tuple(taken_back)
+
+
+def replacement(before: bytes, after: bytes) -> Edits:
+    """Return one edit that makes `after` of `before`, without what both begin and end with."""
+    if before == after:
+        return ()
+    start = len(os.path.commonprefix([before, after]))
+    end = len(os.path.commonprefix([before[start:][::-1], after[start:][::-1]]))
+    return (Edit(start, before[start : len(before) - end], after[start : len(after) - end]),)
