@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types format accuracy bench-inspect clean
+.PHONY: help demo test lint types format accuracy trust bench-inspect clean
 
 help:
 	@echo "make demo      install into .venv, fetch sample photos into examples/photos, tag them"
@@ -12,6 +12,7 @@ help:
 	@echo "make types     mypy, strict"
 	@echo "make format    let ruff mend what it can"
 	@echo "make accuracy  the default model on labelled photos: make accuracy PHOTOS=folder"
+	@echo "make trust     how far tags can be trusted, on labelled photos: make trust PHOTOS='folder folder' [FIT=--fit]"
 	@echo "make bench-inspect MODEL=folder  phototag inspect against saved_model_cli: time and memory"
 	@echo "make clean     remove .venv and the sample photos"
 
@@ -54,6 +55,10 @@ format: $(VENV)/.installed-dev
 accuracy: $(VENV)/.installed
 	@test -n "$(PHOTOS)" || { echo "name the photos: make accuracy PHOTOS=folder" >&2; exit 2; }
 	$(BIN)/python benchmarks/accuracy.py $(PHOTOS)
+
+trust: $(VENV)/.installed
+	@test -n "$(PHOTOS)" || { echo "name folders with labels: make trust PHOTOS='folder folder'" >&2; exit 2; }
+	$(BIN)/python benchmarks/calibrate.py $(PHOTOS) $(FIT)
 
 bench-inspect: $(VENV)/.installed
 	@test -n "$(MODEL)" || { echo "name a SavedModel: make bench-inspect MODEL=folder" >&2; exit 2; }

@@ -35,7 +35,7 @@ def measure(photos: list[Path], model: Model) -> dict[str, float]:
     for start in range(0, len(photos), BATCH_SIZE):
         batch = photos[start : start + BATCH_SIZE]
         images = [prepare_photo(path, model.preprocessing) for path in batch]
-        for path, scores in zip(batch, classifier.predict(np.stack(images)), strict=True):
+        for path, scores in zip(batch, classifier.predict(np.concatenate(images)), strict=True):
             right = scores[number_of[synset_in(path)]]
             ranks.append(int((scores > right).sum()))
     return {

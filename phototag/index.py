@@ -121,7 +121,10 @@ class Index:
 # Photos of one subject have the same tags, and those of a library that is done have to be read fast.
 @functools.lru_cache(maxsize=4096)
 def _tags(text: str) -> tuple[Tag, ...]:
-    return tuple(Tag(**{**tag, "path": tuple(map(str, tag["path"]))}) for tag in json.loads(text))
+    return tuple(
+        Tag(**{**tag, "path": tuple(map(str, tag["path"])), "synonyms": tuple(map(str, tag.get("synonyms", ())))})
+        for tag in json.loads(text)
+    )
 
 
 @functools.lru_cache(maxsize=4096)

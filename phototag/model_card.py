@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from phototag.errors import ModelError
 from phototag.preprocessing import ChannelOrder, Interpolation, Layout, Resize
+from phototag.taxonomy import LevelThresholds
 
 CARD_NAME = "phototag.json"
 MAX_SIDE = 4096  # pixels of a model's input
@@ -83,7 +84,8 @@ class ModelCard:
     `tag_set`, `signature`: which graph of the SavedModel, and which of its signatures; None for the usual ones.
     `labels`: the label file, in the card's directory. `taxonomy`: the tree that tags are hedged up: `imagenet`, or
     `none` for tags without a hierarchy; where it is missing, `imagenet` if the labels are ImageNet's. `temperature`:
-    what logits are divided by before the softmax, fitted on labelled photos. `digest`: identifies the weights; where
+    what logits are divided by before the softmax; `thresholds`: how sure the model must be of a word by where in the
+    tree that stands; both fitted on labelled photos (benchmarks/calibrate.py). `digest`: identifies the weights; where
     it is missing, the SHA-256 of the SavedModel's files is taken.
     """
 
@@ -95,6 +97,7 @@ class ModelCard:
     signature: str | None = None
     taxonomy: Literal["imagenet", "none"] | None = None
     temperature: float = 1.0
+    thresholds: LevelThresholds = field(default_factory=LevelThresholds)
     licence: str | None = None
     source: str | None = None
     digest: str | None = None
@@ -149,6 +152,9 @@ def _check(card: ModelCard, source: str) -> None:
     # Far beyond what anyone uses, and well within what float32 can hold.
     if not 0.01 <= card.temperature <= 100:
         raise ModelError(f"{source}: temperature must be from 0.01 to 100, not {card.temperature}")
+    for level, threshold in dataclasses.asdict(card.thresholds).items():
+        if not 0 < threshold < 1:
+            raise ModelError(f"{source}: thresholds.{level} must be between 0 and 1, not {threshold}")
     _check_input(card.input, source)
 
 

@@ -441,14 +441,14 @@ def open_image(path: Path, shortest_side: int) -> Image.Image:
         raise PhotoError(path, _damage_reason(error, head)) from error
 
 
-def prepare_photo(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Return the photo at `path` as `preprocessing` wants it: uint8 [height, width, 3], RGB.
+def prepare_photo(path: Path, preprocessing: Preprocessing, crops: int = 1) -> NDArray[np.uint8]:
+    """Return the photo at `path` as `Preprocessing.crops` makes it: uint8 [crops, height, width, 3], RGB.
 
     Raises `PhotoError` with the reason for anything that is wrong with the file. Thread-safe.
     """
     image = open_image(path, preprocessing.shortest_side)
     try:
-        return preprocessing.prepare(image)
+        return preprocessing.crops(image, crops)
     except MemoryError:
         raise PhotoError(path, _NO_MEMORY) from None
 

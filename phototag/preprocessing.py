@@ -22,6 +22,9 @@ _RESAMPLING = {
 }
 
 
+MOST_CROPS = 2
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """What a model wants its images to be.
@@ -59,6 +62,16 @@ class Preprocessing:
             return np.asarray(canvas)
         box = _centre_box(image.size, size, self.crop_fraction) if self.resize == "crop" else None
         return np.asarray(self._scale(image, size, box))
+
+    def crops(self, image: Image.Image, count: int = 1) -> NDArray[np.uint8]:
+        """Return `count` crops of the RGB `image`, at most `MOST_CROPS`, as uint8 [count, height, width, 3].
+
+        The first is what `prepare` gives, the second its mirror image. Of all that was tried on scenes (closer and
+        wider crops, both ends, four corners, nine tiles, averaged or each on its own), this alone gave more photos a
+        right tag at the same share of wrong ones.
+        """
+        first = self.prepare(image)
+        return np.stack([first, first[:, ::-1]][:count])
 
     def normalise(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return prepared images, uint8 [N, height, width, 3], as the float32 tensor the model takes."""

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phototag.errors import PhotoError
+from phototag.hedging import Scores, Tagger
 from phototag.index import Index, Record
 from phototag.models import Model
 from phototag.photos import Found, PassedOver, Photo
-from phototag.taxonomy import Prediction, Tag, Tagger
+from phototag.taxonomy import Prediction, Tag
 
 Status = Literal["tagged", "untagged", "unchanged", "skipped", "failed"]
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -97,16 +98,18 @@ class Report:
 _Item: TypeAlias = tuple[Photo, "Future[Pixels]"] | Outcome
 
 
-def recipe_digest(model: Model, tagger: Tagger, writer: Writer) -> str:
+def recipe_digest(model: Model, crops: int, tagger: Tagger, writer: Writer) -> str:
     """Identify all that decides about a photo's tags and where they go; where it differs, the photo is done again."""
-    return hashlib.sha256("\0".join((model.digest, tagger.digest, writer.name)).encode()).hexdigest()
+    return hashlib.sha256("\0".join((model.digest, str(crops), tagger.digest, writer.name)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Pipeline:
     """How photos become outcomes.
 
-    `decode` gives a photo's pixels, uint8 [height, width, 3], the same shape for all; it runs in `jobs` threads.
+    `decode` gives a photo's pixels, uint8 [crops, height, width, 3], the same shape for all; it runs in `jobs` threads.
+    What classifies takes such pixels of many, one after the other, and gives a row of scores for each crop; the scores
+    of a photo's crops are averaged.
     `load_classifier` is called once, when the first photo needs it, so that a run with nothing to do loads no model.
     `recipe` is `recipe_digest`'s. `dry_run`: nothing is written or recorded. `force`: what is done is done again.
     """
@@ -182,14 +185,15 @@ class Pipeline:
         if decoded:
             if classifier.load() and stop():
                 return ()
-            scores = classifier.classify(np.stack(list(decoded.values())))
-            settled.update((path, self._write(path, row)) for path, row in zip(decoded, scores, strict=True))
+            scores = classifier.classify(np.concatenate(list(decoded.values())))
+            of_photos = scores.reshape(len(decoded), -1, scores.shape[-1]).mean(axis=1)
+            settled.update((path, self._write(path, row)) for path, row in zip(decoded, of_photos, strict=True))
         done = [(photo, settled[photo.path]) for photo, _ in waiting if settled[photo.path].status != "failed"]
         if done and not self.dry_run:
             self.index.add([Record(photo, self.recipe, o.tags, o.predictions, o.written) for photo, o in done])
         return [item if isinstance(item, Outcome) else settled[item[0].path] for item in items]
 
-    def _write(self, photo: Path, scores: NDArray[np.float32]) -> Outcome:
+    def _write(self, photo: Path, scores: Scores) -> Outcome:
         tags, predictions = self.tagger.choose(scores), self.tagger.top(scores, TOP_PREDICTIONS)
         try:
             written = () if self.dry_run else self.writer.write(photo, tags, predictions)

@@ -1,28 +1,25 @@
-"""From scores to tags: a tree of everyday words, and the most specific of them that are still likely.
+"""The tree of everyday words that tags come from. Pure: text in, words out.
 
-A classifier that knows 118 breeds is seldom sure of one, but it is sure that it sees a dog. So the scores of the
-classes are added up the tree, and a node is a tag where its sum clears the threshold (after Deng et al., "Hedging your
-bets", CVPR 2012). Everything here is pure: text and arrays in, tags out.
+A word of the tree is known by its WordNet synset, never by its name: a crane is a bird and a machine.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+import math
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 from phototag.errors import ConfigError
 
 State = Literal["tag", "rollup", "never"]
 # The programs that read keywords split lists and hierarchies at these.
 SPLITTING_CHARACTERS = frozenset(",;|/<>")
-HEADER = ("id", "parent", "state", "name")
-
-Scores: TypeAlias = NDArray[np.floating[Any]]
+ENGLISH = "en"
+DEFAULT_THRESHOLD = 0.7
+_COLUMNS = ("id", "parent", "state", "name", "threshold", "synonyms")  # and after them a column for each language
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +43,14 @@ class Tag:
     """What phototag says of a photo.
 
     `confidence` is the probability, 0 to 1, that it is right by the model's account; `path` leads from the top of the
-    tree to the tag's own name; `synset` is its WordNet 3.0 id, where it has one.
+    tree to the tag's own name; `synset` is its WordNet 3.0 id, where it has one; `synonyms` are other words for it.
     """
 
     name: str
     confidence: float
     path: tuple[str, ...]
     synset: str | None
+    synonyms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +58,17 @@ class Node:
     """A word of the tree.
 
     `state`: `tag` may be written; `rollup` counts for its ancestors but is not written itself; `never` counts for
-    nothing.
+    nothing. `threshold`: how sure a model must be, 0 to 1, where that is not what its level needs. `synonyms`: other
+    English words for it. `translations`: its name by language (ISO 639-1).
     """
 
     id: str
     parent: str | None
     state: State
     name: str
+    threshold: float | None = None
+    synonyms: tuple[str, ...] = ()
+    translations: Mapping[str, str] = field(default_factory=lambda: types.MappingProxyType({}))
 
     @property
     def synset(self) -> str | None:
@@ -74,13 +76,37 @@ class Node:
         return self.id if is_synset(self.id) else None
 
 
+@dataclass(frozen=True)
+class LevelThresholds:
+    """How sure one model must be of a word, 0 to 1, by where in the tree it stands, with the default threshold.
+
+    `root`: at the top, with others below it (animal, vehicle); `inner`: between (bird); `leaf`: without any below.
+    """
+
+    root: float = DEFAULT_THRESHOLD
+    inner: float = DEFAULT_THRESHOLD
+    leaf: float = DEFAULT_THRESHOLD
+
+
 def is_synset(text: str) -> bool:
     """Is `text` formed like a WordNet noun id: `n` and eight digits?"""
     return len(text) == 9 and text[0] == "n" and text[1:].isascii() and text[1:].isdigit()
 
 
+def fault_of_name(name: str) -> str | None:
+    """Return what keeps `name` from being a keyword, as the rest of a sentence, or None."""
+    if not name or name != name.strip() or not name.isprintable():
+        return "is empty, or holds unprintable characters or spaces at an end"
+    if not SPLITTING_CHARACTERS.isdisjoint(name):
+        return f"holds one of {' '.join(sorted(SPLITTING_CHARACTERS))}, at which photo applications split"
+    return None
+
+
 class Taxonomy:
-    """A tree of words. `nodes` by id, every parent before its children; `digest` identifies the content."""
+    """A tree of words. `nodes` by id, every parent before its children; `digest` identifies the content.
+
+    `languages`: those that some of the words have a name in, English first.
+    """
 
     def __init__(self, nodes: Iterable[Node], source: str) -> None:
         """Check and order `nodes`; `source` names them in the `ConfigError` of a tree that does not hold together."""
@@ -93,29 +119,26 @@ class Taxonomy:
                     f"{source}: {node.id} ({node.name}) and {twin.id} ({twin.name}) clash; rename or remove one"
                 )
             listed[node.id] = names[node.name.casefold()] = node
+        self._source = source
         self.nodes = {node.id: node for node in _parents_first(listed, source)}
-        rows = ("\t".join((n.id, n.parent or "-", n.state, n.name)) for n in self.nodes.values())
-        self.digest = hashlib.sha256("\n".join(rows).encode()).hexdigest()
+        languages = (language for node in listed.values() for language in node.translations)
+        self.languages = tuple(dict.fromkeys((ENGLISH, *languages)))  # which keeps their order
+        rows = ((n.id, n.parent, n.state, n.name, n.threshold, n.synonyms) for n in self.nodes.values())
+        self.digest = hashlib.sha256("\n".join(map(repr, rows)).encode()).hexdigest()
 
     @classmethod
     def parse(cls, text: str, source: str) -> Taxonomy:
-        """Read the table `id, parent, state, name`, tab-separated, with `#` comments and `-` for no parent.
+        """Read the table of a tree: tab-separated, with `#` comments and `-` for nothing.
 
+        The columns are id, parent, state, name, threshold, synonyms (with `|` between), and one for each language.
         Raises `ConfigError` naming `source` and the line of whatever is wrong.
         """
-        nodes: list[Node] = []
-        header_seen = False
-        for number, line in enumerate(text.splitlines(), 1):
-            if not line.strip() or line.startswith("#"):
-                continue
-            cells = tuple(cell.strip() for cell in line.split("\t"))
-            if not header_seen:
-                if cells != HEADER:
-                    raise ConfigError(f"{source}, line {number}: the columns must be {', '.join(HEADER)}")
-                header_seen = True
-                continue
-            nodes.append(_parse_node(cells, f"{source}, line {number}"))
-        return cls(nodes, source)
+        lines = ((number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#")
+        number, header = next(lines, (1, ""))
+        columns = tuple(header.split("\t"))
+        if columns[: len(_COLUMNS)] != _COLUMNS:
+            raise ConfigError(f"{source}, line {number}: the columns must be {', '.join(_COLUMNS)} and languages")
+        return cls(_parse_nodes(lines, columns, source), source)
 
     def path(self, node_id: str) -> tuple[str, ...]:
         """The names from the top of the tree to the node; nodes that are never written are left out on the way."""
@@ -123,20 +146,63 @@ class Taxonomy:
         above = self.path(node.parent) if node.parent is not None else ()
         return (*above, node.name) if node.state == "tag" else above
 
+    def in_language(self, language: str) -> Taxonomy:
+        """Return the tree with its names in `language`, in English where there are none.
 
-def _parse_node(cells: tuple[str, ...], where: str) -> Node:
-    if len(cells) != len(HEADER):
-        raise ConfigError(f"{where}: {len(HEADER)} columns, separated by tabs, are needed, not {len(cells)}")
-    node_id, parent, state, name = cells
+        Raises `ConfigError` where it has no names in `language`.
+        """
+        if language == ENGLISH:
+            return self
+        if language not in self.languages:
+            raise ConfigError(f"the tags have no names in {language!r}; choose one of {', '.join(self.languages)}")
+        return Taxonomy((_translated(node, language) for node in self.nodes.values()), self._source)
+
+
+def _translated(node: Node, language: str) -> Node:
+    name = node.translations.get(language)
+    return node if name is None else replace(node, name=name, synonyms=())
+
+
+def _parse_nodes(lines: Iterable[tuple[int, str]], columns: Sequence[str], source: str) -> Iterator[Node]:
+    for number, line in lines:
+        where = f"{source}, line {number}"
+        cells = [cell.strip() for cell in line.split("\t")]
+        if len(cells) != len(columns):
+            raise ConfigError(f"{where}: {len(columns)} columns, separated by tabs, are needed, not {len(cells)}")
+        row = {column: cell for column, cell in zip(columns, cells, strict=True) if cell != "-"}
+        yield _parse_node(row, columns[len(_COLUMNS) :], where)
+
+
+def _parse_node(row: Mapping[str, str], languages: Sequence[str], where: str) -> Node:
+    state, synonyms = row.get("state"), tuple(row.get("synonyms", "").split("|")) if "synonyms" in row else ()
     if state not in get_args(State):
         raise ConfigError(f"{where}: the state must be one of {', '.join(get_args(State))}, not {state!r}")
-    if not node_id or not name:
-        raise ConfigError(f"{where}: a node needs an id and a name")
-    if not SPLITTING_CHARACTERS.isdisjoint(name):
-        raise ConfigError(
-            f"{where}: the name {name!r} holds one of {' '.join(sorted(SPLITTING_CHARACTERS))}; leave it out"
-        )
-    return Node(node_id, None if parent == "-" else parent, state, name)  # type: ignore[arg-type]
+    if not row.get("id"):
+        raise ConfigError(f"{where}: a node needs an id")
+    translations = {language: row[language] for language in languages if language in row}
+    for name in (row.get("name", ""), *synonyms, *translations.values()):
+        if fault := fault_of_name(name):
+            raise ConfigError(f"{where}: the name {name!r} {fault}")
+    return Node(
+        row["id"],
+        row.get("parent"),
+        state,  # type: ignore[arg-type]
+        row["name"],
+        parse_threshold(row["threshold"], where) if "threshold" in row else None,
+        synonyms,
+        types.MappingProxyType(translations),
+    )
+
+
+def parse_threshold(text: str, where: str) -> float:
+    """Read a threshold, above 0 and at most 1. Raises `ConfigError` naming `where`."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= 1:
+        raise ConfigError(f"{where}: a threshold must be a number above 0 and at most 1, not {text[:40]}")
+    return number
 
 
 def _parents_first(listed: dict[str, Node], source: str) -> list[Node]:
@@ -149,77 +215,8 @@ def _parents_first(listed: dict[str, Node], source: str) -> list[Node]:
                 raise ConfigError(f"{source}: {at.id} ({at.name}) is its own ancestor; give it another parent")
             chain.append(at)
             parent = at.parent
-            if parent is not None and (parent not in listed or listed[parent].state == "never"):
+            if parent is not None and (parent not in listed or "never" == listed[parent].state != at.state):
                 raise ConfigError(f"{source}: {at.id} ({at.name}) has the parent {parent}, which is not in the tree")
             at = listed[parent] if parent is not None else None
         ordered.update((n.id, n) for n in reversed(chain))
     return list(ordered.values())
-
-
-def _flat(labels: Sequence[Label]) -> tuple[Taxonomy, list[str | None]]:
-    """A tree without branches, for labels that belong to none, and the node of each label.
-
-    Labels of one name share a node: a model may well have two cranes, but a keyword has only its name.
-    """
-    nodes: dict[str, Node] = {}
-    taken: set[str] = set()
-    for label in labels:
-        if label.name.casefold() not in nodes:
-            is_free = label.synset is not None and label.synset not in taken
-            node_id = label.synset if label.synset is not None and is_free else f"x-{label.name.casefold()}"
-            taken.add(node_id)
-            nodes[label.name.casefold()] = Node(node_id, None, "tag", label.name)
-    return Taxonomy(nodes.values(), "the labels"), [nodes[label.name.casefold()].id for label in labels]
-
-
-class Tagger:
-    """Chooses tags from the scores of one model by one tree, or without a hierarchy where `taxonomy` is None.
-
-    `threshold`, 0 to 1: the probability from which a node is a tag. `max_tags`: at most so many a photo.
-    """
-
-    def __init__(self, labels: Sequence[Label], taxonomy: Taxonomy | None, *, threshold: float, max_tags: int) -> None:
-        self._labels = tuple(labels)
-        self._threshold = threshold
-        self._max_tags = max_tags
-        node_of_class: list[str | None] = [label.synset for label in labels]
-        if taxonomy is None:
-            taxonomy, node_of_class = _flat(labels)
-        self._nodes = list(taxonomy.nodes.values())
-        self._paths = [taxonomy.path(node.id) for node in self._nodes]
-        row = {node.id: number for number, node in enumerate(self._nodes)}
-        self._parents = [row[node.parent] if node.parent is not None else None for node in self._nodes]
-        # Classes that are not in the tree, and those that must never count, have no row.
-        rows = [(number, row[node]) for number, node in enumerate(node_of_class) if node in row]
-        counted = [(number, at) for number, at in rows if self._nodes[at].state != "never"]
-        self._classes, self._class_rows = [number for number, _ in counted], [at for _, at in counted]
-        settings = (taxonomy.digest, repr(self._labels), threshold, max_tags)
-        self.digest = hashlib.sha256(repr(settings).encode()).hexdigest()
-
-    def choose(self, scores: Scores) -> tuple[Tag, ...]:
-        """Return the tags of one photo, the most specific first. `scores`: [classes], probabilities in label order."""
-        masses = self.masses(scores)
-        chosen = [
-            Tag(node.name, round(min(mass, 1.0), 4), path, node.synset)
-            for node, path, mass in zip(self._nodes, self._paths, masses, strict=True)
-            if node.state == "tag" and mass >= self._threshold
-        ]
-        chosen.sort(key=lambda tag: (-len(tag.path), -tag.confidence, tag.name))
-        return tuple(chosen[: self._max_tags])
-
-    def masses(self, scores: Scores) -> list[float]:
-        """Return each node's probability, its own score and those below it, in the order of the tree's nodes."""
-        masses = np.zeros(len(self._nodes))
-        np.add.at(masses, self._class_rows, np.asarray(scores, np.float64)[self._classes])
-        summed: list[float] = masses.tolist()
-        # Children come after their parents, so from the end each node is complete before it is handed up.
-        for number in range(len(summed) - 1, -1, -1):
-            parent = self._parents[number]
-            if parent is not None:
-                summed[parent] += summed[number]
-        return summed
-
-    def top(self, scores: Scores, count: int) -> tuple[Prediction, ...]:
-        """Return the `count` likeliest labels, as the model itself sees it, the likeliest first."""
-        order = np.argsort(-np.asarray(scores), kind="stable")[:count]
-        return tuple(Prediction(self._labels[i], round(float(scores[i]), 4)) for i in order)

@@ -21,6 +21,7 @@ from phototag.models import Model
 from .conftest import lines
 from .test_opening_photos import STORED
 
+CALIBRATE = Path(__file__).parent.parent / "benchmarks" / "calibrate.py"
 ACCURACY = Path(__file__).parent.parent / "benchmarks" / "accuracy.py"
 
 
@@ -42,6 +43,19 @@ def test_it_is_as_accurate_as_its_makers_say(default_model: Model, shared: Path)
     assert measured["photos"] == 200
     assert measured["top1"] >= 0.85
     assert measured["top5"] >= 0.96
+
+
+def test_its_tags_can_be_trusted(default_model: Model, shared: Path) -> None:
+    if not Path("/usr/share/wordnet/data.noun").exists():
+        pytest.skip("needs WordNet's noun file (Debian: wordnet-base)")
+    command = [sys.executable, str(CALIBRATE), str(shared / "photos/caltech"), str(shared / "photos/coco128")]
+    table = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    row = next(line for line in table.splitlines() if line.startswith("| default"))
+    objects_right, objects_covered, _, _, scenes_right, scenes_covered, _, _ = map(float, row.split("|")[2:-1])
+    assert objects_right >= 0.96
+    assert objects_covered >= 0.87
+    assert scenes_right >= 0.88
+    assert scenes_covered >= 0.40
 
 
 def test_real_photos_of_all_kinds_are_all_accounted_for(dry_scan, shared: Path) -> None:  # type: ignore[no-untyped-def]

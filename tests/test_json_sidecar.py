@@ -33,6 +33,7 @@ def test_a_sidecar_holds_tags_predictions_and_where_they_come_from(photo: Path) 
         "confidence": 0.93,
         "path": ["animal", "Tukan 日本"],
         "synset": "n01843383",
+        "synonyms": [],
     }
     assert content["predictions"] == [{"name": "toucan", "synset": "n01843383", "score": 0.93}]
     assert content["model"] == {"name": "toy", "digest": "0123"}

@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 
 from phototag.errors import PhotoError
+from phototag.hedging import LabelTagger
 from phototag.index import Index, open_index
 from phototag.metadata.json_sidecar import JsonSidecarWriter
 from phototag.photos import Found, PassedOver, Photo, find_photos, open_image
 from phototag.preprocessing import Preprocessing
 from phototag.tagging import Outcome, Pipeline
-from phototag.taxonomy import Label, Tagger
+from phototag.taxonomy import Label
 
-TAGGER = Tagger([Label("red"), Label("green"), Label("blue")], None, threshold=0.7, max_tags=5)
+TAGGER = LabelTagger([Label("red"), Label("green"), Label("blue")], max_tags=5)
 PREPROCESSING = Preprocessing(8, 8)
 
 
 def decode(path: Path) -> np.ndarray:
-    return PREPROCESSING.prepare(open_image(path, 8))
+    return PREPROCESSING.crops(open_image(path, 8))
 
 
 def classify(pixels: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ def test_json_lines_say_all_there_is(scan: Scan, make_photo: MakePhoto) -> None:
     make_photo("b.cr2")
     (photo.parent / "c.jpg").write_bytes(b"no photo")
     tagged, skipped, failed = lines(scan(photo.parent, "--format", "json"))
-    tag = {"name": "red", "confidence": 1.0, "path": ["red"], "synset": None}
+    tag = {"name": "red", "confidence": 1.0, "path": ["red"], "synset": None, "synonyms": []}
     sidecar = f"{photo}.phototag.json"
     assert tagged.pop("predictions")[0] == {"name": "red", "synset": None, "score": 1.0}
     assert tagged == {"path": str(photo), "status": "tagged", "tags": [tag], "written": [sidecar], "error": None}

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from phototag.models import Model, data_directory, find_model, shipped_directory
@@ -50,6 +54,29 @@ def test_no_name_would_be_split_by_a_photo_application(tree: Taxonomy) -> None:
     for node in tree.nodes.values():
         assert SPLITTING_CHARACTERS.isdisjoint(node.name)
         assert node.name == node.name.strip()
+
+
+@pytest.mark.parametrize("language", ["de", "fr", "es"])
+def test_the_words_have_names_in_other_languages(tree: Taxonomy, model: Model, language: str) -> None:
+    leaves = {label.synset for label in model.labels}
+    written = [node for node in tree.nodes.values() if node.state == "tag"]
+    assert all(language in node.translations for node in written if node.id not in leaves)
+    assert sum(language in node.translations for node in written) > 500
+    names = [node.name.casefold() for node in tree.in_language(language).nodes.values() if node.state == "tag"]
+    assert len(names) == len(set(names))
+
+
+def test_no_synonym_is_the_name_or_synonym_of_another_word(tree: Taxonomy) -> None:
+    words = [word.casefold() for node in tree.nodes.values() for word in (node.name, *node.synonyms)]
+    assert len(words) == len(set(words))
+
+
+def test_the_tree_is_what_its_script_makes() -> None:
+    source = shipped_directory() / "taxonomies" / "source"
+    if not Path("/usr/share/wordnet/data.noun").exists():
+        pytest.skip("needs WordNet's noun file (Debian: wordnet-base)")
+    result = subprocess.run([sys.executable, source / "generate.py", "--check"], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_every_inner_node_has_a_class_below_it(tree: Taxonomy, model: Model) -> None:

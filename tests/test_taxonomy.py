@@ -1,132 +1,111 @@
-import numpy as np
+import dataclasses
+
 import pytest
 
 from phototag.errors import ConfigError
-from phototag.taxonomy import Label, Tagger, Taxonomy
+from phototag.taxonomy import Taxonomy, is_synset
 
-TREE = """\
+HEADER = "id\tparent\tstate\tname\tthreshold\tsynonyms\tde\tfr"
+TREE = f"""\
 # animals
-id\tparent\tstate\tname
-n00000001\t-\ttag\tanimal
-n00000002\tn00000001\ttag\tdog
-n00000010\tn00000002\ttag\tpug
-n00000011\tn00000002\trollup\tobscure hound
-n00000012\tn00000001\ttag\ttoucan
-x-household\t-\trollup\thousehold thing
-n00000013\tx-household\ttag\tlamp
-n00000014\t-\tnever\tweb site
+{HEADER}
+n00000001\t-\ttag\tanimal\t-\t-\tTier\tanimal
+n00000002\tn00000001\ttag\tdog\t-\thound|doggy\tHund\tchien
+n00000010\tn00000002\ttag\tpug\t0.9\t-\tMops\t-
+n00000011\tn00000002\trollup\tobscure hound\t-\t-\t-\t-
+n00000012\tn00000001\ttag\ttoucan\t-\t-\tTukan\ttoucan
+x-household\t-\trollup\thousehold thing\t-\t-\t-\t-
+n00000013\tx-household\ttag\tlamp\t-\t-\tLampe\tlampe
+n00000014\t-\tnever\tweb site\t-\t-\t-\t-
 """
-LABELS = [Label(f"label {n}", f"n000000{n}") for n in (10, 11, 12, 13, 14)] + [Label("not in the tree", "n99999999")]
 
 
-def tagger(threshold: float = 0.7, max_tags: int = 12) -> Tagger:
-    return Tagger(LABELS, Taxonomy.parse(TREE, "tree.tsv"), threshold=threshold, max_tags=max_tags)
+def tree(text: str = TREE) -> Taxonomy:
+    return Taxonomy.parse(text, "tree.tsv")
 
 
-def names(*scores: float, **options: float) -> list[str]:
-    return [tag.name for tag in tagger(**options).choose(np.array(scores))]  # type: ignore[arg-type]
+def test_a_node_has_what_its_row_says() -> None:
+    node = tree().nodes["n00000002"]
+    assert (node.parent, node.state, node.name, node.synset) == ("n00000001", "tag", "dog", "n00000002")
+    assert (node.threshold, node.synonyms, dict(node.translations)) == (
+        None,
+        ("hound", "doggy"),
+        {"de": "Hund", "fr": "chien"},
+    )
+    assert tree().nodes["n00000010"].threshold == 0.9
+    assert tree().nodes["x-household"].synset is None
+    assert not is_synset("n0000000a")
 
 
-def test_a_sure_class_comes_with_its_ancestors_the_most_specific_first() -> None:
-    assert names(0.9, 0, 0.05, 0, 0, 0.05) == ["pug", "dog", "animal"]
-
-
-def test_weak_classes_add_up_to_a_sure_ancestor() -> None:
-    assert names(0.4, 0.4, 0.1, 0.1, 0, 0) == ["dog", "animal"]
-    assert names(0.3, 0.3, 0.3, 0.1, 0, 0) == ["animal"]
-
-
-def test_a_rolled_up_name_is_never_written_but_counts() -> None:
-    assert names(0, 0.95, 0, 0, 0, 0.05) == ["dog", "animal"]
-    (tag,) = tagger().choose(np.array([0, 0, 0, 0.9, 0.1, 0]))
-    assert (tag.name, tag.path) == ("lamp", ("lamp",))
-
-
-def test_what_must_never_be_written_counts_for_nothing() -> None:
-    assert names(0, 0, 0, 0, 1.0, 0) == []
-
-
-def test_a_class_outside_the_tree_gives_no_tag() -> None:
-    assert names(0, 0, 0, 0, 0, 1.0) == []
-
-
-def test_tags_say_how_sure_and_where_they_belong() -> None:
-    pug, dog, _ = tagger().choose(np.array([0.8, 0.1, 0.1, 0, 0, 0]))
-    assert (pug.name, pug.confidence, pug.path, pug.synset) == ("pug", 0.8, ("animal", "dog", "pug"), "n00000010")
-    assert (dog.confidence, dog.path) == (0.9, ("animal", "dog"))
-
-
-def test_max_tags_keeps_the_most_specific() -> None:
-    assert names(0.9, 0, 0.05, 0, 0, 0.05, max_tags=2) == ["pug", "dog"]
-
-
-def test_without_a_tree_every_label_stands_alone() -> None:
-    labels = [Label("crane", "n02012849"), Label("Crane", "n03126707"), Label("owl")]
-    flat = Tagger(labels, None, threshold=0.7, max_tags=12)
-    (tag,) = flat.choose(np.array([0.4, 0.4, 0.2]))
-    assert (tag.name, tag.confidence, tag.path) == ("crane", 0.8, ("crane",))
-    assert [tag.name for tag in flat.choose(np.array([0.1, 0.1, 0.8]))] == ["owl"]
-
-
-def test_the_top_predictions_are_the_models_own() -> None:
-    first, second = tagger().top(np.array([0.1, 0.2, 0.0, 0.0, 0.7, 0.0]), 2)
-    assert (first.label.name, first.score) == ("label 14", 0.7)
-    assert (second.label.name, second.score) == ("label 11", 0.2)
-
-
-def test_an_ancestor_is_never_less_likely_and_a_higher_threshold_never_adds() -> None:
-    rng = np.random.default_rng(7)
-    tree = Taxonomy.parse(TREE, "tree.tsv")
-    order = list(tree.nodes)
-    for _ in range(300):
-        scores = rng.dirichlet(np.full(len(LABELS), 0.3))
-        masses = dict(zip(order, tagger().masses(scores), strict=True))
-        for node in tree.nodes.values():
-            assert node.parent is None or masses[node.parent] >= masses[node.id]
-        low, high = np.sort(rng.uniform(0.01, 1, 2))
-        assert set(names(*scores, threshold=high)) <= set(names(*scores, threshold=low))
-
-
-@pytest.mark.parametrize("change", [{"threshold": 0.71}, {"max_tags": 11}])
-def test_the_digest_changes_with_the_settings(change: dict[str, float]) -> None:
-    assert tagger().digest == tagger().digest
-    assert tagger().digest != tagger(**change).digest  # type: ignore[arg-type]
-
-
-def test_the_digest_changes_with_the_tree_and_the_labels() -> None:
-    tree = Taxonomy.parse(TREE.replace("toucan", "puffin"), "tree.tsv")
-    assert Tagger(LABELS, tree, threshold=0.7, max_tags=12).digest != tagger().digest
-    assert Tagger(LABELS[::-1], Taxonomy.parse(TREE, "t"), threshold=0.7, max_tags=12).digest != tagger().digest
+def test_paths_leave_out_what_is_never_written() -> None:
+    assert tree().path("n00000010") == ("animal", "dog", "pug")
+    assert tree().path("n00000011") == ("animal", "dog")
+    assert tree().path("n00000013") == ("lamp",)
 
 
 def test_parents_may_stand_anywhere_in_the_file() -> None:
     lines = TREE.splitlines()
-    shuffled = "\n".join(lines[:2] + lines[:1:-1])
-    scores = np.array([0.4, 0.4, 0.1, 0.1, 0, 0])
-    assert Tagger(LABELS, Taxonomy.parse(shuffled, "t"), threshold=0.7, max_tags=9).choose(scores) == tagger().choose(
-        scores
-    )
+    shuffled = tree("\n".join(lines[:2] + lines[:1:-1]))
+    assert shuffled.nodes == tree().nodes
+    for node_id, node in shuffled.nodes.items():
+        order = list(shuffled.nodes)
+        assert node.parent is None or order.index(node.parent) < order.index(node_id)
+
+
+def test_names_come_in_a_language_or_else_in_english() -> None:
+    assert tree().languages == ("en", "de", "fr")
+    german = tree().in_language("de")
+    assert german.path("n00000010") == ("Tier", "Hund", "Mops")
+    assert german.nodes["n00000002"].synonyms == ()
+    assert tree().in_language("fr").path("n00000010") == ("animal", "chien", "pug")
+    assert tree().in_language("en").digest == tree().digest != german.digest
+    with pytest.raises(ConfigError, match="no names in 'nl'; choose one of en, de, fr"):
+        tree().in_language("nl")
+
+
+@pytest.mark.parametrize(
+    "change", [{"name": "Pug"}, {"threshold": 0.8}, {"synonyms": ("x",)}, {"state": "rollup"}, {"parent": None}]
+)
+def test_the_digest_changes_with_the_content(change: dict[str, object]) -> None:
+    nodes = tree().nodes
+    other = dataclasses.replace(nodes["n00000010"], **change)  # type: ignore[arg-type]
+    changed = Taxonomy({**nodes, other.id: other}.values(), "t")
+    assert changed.digest != tree().digest == tree().digest
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("n00000020\t-\ttag", "line 11: 4 columns"),
-        ("n00000020\t-\tmaybe\tcow", "line 11: the state must be one of tag, rollup, never"),
-        ("n00000020\t-\ttag\t", "line 11: a node needs an id and a name"),
-        ("n00000020\t-\ttag\tcow, bull", "line 11: the name 'cow, bull' holds one of"),
-        ("n00000020\t-\ttag\tPUG", r"n00000010 .* clash"),
-        ("n00000010\t-\ttag\tcow", "clash"),
-        ("n00000020\tn77777777\ttag\tcow", "has the parent n77777777, which is not in the tree"),
-        ("n00000020\tn00000014\ttag\tcow", "has the parent n00000014, which is not in the tree"),
-        ("n00000020\tn00000021\ttag\tcow\nn00000021\tn00000020\ttag\tox", "is its own ancestor"),
+        ("n00000020\t-\ttag", "line 11: 8 columns"),
+        ("n00000020\t-\tmaybe\tcow\t-\t-\t-\t-", "line 11: the state must be one of tag, rollup, never, not 'maybe'"),
+        ("-\t-\ttag\tcow\t-\t-\t-\t-", "line 11: a node needs an id"),
+        ("n00000020\t-\ttag\t-\t-\t-\t-\t-", "line 11: the name '' is empty"),
+        ("n00000020\t-\ttag\tcow, bull\t-\t-\t-\t-", "line 11: the name 'cow, bull' holds one of"),
+        ("n00000020\t-\ttag\tcow\t-\tox/bull\t-\t-", "line 11: the name 'ox/bull' holds one of"),
+        ("n00000020\t-\ttag\tcow\t-\t-\tKuh; Ochse\t-", "line 11: the name 'Kuh; Ochse' holds one of"),
+        ("n00000020\t-\ttag\tcow\t48\t-\t-\t-", "line 11: a threshold must be a number above 0 and at most 1, not 48"),
+        ("n00000020\t-\ttag\tcow\tnan\t-\t-\t-", "line 11: a threshold must be"),
+        ("n00000020\t-\ttag\tPUG\t-\t-\t-\t-", r"n00000010 .* clash"),
+        ("n00000010\t-\ttag\tcow\t-\t-\t-\t-", "clash"),
+        ("n00000020\tn77777777\ttag\tcow\t-\t-\t-\t-", "has the parent n77777777, which is not in the tree"),
+        ("n00000020\tn00000014\ttag\tcow\t-\t-\t-\t-", "has the parent n00000014, which is not in the tree"),
+        (
+            "n00000020\tn00000021\ttag\tcow\t-\t-\t-\t-\nn00000021\tn00000020\ttag\tox\t-\t-\t-\t-",
+            "is its own ancestor",
+        ),
     ],
 )
 def test_a_tree_that_does_not_hold_together_says_where(line: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Taxonomy.parse(TREE + line + "\n", "tree.tsv")
+        tree(TREE + line + "\n")
+
+
+def test_a_translation_that_two_words_share_is_refused() -> None:
+    shared = TREE.replace("Tukan", "Mops")
+    with pytest.raises(ConfigError, match=r"n00000012 \(Mops\) and n00000010 \(Mops\) clash"):
+        tree(shared).in_language("de")
 
 
 def test_a_table_without_its_header_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"tree\.tsv, line 1: the columns must be id, parent, state, name"):
-        Taxonomy.parse("n00000001\t-\ttag\tanimal\n", "tree.tsv")
+        tree("n00000001\t-\ttag\tanimal\n")

@@ -73,7 +73,7 @@ class Classifier:
 
         Raises `PhotoError` where the photo cannot be read, `ModelError` where the model fails.
         """
-        (scores,) = self.predict(prepare_photo(Path(photo), self._model.preprocessing)[np.newaxis])
+        (scores,) = self.predict(prepare_photo(Path(photo), self._model.preprocessing))
         likeliest = np.argsort(-scores, kind="stable")[:count]
         return tuple(Prediction(self.labels[number], float(scores[number])) for number in likeliest)
 
@@ -95,8 +95,21 @@ class Classifier:
             raw = np.log(np.maximum(raw, np.finfo(np.float32).tiny))
         scaled = raw.astype(np.float64) / self._model.card.temperature
         scores = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        probabilities: NDArray[np.float32] = (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
-        return probabilities[:, 1:] if self._model.background else probabilities
+        return self._without_background((scores / scores.sum(axis=1, keepdims=True)).astype(np.float32))
+
+    def logits(self, images: Pixels) -> NDArray[np.float32]:
+        """Return the logits of the classes as the model gives them, float32 [N, classes], without the background class.
+
+        `images` and errors are as in `predict`; `SignatureMismatch` too where the model gives probabilities.
+        """
+        if self._scores == "probabilities":
+            raise SignatureMismatch(
+                f"{self._model.directory} gives probabilities and no logits; use --threshold, not --logit-threshold"
+            )
+        return self._without_background(self._checked(self._runner.run(images)))
+
+    def _without_background(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        return scores[:, 1:] if self._model.background else scores
 
     def _measure_scores(self) -> Literal["logits", "probabilities"]:
         raw = self._checked(self._runner.run_on_noise())

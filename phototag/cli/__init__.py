@@ -15,6 +15,7 @@ from phototag.cli.exit_codes import EXIT_BUSY, EXIT_INTERRUPTED, EXIT_PHOTOS_FAI
 from phototag.cli.inspect import inspect
 from phototag.cli.models import models
 from phototag.cli.scan import scan
+from phototag.cli.show import show
 from phototag.cli.terminal import complain, is_verbose, keep_native_noise_out
 from phototag.errors import ConfigError, IndexBusy, IndexUnusable, ModelError, OutputError, PhotoError, PhototagError
 
@@ -63,6 +64,7 @@ def cli() -> None:
 cli.add_command(inspect)
 cli.add_command(models)
 cli.add_command(scan)
+cli.add_command(show)
 
 
 def main() -> None:

@@ -186,7 +186,7 @@ def _calibration_images(model: Model, photos: Path) -> Any:
     images = []
     for path in paths[::step][:CALIBRATION_PHOTOS]:
         with contextlib.suppress(PhotoError):
-            images.append(prepare_photo(path, model.preprocessing))
+            images.append(prepare_photo(path, model.preprocessing)[0])
     if not images:
         raise ConfigError(f"{photos} has no photos that can be read; name others")
     return np.stack(images)

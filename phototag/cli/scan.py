@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phototag.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED
-from phototag.cli.model_options import MODEL_FACTS, given_facts, model_fact_options
+from phototag.cli.tag_options import TagOptions, find_wanted_model, make_tagger, scorer, tag_options, take_tag_options
 from phototag.cli.terminal import Console, interruptible, printable, verbose_option
 
 if TYPE_CHECKING:
@@ -23,16 +22,6 @@ if TYPE_CHECKING:
     from phototag.models import Model
     from phototag.photos import Found
     from phototag.tagging import Classify, Outcome, Pipeline, Writer
-
-
-class _Probability(click.FloatRange):
-    """A number above 0, at most 1. Click's own range lets `nan` through."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number: float = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail("it must be a number above 0, at most 1", param, ctx)
-        return number
 
 
 class _NamedPath(click.Path):
@@ -51,11 +40,7 @@ class ScanOptions:
     paths: tuple[Path, ...]
     write: str
     dry_run: bool
-    model: str
-    labels: Path | None
-    given_facts: dict[str, Any]
-    threshold: float
-    max_tags: int
+    tags: TagOptions
     exclude: tuple[str, ...]
     no_default_excludes: bool
     follow_symlinks: bool
@@ -81,30 +66,6 @@ def _finding_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="GLOB",
             multiple=True,
             help="Leave out what matches, in .gitignore syntax; may be given several times.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def _tag_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option(
-            "--max-tags", type=click.IntRange(min=1), default=12, show_default=True, help="Tags a photo, at most."
-        ),
-        click.option(
-            "--threshold",
-            type=_Probability(0, 1, min_open=True),
-            default=0.7,
-            show_default=True,
-            help="How sure a tag must be, above 0 and at most 1.",
-        ),
-        click.option(
-            "--model",
-            metavar="NAME|DIR",
-            default="efficientnet-lite0",
-            show_default=True,
-            help="The model: a name, or a SavedModel directory.",
         ),
     ):
         command = option(command)
@@ -155,8 +116,7 @@ def _cores() -> int:
     help="Where tags go: a file PHOTO.phototag.json beside each photo, or nowhere but stdout.",
 )
 @click.option("--dry-run", "-n", is_flag=True, help="Print the tags; write nothing and remember nothing.")
-@model_fact_options
-@_tag_options
+@tag_options
 @_finding_options
 @_run_options
 @verbose_option("Also name what is unchanged and what was passed over, and why.")
@@ -167,18 +127,18 @@ def scan(ctx: click.Context, /, **options: Any) -> None:
     What was done before is left alone, so that the same command goes on where it stopped, and costs next to nothing
     when there is nothing new.
     """
-    facts = {name: options.pop(name) for name in MODEL_FACTS}
-    ctx.exit(run_scan(ScanOptions(**options, given_facts=given_facts(facts))))
+    tags = take_tag_options(options)
+    ctx.exit(run_scan(ScanOptions(**options, tags=tags)))
 
 
 def run_scan(options: ScanOptions) -> int:
     """Scan, print what comes, and return the exit code."""
     from phototag.index import open_index
-    from phototag.models import data_directory, find_model
+    from phototag.models import data_directory
 
     started = time.monotonic()
     found = _found(options)  # first of all: a wrong path or pattern is known before any work
-    model = find_model(options.model, labels=options.labels, given=options.given_facts)
+    model = find_wanted_model(options.tags)
     index_path = options.index or data_directory() / "index.sqlite3"
     console = Console(quiet=options.quiet)
     output = _Output(options, console)
@@ -220,10 +180,10 @@ def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console
     from phototag.building import ensure_built
     from phototag.photos import prepare_photo
     from phototag.tagging import Pipeline, recipe_digest
-    from phototag.taxonomy import Tagger
 
-    tagger = Tagger(model.labels, model.taxonomy, threshold=options.threshold, max_tags=options.max_tags)
+    tagger = make_tagger(options.tags, model)
     writer = _writer(options, model)
+    crops = options.tags.crops
 
     def load_classifier() -> Classify:
         # Only now is there work that takes time: a run with nothing new is over before the photos are counted.
@@ -231,17 +191,17 @@ def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console
         ensure_built(model, console.message)
         from phototag.classifier import Classifier
 
-        return Classifier(model).predict
+        return scorer(options.tags, Classifier(model))
 
     return Pipeline(
-        decode=lambda path: prepare_photo(path, model.preprocessing),
+        decode=lambda path: prepare_photo(path, model.preprocessing, crops),
         load_classifier=load_classifier,
         tagger=tagger,
         writer=writer,
         index=index,
-        recipe=recipe_digest(model, tagger, writer),
+        recipe=recipe_digest(model, crops, tagger, writer),
         jobs=options.jobs,
-        batch_size=options.batch_size,
+        batch_size=max(1, options.batch_size // crops),
         dry_run=options.dry_run,
         force=options.force,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ Edits: TypeAlias = tuple[Edit, ...]
 def ordered(edits: Iterable[Edit]) -> Edits:
     """Return `edits` by offset, those at one offset in the order given. Raises ValueError where two overlap."""
     result = tuple(sorted(edits, key=lambda edit: edit.offset))
-    for one, following in zip(result, result[1:], strict=False):
+    for one, following in itertools.pairwise(result):
         if one.offset + len(one.removed) > following.offset:
             raise ValueError(f"edits overlap at {following.offset}")
     return result
@@ -78,6 +79,6 @@ def replacement(before: bytes, after: bytes) -> Edits:
     """Return one edit that makes `after` of `before`, without what both begin and end with."""
     if before == after:
         return ()
-    start = len(os.path.commonprefix([before, after]))
-    end = len(os.path.commonprefix([before[start:][::-1], after[start:][::-1]]))
+    start = len(os.path.commonprefix([before, after]))  # noqa: RUF071
+    end = len(os.path.commonprefix([before[start:][::-1], after[start:][::-1]]))  # noqa: RUF071
     return (Edit(start, before[start : len(before) - end], after[start : len(after) - end]),)

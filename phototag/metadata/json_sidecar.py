@@ -68,7 +68,7 @@ class JsonSidecarWriter:
             "phototag": phototag.__version__,
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "model": {"name": self.model_name, "digest": self.model_digest},
-            "tags": [{**asdict(tag), "path": list(tag.path)} for tag in tags],
+            "tags": [{**asdict(tag), "path": list(tag.path), "synonyms": list(tag.synonyms)} for tag in tags],
             "predictions": [{**asdict(prediction.label), "score": prediction.score} for prediction in predictions],
         }
 
@@ -76,6 +76,14 @@ class JsonSidecarWriter:
 def sidecar_path(photo: Path) -> Path:
     """The JSON sidecar that belongs to `photo`."""
     return photo.with_name(photo.name + OWN_SUFFIX)
+
+
+def read_sidecar(photo: Path) -> dict[str, Any] | None:
+    """Return what the JSON sidecar of `photo` says, or None where there is none. Raises `PhotoError`."""
+    try:
+        return _read(photo, sidecar_path(photo))
+    except OSError as error:
+        raise PhotoError(photo, f"its sidecar cannot be read ({error.strerror}); check its permissions") from None
 
 
 def _without_date(content: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,145 @@
+"""`phototag show`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from phototag.cli.exit_codes import EXIT_PHOTOS_FAILED
+from phototag.cli.tag_options import (
+    TagOptions,
+    find_wanted_model,
+    make_tree_tagger,
+    tag_options,
+    take_tag_options,
+)
+from phototag.cli.terminal import Console, printable, verbose_option
+from phototag.errors import ConfigError, PhotoError
+
+if TYPE_CHECKING:
+    from phototag.hedging import Explanation
+
+
+@click.command()
+@click.argument("photos", metavar="PHOTO...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--explain", is_flag=True, help="Look at the photos now, and say why each word is a tag or not.")
+@click.option(
+    "--format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people, or one JSON object a line.",
+)
+@tag_options
+@verbose_option()
+@click.pass_context
+def show(ctx: click.Context, /, **options: Any) -> None:
+    """Show the tags of photos.
+
+    With --explain, the options that decide about tags are as in scan.
+    """
+    tags = take_tag_options(options)
+    console = Console(quiet=False)
+    failed = False
+    as_json: bool = options["format"] == "json"
+    for lines in _explained(tags, options["photos"], as_json) if options["explain"] else _shown(options, as_json):
+        if isinstance(lines, PhotoError):
+            failed = True
+            console.failure(f"phototag: {printable(str(lines))}")
+        else:
+            for line in lines:
+                console.result(line)
+    ctx.exit(EXIT_PHOTOS_FAILED if failed else 0)
+
+
+def _shown(options: dict[str, Any], as_json: bool) -> Iterator[list[str] | PhotoError]:
+    """What is known of the photos: a list of lines for each."""
+    from phototag.metadata.json_sidecar import read_sidecar
+
+    for path in options["photos"]:
+        try:
+            if not path.is_file():
+                raise PhotoError(path, "there is no such photo; check the path")
+            sidecar = read_sidecar(path)
+        except PhotoError as error:
+            yield error
+            continue
+        if as_json:
+            yield [json.dumps({"path": str(path), "sidecar": sidecar})]
+        else:
+            yield _sidecar_lines(path, sidecar)
+
+
+def _sidecar_lines(path: Path, sidecar: dict[str, Any] | None) -> list[str]:
+    lines = [printable(str(path))]
+    if sidecar is None:
+        return [*lines, "  no tags"]
+    for tag in sidecar.get("tags", ()):
+        lines += [f"  {printable(tag['name']):<24} {tag['confidence']:.2f}  {printable(' > '.join(tag['path']))}"]
+    return [*lines, f"  by {printable(sidecar['model']['name'])}, phototag {printable(sidecar['phototag'])}"]
+
+
+def _explained(options: TagOptions, photos: Iterable[Path], as_json: bool) -> Iterator[list[str] | PhotoError]:
+    """Why the words of the tree are tags of the photos or not: a list of lines for each."""
+    from phototag.building import ensure_built
+    from phototag.photos import prepare_photo
+
+    model = find_wanted_model(options)
+    if options.wants_labels or model.taxonomy is None:
+        raise ConfigError(
+            "--explain is about the words of a tree, and there is none here; see the scores with --top 10"
+        )
+    tagger = make_tree_tagger(options, model)
+    ensure_built(model, lambda line: click.echo(line, err=True))
+    from phototag.classifier import Classifier
+
+    classifier = Classifier(model)
+    for path in photos:
+        try:
+            scores = classifier.predict(prepare_photo(path, model.preprocessing, options.crops)).mean(axis=0)
+        except PhotoError as error:
+            yield error
+            continue
+        explanations = tagger.explain(scores)
+        yield [_json(path, explanations)] if as_json else [printable(str(path)), *_explanation_lines(explanations)]
+
+
+def _json(path: Path, explanations: Iterable[Explanation]) -> str:
+    return json.dumps({"path": str(path), "words": [asdict(one) for one in explanations]})
+
+
+def _explanation_lines(explanations: Iterable[Explanation]) -> Iterator[str]:
+    ordered = sorted(explanations, key=lambda one: (-len(one.path), -one.confidence))
+    tags = [one for one in ordered if one.obstacle is None]
+    others = [one for one in ordered if one.obstacle is not None]
+    yield "  tags" if tags else "  no tags"
+    for one in tags:
+        yield f"    {_word(one)}  needed {one.needed:.2f}{_classes(one)}"
+    if others:
+        yield "  likely, but no tags"
+    for one in sorted(others, key=lambda one: -one.confidence):
+        yield f"    {_word(one)}  {one.obstacle}{_remedy(one)}{_classes(one)}"
+
+
+def _word(one: Explanation) -> str:
+    return f"{printable(' > '.join(one.path)):<44} {one.confidence:.2f}"
+
+
+def _remedy(one: Explanation) -> str:
+    if one.from_threshold is None:
+        return ""
+    # Rounded down, or the tag would not come; what is no option of scan is not offered.
+    percent = int(one.from_threshold * 100)
+    return f", needed {one.needed:.2f}" + (f"; from --threshold {percent / 100:.2f}" if percent else "")
+
+
+def _classes(one: Explanation) -> str:
+    if not one.classes or (len(one.classes) == 1 and one.classes[0].label.name == one.path[-1]):
+        return ""
+    shown = ", ".join(f"{printable(each.label.name)} {each.score:.2f}" for each in one.classes[:5])
+    return f"\n      {shown}" + (" ..." if len(one.classes) > 5 else "")

@@ -1,0 +1,204 @@
+"""The options that decide about tags: which model, and how its scores become words; for every command that tags."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from phototag.cli.model_options import MODEL_FACTS, given_facts, model_fact_options
+from phototag.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from phototag.classifier import Classifier
+    from phototag.hedging import LabelTagger, Tagger, TreeTagger
+    from phototag.models import Model
+    from phototag.tagging import Classify
+
+DEFAULT_MAX_TAGS = 12
+# Kept here too, so that --help loads nothing; a test holds it to preprocessing.MOST_CROPS.
+MOST_CROPS = 2
+
+
+class _Probability(click.FloatRange):
+    """A number above 0, at most 1. Click's own range lets `nan` through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail("it must be a number above 0, at most 1", param, ctx)
+        return number
+
+
+class _Finite(click.ParamType[float]):
+    """Any number but `nan` and the infinities."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = click.FLOAT.convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail("it must be a number", param, ctx)
+        return number
+
+
+@dataclass(frozen=True)
+class TagOptions:
+    """The options, as the command line gives them; None where they are not given."""
+
+    model: str
+    labels: Path | None
+    given_facts: dict[str, Any]
+    threshold: float | None
+    max_tags: int | None
+    crops: int
+    taxonomy: Path | None
+    language: str | None
+    raw_labels: bool
+    top: int | None
+    logit_threshold: float | None
+
+    @property
+    def wants_labels(self) -> bool:
+        """Are the model's own labels wanted, not the words of the tree?"""
+        return self.raw_labels or self.top is not None or self.logit_threshold is not None
+
+
+_OPTIONS = (
+    click.option(
+        "--model",
+        metavar="NAME|DIR",
+        default="efficientnet-lite0",
+        show_default=True,
+        help="The model: a name, or a SavedModel directory.",
+    ),
+    click.option(
+        "--threshold",
+        type=_Probability(0, 1, min_open=True),
+        help="How sure a tag must be, above 0 and at most 1; what a word needs moves with it. [default: 0.7]",
+    ),
+    click.option(
+        "--max-tags",
+        type=click.IntRange(min=1),
+        help=f"Tags a photo, at most; the most specific are kept. [default: {DEFAULT_MAX_TAGS}]",
+    ),
+    click.option(
+        "--crops",
+        type=click.IntRange(1, MOST_CROPS),
+        default=1,
+        show_default=True,
+        help="How often to look at each photo: with 2 also in the mirror, surer, at twice the model's time.",
+    ),
+    click.option(
+        "--taxonomy",
+        metavar="FILE",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Your own vocabulary: a YAML file that renames, moves, adds or forbids words of the tree.",
+    ),
+    click.option(
+        "--language",
+        metavar="CODE",
+        help="The language of the tags: en, de, fr or es; English where it has no name.",
+    ),
+    click.option("--raw-labels", is_flag=True, help="The model's own labels as tags, not the words of the tree."),
+    click.option(
+        "--top",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="The N likeliest of the model's own labels, however unlikely.",
+    ),
+    click.option(
+        "--logit-threshold",
+        metavar="X",
+        type=_Finite(),
+        help="The model's own labels whose logit is at least X.",
+    ),
+)
+
+
+def tag_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that decide about tags."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return model_fact_options(command)
+
+
+def take_tag_options(options: dict[str, Any]) -> TagOptions:
+    """Take the options of `tag_options` out of a command's parameters. Raises `ConfigError` where they contradict."""
+    facts = {name: options.pop(name) for name in MODEL_FACTS}
+    own = {name: options.pop(name) for name in TagOptions.__dataclass_fields__ if name != "given_facts"}
+    taken = TagOptions(**own, given_facts=given_facts(facts))
+    if taken.wants_labels and (taken.taxonomy is not None or taken.language is not None):
+        raise ConfigError("--raw-labels, --top and --logit-threshold are without the tree of --taxonomy and --language")
+    if taken.logit_threshold is not None and taken.threshold is not None:
+        raise ConfigError("--threshold and --logit-threshold contradict each other; give one")
+    if taken.top is not None and taken.max_tags is not None:
+        raise ConfigError("--top and --max-tags contradict each other; give one")
+    return taken
+
+
+def find_wanted_model(options: TagOptions) -> Model:
+    """Find the model that the options name."""
+    from phototag.models import find_model
+
+    return find_model(options.model, labels=options.labels, given=options.given_facts)
+
+
+def make_tagger(options: TagOptions, model: Model) -> Tagger:
+    """Make what chooses tags from the model's scores as the options say. Raises `ConfigError`."""
+    if options.wants_labels or model.taxonomy is None:
+        return _label_tagger(options, model)
+    return make_tree_tagger(options, model)
+
+
+def make_tree_tagger(options: TagOptions, model: Model) -> TreeTagger:
+    """Make what chooses tags by the model's tree. Raises `ConfigError`."""
+    from phototag.hedging import TreeTagger
+    from phototag.overlay import apply_overlay
+    from phototag.taxonomy import DEFAULT_THRESHOLD, ENGLISH
+
+    assert model.taxonomy is not None
+    taxonomy = model.taxonomy
+    if options.taxonomy is not None:
+        taxonomy = apply_overlay(taxonomy, _read_overlay(options.taxonomy), str(options.taxonomy))
+    return TreeTagger(
+        model.labels,
+        taxonomy.in_language(options.language or ENGLISH),
+        levels=model.card.thresholds,
+        threshold=options.threshold or DEFAULT_THRESHOLD,
+        max_tags=options.max_tags or DEFAULT_MAX_TAGS,
+    )
+
+
+def _read_overlay(path: Path) -> str:
+    from phototag.models import read_text
+
+    try:
+        return read_text(path)
+    except ModelError as error:  # it is no part of a model
+        raise ConfigError(str(error)) from None
+
+
+def _label_tagger(options: TagOptions, model: Model) -> LabelTagger:
+    from phototag.hedging import LabelTagger
+    from phototag.taxonomy import DEFAULT_THRESHOLD
+
+    if options.taxonomy is not None or options.language is not None:
+        raise ConfigError(f"the labels of {model.card.name} have no tree; leave out --taxonomy and --language")
+    without_threshold = options.top is not None or options.logit_threshold is not None
+    return LabelTagger(
+        model.labels,
+        threshold=options.threshold or (None if without_threshold else DEFAULT_THRESHOLD),
+        logit_threshold=options.logit_threshold,
+        temperature=model.card.temperature,
+        max_tags=options.top or options.max_tags or DEFAULT_MAX_TAGS,
+    )
+
+
+def scorer(options: TagOptions, classifier: Classifier) -> Classify:
+    """Return what gives the scores that the tagger of the options takes."""
+    return classifier.predict if options.logit_threshold is None else classifier.logits

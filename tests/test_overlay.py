@@ -1,0 +1,100 @@
+import pytest
+
+from phototag.errors import ConfigError
+from phototag.overlay import apply_overlay
+from phototag.taxonomy import Taxonomy
+from tests.test_taxonomy import tree
+
+
+def overlaid(text: str) -> Taxonomy:
+    return apply_overlay(tree(), text, "own.yaml")
+
+
+def test_words_are_renamed_moved_and_told_how_sure_to_be() -> None:
+    changed = overlaid(
+        "toucan: {name: big bird, parent: dog, threshold: 0.55, synonyms: [tookie]}\n"
+        "n00000010:\n  state: rollup\n"
+        "Lamp:\n  parent: animal\n"
+        "dog: {parent: none}\n"
+    )
+    toucan = changed.nodes["n00000012"]
+    assert (changed.path("n00000012"), toucan.threshold, toucan.synonyms) == (("dog", "big bird"), 0.55, ("tookie",))
+    assert changed.nodes["n00000010"].state == "rollup"
+    assert changed.path("n00000013") == ("animal", "lamp")
+    assert changed.digest != tree().digest
+
+
+def test_a_word_of_ones_own_can_be_put_above_others_wherever_it_stands() -> None:
+    changed = overlaid("dog: {parent: pet}\npet: {new: true, parent: animal}\n")
+    assert changed.path("n00000010") == ("animal", "pet", "dog", "pug")
+
+
+def test_a_name_of_ones_own_is_written_in_every_language() -> None:
+    german = overlaid("dog: {name: woof, synonyms: [bow]}\n").in_language("de")
+    assert german.path("n00000010") == ("Tier", "woof", "Mops")
+    assert german.nodes["n00000002"].synonyms == ("hound", "doggy", "bow")
+
+
+def test_never_takes_what_is_below_with_it() -> None:
+    states = {node.name: node.state for node in overlaid("dog: {state: never}\n").nodes.values()}
+    assert (states["dog"], states["pug"], states["obscure hound"], states["toucan"]) == ("never",) * 3 + ("tag",)
+
+
+def test_values_are_taken_as_they_stand() -> None:
+    assert overlaid("dog: {name: no}\n").nodes["n00000002"].name == "no"
+    assert overlaid("dog: {name: 2020-01-01}\n").nodes["n00000002"].name == "2020-01-01"
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
+def test_an_empty_overlay_changes_nothing(text: str) -> None:
+    assert overlaid(text).digest == tree().digest
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "dog:\n  treshold: 0.5\n",
+            "own.yaml, line 2: there is no key 'treshold'; the keys are name,",
+        ),
+        ("dog: {name: x}\ndgo:\n  name: y\n", "own.yaml, line 2: there is no word 'dgo' in the tree"),
+        ("dog:\n  parent: beast\n", "own.yaml, line 2: there is no word 'beast' in the tree"),
+        (
+            "dog:\n  name: x\n  threshold: 48\n",
+            "own.yaml, line 3: a threshold must be a number .* not 48",
+        ),
+        ("dog: {threshold: high}\n", "line 1: a threshold must be a number"),
+        ("dog: {threshold: .nan}\n", "line 1: a threshold must be a number"),
+        ("animal:\n  parent: pug\n", "own.yaml, line 1: 'animal' would be its own ancestor; give it another parent"),
+        ("dog: {parent: dog}\n", "line 1: 'dog' would be its own ancestor"),
+        ("dog: {state: sometimes}\n", "line 1: the state must be one of tag, rollup, never, not 'sometimes'"),
+        ("dog: {name: toucan}\n", "line 1: the name 'toucan' is that of n00000012 already; choose another"),
+        ("dog: {name: 'a,b'}\n", "line 1: the name 'a,b' holds one of"),
+        ("dog: {name: ''}\n", "line 1: the name '' is empty"),
+        ("dog: {parent: web site}\n", "line 1: 'web site' above it is never a tag; give it another parent"),
+        ("pet: {parent: animal}\n", "line 1: there is no word 'pet' in the tree.*new: true"),
+        ("dog: {new: true}\n", "line 1: 'dog' is in the tree already; leave out 'new'"),
+        ("pet: {new: maybe}\n", "line 1: 'new' can only be true"),
+        ("dog: {synonyms: hound}\n", r"line 1: synonyms must be a list, such as \[sofa, couch\]"),
+        ("dog: {name: [a]}\n", "line 1: there must be one value, not several"),
+        ("dog: {name: a}\ndog: {name: b}\n", "line 2: 'dog' is there twice"),
+        ("dog: {name: a}\nn00000002: {name: b}\n", "line 2: 'n00000002' is there twice"),
+        ("dog: {name: a, name: b}\n", "line 1: 'name' is there twice"),
+        ("- dog\n", "line 1: there must be words of the tree"),
+        ("dog: 5\n", "line 1: there must be some of the keys name"),
+        ("dog: {name: a\n", "own.yaml, line 2: this is no YAML"),
+        ("dog: {name: *x}\n", "own.yaml, line 1: this is no YAML"),
+        ("dog: \x00\n", "own.yaml.*: this is no YAML"),
+        ("a: b\n---\nc: d\n", "own.yaml, line 2: this is no YAML"),
+        ("[" * 20000, "own.yaml.*: this is no YAML"),
+    ],
+)
+def test_what_cannot_be_names_the_file_the_line_and_the_remedy(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        overlaid(text)
+
+
+def test_aliases_do_not_grow() -> None:
+    bomb = "dog:\n  synonyms: &a [x, x, x]\n" + "toucan:\n  synonyms: [*a, *a]\n"
+    with pytest.raises(ConfigError, match="one value, not several"):
+        overlaid(bomb)
