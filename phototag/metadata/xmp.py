@@ -43,6 +43,7 @@ _PREFIXES = {
     "http://ns.adobe.com/lightroom/1.0/": "lr",
     "http://www.digikam.org/ns/1.0/": "digiKam",
     "http://ns.microsoft.com/photo/1.0/": "MicrosoftPhoto",
+    "http://ns.microsoft.com/photo/1.0": "MicrosoftPhoto",
     NAMESPACE: "phototag",
 }
 # The property of each list in `Keywords`, and the container that it has where phototag creates it.
@@ -53,6 +54,8 @@ _LISTS = {
     "last_keyword": (Name("http://ns.microsoft.com/photo/1.0/", "LastKeywordXMP"), "Bag"),
 }
 _LIST_OF = {name: which for which, (name, _) in _LISTS.items()}
+# Microsoft's and exiv2's namespace ends in a slash, exiftool's does not.
+_LIST_OF[Name("http://ns.microsoft.com/photo/1.0", "LastKeywordXMP")] = "last_keyword"
 _PROVENANCE = {Name(NAMESPACE, local): local for local in ("Tags", "Created", "Model", "Version", "Date")}
 _ABOUT = (Name(_RDF, "about"), Name("", "about"))  # without its prefix in what Adobe wrote before 2002
 _CONTAINERS = tuple(Name(_RDF, local) for local in ("Bag", "Seq", "Alt"))
@@ -73,7 +76,7 @@ def read(packet: bytes) -> Keywords:
 
     Raises `Unwritable` where the packet is not one that `update` could change.
     """
-    return _Packet(packet).keywords()
+    return _Packet(packet).keywords
 
 
 def update(packet: bytes, wanted: Keywords) -> Edits:
@@ -87,7 +90,7 @@ def update(packet: bytes, wanted: Keywords) -> Edits:
     """
     wanted = replace(wanted, iptc=None, xp=None)
     before = _Packet(packet)
-    if before.keywords() == wanted:
+    if before.keywords == wanted:
         return ()
     _check_text(wanted)
     changes = _edits(before, wanted)
@@ -177,6 +180,7 @@ class _Packet:
         self.provenance: dict[str, _Element | str] = {}
         for description in self.rdf.children:
             self._find_properties(description)
+        self.keywords = self._read_keywords()
 
     def _find_rdf(self) -> _Element:
         candidates = [self._root]
@@ -223,8 +227,7 @@ class _Packet:
             and not any(one.children or {*one.attributes} - {*_ABOUT} for one in self.rdf.children)
         )
 
-    def keywords(self) -> Keywords:
-        """What the packet holds."""
+    def _read_keywords(self) -> Keywords:
         lists = {name: tuple(map(_item_text, _container(prop).children)) for name, prop in self.lists.items()}
         return Keywords(**lists, provenance=self._read_provenance())
 
@@ -450,7 +453,7 @@ def _edits(packet: _Packet, wanted: Keywords) -> list[Edit]:
             removed.append(prop)
         else:
             edits += _list_edits(packet, _container(prop), entries)
-    renoted = packet.keywords().provenance != wanted.provenance
+    renoted = packet.keywords.provenance != wanted.provenance
     if renoted:
         removed += [prop for prop in packet.provenance.values() if isinstance(prop, _Element)]
     edits += _removals(packet, removed, with_attributes=renoted)
@@ -642,10 +645,10 @@ def _check_text(wanted: Keywords) -> None:
 def _verify(before: _Packet, edits: Edits, wanted: Keywords) -> None:
     """Raise `Unwritable` unless `edits` make the packet say `wanted` and leave everything else as it is."""
     result = _Packet(applied(before.data, edits))
-    if result.keywords() != wanted:
+    if result.keywords != wanted:
         raise Unwritable("its keywords cannot be changed as wanted")
     # A list that is there only before or only after comes or goes with all that is around its items.
-    whole = {_LISTS[name][0] for name in before.lists.keys() ^ result.lists.keys()}
+    whole = [name for name, which in _LIST_OF.items() if (which in before.lists) != (which in result.lists)]
     if before.outside() != result.outside() or _rest(before.data, whole) != _rest(result.data, whole):
         raise Unwritable("its XMP packet cannot be changed without a change of something else")
 
