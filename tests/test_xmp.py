@@ -167,14 +167,14 @@ def test_a_keyword_goes_behind_the_last_with_its_indentation() -> None:
 
 
 FORMS = {
-    "an empty Bag": '<dc:subject><r:Bag xmlns:r="{RDF}"/></dc:subject>',
+    "an empty Bag": f'<dc:subject><r:Bag xmlns:r="{RDF}"/></dc:subject>',
     "an empty Bag, two tags": "<dc:subject><rdf:Bag>\n</rdf:Bag></dc:subject>",
     "a Seq": "<dc:subject><rdf:Seq><rdf:li>beach</rdf:li></rdf:Seq></dc:subject>",
     "an Alt with languages": "<dc:subject><rdf:Alt><rdf:li xml:lang='en'>beach</rdf:li></rdf:Alt></dc:subject>",
-    "no prefix": '<dc:subject><Bag xmlns="{RDF}"><li>beach</li></Bag></dc:subject>',
-    "other prefixes": '<q:subject xmlns:q="{DC}" xmlns:r="{RDF}"><r:Bag><r:li>beach</r:li></r:Bag></q:subject>',
+    "no prefix": f'<dc:subject><Bag xmlns="{RDF}"><li>beach</li></Bag></dc:subject>',
+    "other prefixes": f'<q:subject xmlns:q="{DC}" xmlns:r="{RDF}"><r:Bag><r:li>beach</r:li></r:Bag></q:subject>',
     "a prefix that means another thing": (
-        '<dc:subject xmlns:rdf="urn:x" xmlns:r="{RDF}"><r:Bag><r:li>beach</r:li></r:Bag></dc:subject>'
+        f'<dc:subject xmlns:rdf="urn:x" xmlns:r="{RDF}"><r:Bag><r:li>beach</r:li></r:Bag></dc:subject>'
     ),
     "entities": "<dc:subject><rdf:Bag><rdf:li>b&#x65;&#97;&amp;ch</rdf:li></rdf:Bag></dc:subject>",
     "CDATA": "<dc:subject><rdf:Bag><rdf:li><![CDATA[<rdf:li>]]>x</rdf:li></rdf:Bag></dc:subject>",
@@ -200,7 +200,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_of_a_list_is_appended_to_and_restored(form: str) -> None:
-    before = described(FORMS[form].replace("{RDF}", RDF).replace("{DC}", DC))
+    before = described(FORMS[form])
     found = xmp.read(before)
     after = tagged(before)
     assert len(after) == len(before)
@@ -378,6 +378,20 @@ def test_a_keyword_with_qualifiers_is_not_removed() -> None:
     for form in ("qualifiers", "qualifiers in a description", "an Alt with languages"):
         with pytest.raises(Unwritable, match="qualifiers"):
             xmp.update(described(FORMS[form]), Keywords(subject=()))
+        with pytest.raises(Unwritable, match="qualifiers"):
+            xmp.update(described(FORMS[form]), Keywords())
+
+
+@pytest.mark.parametrize("wanted", [Keywords(), Keywords(subject=())])
+def test_a_comment_is_not_removed_with_a_keyword(wanted: Keywords) -> None:
+    with pytest.raises(Unwritable, match="change of something else"):
+        xmp.update(described("<dc:subject><rdf:Bag><rdf:li>b<!--mine--></rdf:li></rdf:Bag></dc:subject>"), wanted)
+    between = described("<dc:subject><rdf:Bag><!--mine--><rdf:li>b</rdf:li></rdf:Bag></dc:subject>")
+    if wanted.subject is None:
+        with pytest.raises(Unwritable, match="change of something else"):
+            xmp.update(between, wanted)
+    else:
+        assert b"mine" in changed(between, wanted)
 
 
 @pytest.mark.parametrize("text", ["\0", "\x0b", "\ufffe", "\ud800"])
@@ -559,7 +573,7 @@ def test_mutated_packets_are_refused_or_changed_rightly() -> None:
             after = applied(data, edits)
             assert applied(after, inverse(edits)) == data
             assert_only_keywords_changed(data, after, wanted)
-    assert changes > 500
+    assert changes > 1500
 
 
 def packets_in(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -28,7 +28,7 @@ MAX_ELEMENTS = 100_000
 MAX_DEPTH = 64
 
 
-class Name(NamedTuple):
+class _Name(NamedTuple):
     """The name of an element or attribute: the URI of its namespace ("" without one) and its local part."""
 
     namespace: str
@@ -48,19 +48,19 @@ _PREFIXES = {
 }
 # The property of each list in `Keywords`, and the container that it has where phototag creates it.
 _LISTS = {
-    "subject": (Name("http://purl.org/dc/elements/1.1/", "subject"), "Bag"),
-    "hierarchical": (Name("http://ns.adobe.com/lightroom/1.0/", "hierarchicalSubject"), "Bag"),
-    "tags_list": (Name("http://www.digikam.org/ns/1.0/", "TagsList"), "Seq"),
-    "last_keyword": (Name("http://ns.microsoft.com/photo/1.0/", "LastKeywordXMP"), "Bag"),
+    "subject": (_Name("http://purl.org/dc/elements/1.1/", "subject"), "Bag"),
+    "hierarchical": (_Name("http://ns.adobe.com/lightroom/1.0/", "hierarchicalSubject"), "Bag"),
+    "tags_list": (_Name("http://www.digikam.org/ns/1.0/", "TagsList"), "Seq"),
+    "last_keyword": (_Name("http://ns.microsoft.com/photo/1.0/", "LastKeywordXMP"), "Bag"),
 }
 _LIST_OF = {name: which for which, (name, _) in _LISTS.items()}
 # Microsoft's and exiv2's namespace ends in a slash, exiftool's does not.
-_LIST_OF[Name("http://ns.microsoft.com/photo/1.0", "LastKeywordXMP")] = "last_keyword"
-_PROVENANCE = {Name(NAMESPACE, local): local for local in ("Tags", "Created", "Model", "Version", "Date")}
-_ABOUT = (Name(_RDF, "about"), Name("", "about"))  # without its prefix in what Adobe wrote before 2002
-_CONTAINERS = tuple(Name(_RDF, local) for local in ("Bag", "Seq", "Alt"))
-_DESCRIPTION, _LI, _RDF_RDF = Name(_RDF, "Description"), Name(_RDF, "li"), Name(_RDF, "RDF")
-_PARSE_TYPE = Name(_RDF, "parseType")
+_LIST_OF[_Name("http://ns.microsoft.com/photo/1.0", "LastKeywordXMP")] = "last_keyword"
+_PROVENANCE = {_Name(NAMESPACE, local): local for local in ("Tags", "Created", "Model", "Version", "Date")}
+_ABOUT = (_Name(_RDF, "about"), _Name("", "about"))  # without its prefix in what Adobe wrote before 2002
+_CONTAINERS = tuple(_Name(_RDF, local) for local in ("Bag", "Seq", "Alt"))
+_DESCRIPTION, _LI, _RDF_RDF = _Name(_RDF, "Description"), _Name(_RDF, "li"), _Name(_RDF, "RDF")
+_PARSE_TYPE = _Name(_RDF, "parseType")
 
 _SEPARATOR = "\x1f"  # between a name's parts as expat gives them; no character of XML 1.0
 _SPACE = b" \t\r\n"
@@ -109,13 +109,8 @@ def create(wanted: Keywords, *, sidecar: bool = False) -> bytes:
     wanted = replace(wanted, iptc=None, xp=None)
     _check_text(wanted)
     missing = [name for name in _LISTS if getattr(wanted, name) is not None]
-    body = (
-        f'<x:xmpmeta xmlns:x="{_META}">\n'
-        f' <rdf:RDF xmlns:rdf="{_RDF}">'
-        f"{_description(wanted, missing, 'rdf', about='', space=chr(10) + '  ')}\n"
-        " </rdf:RDF>\n"
-        "</x:xmpmeta>\n"
-    )
+    description = _description(wanted, missing, "rdf", about="", space="\n  ")
+    body = f'<x:xmpmeta xmlns:x="{_META}">\n <rdf:RDF xmlns:rdf="{_RDF}">{description}\n </rdf:RDF>\n</x:xmpmeta>\n'
     if sidecar:
         text = f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'
     else:
@@ -138,15 +133,15 @@ def is_bare(packet: bytes) -> bool:
 
 @dataclass(slots=True)
 class _Element:
-    """An element and where it stands: `start` and `end` of the whole, `inner` to `inner_end` between its tags.
+    """An element and where it stands: from `start` to `end`, its content from `inner` to `inner_end`.
 
-    Where the tag is an empty one (`<rdf:Bag/>`), the latter three are the same.
+    `is_empty_tag`: it is written as one tag (`<rdf:Bag/>`), and its content is taken to stand after that.
     """
 
-    name: Name
+    name: _Name
     prefix: str
-    attributes: dict[Name, str]
-    attribute_prefixes: dict[Name, str]
+    attributes: dict[_Name, str]
+    attribute_prefixes: dict[_Name, str]
     start: int
     inner: int
     is_empty_tag: bool
@@ -184,7 +179,7 @@ class _Packet:
 
     def _find_rdf(self) -> _Element:
         candidates = [self._root]
-        if self._root.name in (Name(_META, "xmpmeta"), Name(_META, "xapmeta")):
+        if self._root.name in (_Name(_META, "xmpmeta"), _Name(_META, "xapmeta")):
             candidates = self._root.children
         found = [element for element in candidates if element.name == _RDF_RDF]
         if len(found) != 1:
@@ -207,7 +202,7 @@ class _Packet:
                 self._note(self.provenance, _PROVENANCE[child.name], child, child.name)
 
     @staticmethod
-    def _note(properties: dict[str, Any], key: str, value: _Element | str, name: Name) -> None:
+    def _note(properties: dict[str, Any], key: str, value: _Element | str, name: _Name) -> None:
         if key in properties:
             raise Unwritable(f"it has {_shown(name)} twice")
         properties[key] = value
@@ -368,15 +363,15 @@ def _tag_end(data: bytes, at: int) -> int:
     return stop.end()
 
 
-def _split(expanded: str) -> tuple[Name, str]:
+def _split(expanded: str) -> tuple[_Name, str]:
     """A name as expat gives it, `URI`, local part and prefix: as far as there are any, in this order."""
     parts = expanded.split(_SEPARATOR)
     if len(parts) == 1:
-        return Name("", parts[0]), ""
-    return Name(parts[0], parts[1]), parts[2] if len(parts) > 2 else ""
+        return _Name("", parts[0]), ""
+    return _Name(parts[0], parts[1]), parts[2] if len(parts) > 2 else ""
 
 
-def _shown(name: Name) -> str:
+def _shown(name: _Name) -> str:
     return f"{_PREFIXES[name.namespace]}:{name.local}"
 
 
@@ -402,7 +397,7 @@ def _item_text(item: _Element) -> str:
     """The text of an item. One with qualifiers has it in rdf:value (part 1, 7.8)."""
     if not _is_qualified(item):
         return item.text
-    value = _fields(item).get(Name(_RDF, "value"))
+    value = _fields(item).get(_Name(_RDF, "value"))
     if value is None:
         raise Unwritable("one of its keywords is no text")
     return _value(value)
@@ -412,7 +407,7 @@ def _is_qualified(item: _Element) -> bool:
     return bool(item.children) or any(name.namespace != _XML for name in item.attributes)
 
 
-def _fields(item: _Element) -> dict[Name, _Element | str]:
+def _fields(item: _Element) -> dict[_Name, _Element | str]:
     """The fields of a structure, in whichever of its forms it is written (part 1, 7.7 and 7.9.2.3)."""
     inner = item
     if _PARSE_TYPE not in item.attributes and len(item.children) == 1 and item.children[0].name == _DESCRIPTION:
@@ -433,7 +428,7 @@ def _value(value: _Element | str) -> str:
 
 def _read_tag(item: _Element) -> tuple[str, float]:
     fields = _fields(item)
-    name, confidence = fields.get(Name(NAMESPACE, "Name")), fields.get(Name(NAMESPACE, "Confidence"))
+    name, confidence = fields.get(_Name(NAMESPACE, "Name")), fields.get(_Name(NAMESPACE, "Confidence"))
     # As `repr` writes a number; float() reads more than that.
     number = re.fullmatch(r"\d(\.\d{1,20})?(e-\d{1,3})?", _value(confidence or ""), re.ASCII)
     if name is None or number is None or float(number[0]) > 1:
@@ -451,6 +446,7 @@ def _edits(packet: _Packet, wanted: Keywords) -> list[Edit]:
         entries: tuple[str, ...] | None = getattr(wanted, name)
         if entries is None:
             removed.append(prop)
+            _check_removable(_container(prop).children)
         else:
             edits += _list_edits(packet, _container(prop), entries)
     renoted = packet.keywords.provenance != wanted.provenance
@@ -470,9 +466,8 @@ def _list_edits(packet: _Packet, container: _Element, entries: Sequence[str]) ->
     for item in container.children:
         if kept < len(entries) and _item_text(item) == entries[kept]:
             kept += 1
-        elif _is_qualified(item) or item.attributes:
-            raise Unwritable("a keyword that is to go has qualifiers")
         else:
+            _check_removable([item])
             yield _removal(packet, item)
     if kept < len(entries):
         tag = container.qualified("li")
@@ -481,6 +476,11 @@ def _list_edits(packet: _Packet, container: _Element, entries: Sequence[str]) ->
             return "".join(f"{space}<{tag}>{_escaped(entry)}</{tag}>" for entry in entries[kept:])
 
         yield _appended(packet, container, items)
+
+
+def _check_removable(items: Iterable[_Element]) -> None:
+    if any(item.children or item.attributes for item in items):
+        raise Unwritable("a keyword that is to go has qualifiers")
 
 
 def _removal(packet: _Packet, element: _Element) -> Edit:
@@ -531,7 +531,7 @@ def _removals(packet: _Packet, removed: Sequence[_Element], *, with_attributes: 
 
 
 def _is_empty_without(
-    packet: _Packet, description: _Element, children: Sequence[_Element], attributes: Sequence[Name]
+    packet: _Packet, description: _Element, children: Sequence[_Element], attributes: Sequence[_Name]
 ) -> bool:
     """Says `description` nothing, not even in a comment, without these children and attributes?"""
     rest = b""
@@ -543,7 +543,7 @@ def _is_empty_without(
     return not rest.strip(_SPACE) and {*description.attributes} <= {*_ABOUT, *attributes}
 
 
-def _attribute_removals(packet: _Packet, element: _Element, names: Iterable[Name]) -> Iterator[Edit]:
+def _attribute_removals(packet: _Packet, element: _Element, names: Iterable[_Name]) -> Iterator[Edit]:
     written = {f"{element.attribute_prefixes[name]}:{name.local}".encode() for name in names}
     at = element.start + 1 + len(element.qualified(element.name.local).encode())
     # One after the other and not by a search, which would be slow where much white space follows the last.
@@ -653,11 +653,12 @@ def _verify(before: _Packet, edits: Edits, wanted: Keywords) -> None:
         raise Unwritable("its XMP packet cannot be changed without a change of something else")
 
 
-def _rest(data: bytes, whole: Collection[Name]) -> list[object]:
+def _rest(data: bytes, whole: Collection[_Name]) -> list[object]:
     """All that a packet says but its keywords: each element, its attributes and the text around it, in order.
 
-    Of the lists, the properties named in `whole` are left out, and only the items of the others; so are phototag's
-    own properties, every rdf:Description that then says nothing, and white space between all these.
+    Of the lists, their plain items are left out, and those named in `whole` with all that then remains, unless it says
+    something; so are phototag's own properties, every rdf:Description that then says nothing, and white space between
+    all these.
     """
     parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True, insert_pis=True))
     try:
@@ -665,18 +666,18 @@ def _rest(data: bytes, whole: Collection[Name]) -> list[object]:
         root = parser.close()
     except ET.ParseError:
         raise Unwritable("its XMP packet is no well-formed XML") from None
-    own, lists = set(map(_tag, (*whole, *_PROVENANCE))), set(map(_tag, _LIST_OF))
+    own, lists, gone = (set(map(_tag, names)) for names in (_PROVENANCE, _LIST_OF, whole))
     loose: list[object] = []
     for rdf in root.iter(_tag(_RDF_RDF)):
         for description in rdf:
-            _sift(description, lambda prop: prop.tag in own, loose)
-            for name in _PROVENANCE:
-                description.attrib.pop(_tag(name), None)
             for prop in description:
                 if prop.tag in lists:
                     _sift(prop, lambda container: False, loose)
                     for container in prop:
                         _sift(container, _is_plain_item, loose)
+            _sift(description, lambda prop: prop.tag in own or (prop.tag in gone and _is_hollow(prop)), loose)
+            for name in own:
+                description.attrib.pop(name, None)
         _sift(rdf, _says_nothing, loose)
     said = [
         (element.tag, sorted(element.attrib.items()), element.text, element.tail, len(element))
@@ -685,7 +686,7 @@ def _rest(data: bytes, whole: Collection[Name]) -> list[object]:
     return [*said, *loose]
 
 
-def _sift(parent: ET.Element[Any], goes: Callable[[ET.Element[Any]], bool], loose: list[object]) -> None:
+def _sift(parent: ET.Element, goes: Callable[[ET.Element], bool], loose: list[object]) -> None:
     """Take the children out of `parent` that go, and the white space between them all.
 
     Text between them belongs to nothing that goes: it is kept in `loose`.
@@ -701,14 +702,19 @@ def _sift(parent: ET.Element[Any], goes: Callable[[ET.Element[Any]], bool], loos
     parent[:] = stay
 
 
-def _is_plain_item(item: ET.Element[Any]) -> bool:
+def _is_plain_item(item: ET.Element) -> bool:
     return item.tag == _tag(_LI) and not item.attrib and not len(item)
 
 
-def _says_nothing(description: ET.Element[Any]) -> bool:
+def _is_hollow(prop: ET.Element) -> bool:
+    """Is there nothing in `prop` but a container, and nothing in that?"""
+    return not any(container.attrib or len(container) for container in prop) and not prop.attrib
+
+
+def _says_nothing(description: ET.Element) -> bool:
     return not len(description) and not description.text and {*description.attrib} <= set(map(_tag, _ABOUT))
 
 
-def _tag(name: Name) -> str:
+def _tag(name: _Name) -> str:
     """`name` as ElementTree has it."""
     return f"{{{name.namespace}}}{name.local}" if name.namespace else name.local
