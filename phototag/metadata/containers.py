@@ -90,8 +90,9 @@ def rewrite(data: Data, changes: Changes) -> Edits:
     one that is.
     """
     form = _format(data)
-    blocks = _blocks(form, data)
-    _expected(blocks, changes)
+    expected = _expected(_blocks(form, data), changes)
+    if expected.xmp is not None and len(expected.xmp) > MAX_PACKET:
+        raise Unwritable("its XMP packet would be larger than 16 MB")
     return form.rewrite(data, changes)
 
 

@@ -189,7 +189,7 @@ def _datasets(block: bytes) -> list[_Dataset]:
             raise Unwritable("its IPTC block is truncated")
         found.append(_Dataset((block[at + 1], block[at + 2]), at, end, block[at + 5 : end]))
         at = end
-    if sum(dataset.kind == _CHARACTER_SET for dataset in found) > 1:
+    if len({dataset.value for dataset in found if dataset.kind == _CHARACTER_SET}) > 1:
         raise Unwritable("its IPTC block names several character sets")
     return found
 

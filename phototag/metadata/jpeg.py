@@ -22,6 +22,7 @@ from phototag.metadata.keywords import Unwritable
 _XMP, _EXIF, _PHOTOSHOP, _MPF = b"http://ns.adobe.com/xap/1.0/\0", b"Exif\0\0", b"Photoshop 3.0\0", b"MPF\0"
 MAX_PACKET = 65502  # bytes, XMP specification part 3, 1.1.3
 _MAX_PAYLOAD = 65533
+_MAX_SEGMENTS = 10_000  # before the image; 16 MB of extended XMP take 256
 
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _APP0, _APP1, _APP2, _APP11, _APP13, _APP15, _COM = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEF, 0xFE
@@ -243,6 +244,8 @@ def _read_jpeg(data: Data, at: int) -> _Jpeg:
         if segment.marker not in _BEFORE_SCAN:
             raise Unwritable("its segments are malformed")
         segments.append(segment)
+        if len(segments) > _MAX_SEGMENTS:
+            raise Unwritable("it has too many segments")
         at = segment.end
     if not any(segment.marker in _FRAMES for segment in segments):
         raise Unwritable("its segments are malformed")
@@ -294,10 +297,7 @@ def _check_trailer(data: Data, at: int, mpf: list[_Segment], packet: bytes) -> N
         elif bytes(data[at + 4 : at + 8]) == b"ftyp":
             at = _end_of_video(data, at, end)
         else:
-            zeros = _ZEROS.match(data, at, end)
-            if zeros is None or zeros.end() == at:
-                raise Unwritable("unknown data follow its image")
-            at = zeros.end()
+            at = _end_of_zeros(data, at, end)
     # What is addressed behind the end was lost before.
     if at > end or any(target < len(data) for target in addressed):
         raise Unwritable("unknown data follow its image")
@@ -316,6 +316,15 @@ def _mpf_targets(data: Data, segment: _Segment) -> Iterator[int]:
         offset = int.from_bytes(block[entry + 8 : entry + 12], order)
         if offset:  # the first image is this one
             yield base + offset
+
+
+def _end_of_zeros(data: Data, at: int, end: int) -> int:
+    zeros = _ZEROS.match(data, at, end)
+    if zeros is None or zeros.end() == at:
+        raise Unwritable("unknown data follow its image")
+    # Up to three of them may be the first bytes of the length of a video's first box.
+    starts = range(max(at, zeros.end() - 3), zeros.end())
+    return next((start for start in starts if bytes(data[start + 4 : start + 8]) == b"ftyp"), zeros.end())
 
 
 def _end_of_video(data: Data, at: int, end: int) -> int:

@@ -15,6 +15,7 @@ _KEYWORD = b"XML:com.adobe.xmp"
 _MAX_CHUNK = 2**31 - 1
 # The longest keyword of a text chunk is 79 bytes; what follows it here takes 4, but languages have no limit.
 _MAX_TEXT_HEADER = 512
+_MAX_CHUNKS = 1 << 18  # of 8 KB as libpng writes them: 2 GB
 _ZEROS = re.compile(rb"\0*")
 
 
@@ -97,6 +98,8 @@ def _chunks(data: Data) -> list[_Chunk]:
     while not found or found[-1].type != b"IEND":
         chunk = _read_chunk(data, at)
         found.append(chunk)
+        if len(found) > _MAX_CHUNKS:
+            raise Unwritable("it has too many chunks")
         at = chunk.end + 4
     types = {chunk.type for chunk in found}
     if found[0].type != b"IHDR" or b"IDAT" not in types:

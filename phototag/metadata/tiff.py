@@ -34,6 +34,7 @@ _PHOTOMETRICS = frozenset({0, 1, 2, 3, 4, 5, 6, 8, 9, 10})
 _RAW_TAGS = frozenset({50706, 50740, 34310, 33421, 33422})
 _C2PA = 52545
 _MAX_SIZE = 2**32 - 1
+_MAX_FIELDS = 1 << 20  # 20 of each of 50,000 pages
 _MAX_INTEGERS = 1 << 20  # strips of an image: few have more than some thousands
 
 
@@ -236,11 +237,15 @@ def _pages(data: Data) -> list[Directory]:
         raise Unwritable("RAW files are not written into")
     pages: list[Directory] = []
     seen: set[int] = set()
+    fields = 0
     while at:
         if at in seen:
             raise Unwritable("its IFDs loop")
         seen.add(at)
         pages.append(read_directory(data, order, at))
+        fields += len(pages[-1].fields)
+        if fields > _MAX_FIELDS or len(pages) > _MAX_FIELDS:
+            raise Unwritable("its IFDs have too many fields")
         at = pages[-1].next
     if not pages:
         raise Unwritable("it has no IFD")

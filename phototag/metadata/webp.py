@@ -11,6 +11,7 @@ from phototag.metadata.keywords import Unwritable
 
 # Flags of VP8X (RFC 9649, 2.7).
 _XMP_FLAG, _ALPHA_FLAG = 0x04, 0x10
+_MAX_CHUNKS = 1 << 18  # each frame of an animation is one
 _MAX_RIFF = 2**32 - 10
 
 
@@ -126,6 +127,8 @@ def _chunks(data: Data) -> list[_Chunk]:
         if len(head) < 8 or chunk.stored_end > len(data):
             raise Unwritable("its chunks are malformed")
         found.append(chunk)
+        if len(found) > _MAX_CHUNKS:
+            raise Unwritable("it has too many chunks")
         at = chunk.stored_end
     _check_types([chunk.type for chunk in found])
     if found[0].type == b"VP8X" and found[0].end - found[0].start != 10:
