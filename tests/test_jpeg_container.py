@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from typing import Literal
 
 import pytest
 from PIL import Image
@@ -300,6 +301,21 @@ def test_between_mpf_and_what_it_addresses_nothing_grows() -> None:
         rewrite(photo, Changes(iptc=iptc_edits))
     assert refused.value.block == "iptc"
     assert second_image(written(photo, STAYS)) == second_image(photo)
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_a_preview_that_a_maker_note_addresses_too_stays_where_it_is(order: Literal["little", "big"]) -> None:
+    block = exif_block().replace(b"MAKER\0\0\1\2\3", b"MAKER\0HERE")
+    photo = mpf_photo(exif_segment(block))
+    preview, base = len(photo) - len(image("JPEG", quality=30)), photo.index(block)
+    assert kinds(written(photo, PACKET)) == [b"JFIF", b"Exif", b"http", b"MPF\0"]
+    relative = block.replace(b"HERE", (preview - base).to_bytes(4, order))
+    assert kinds(written(photo.replace(block, relative), PACKET)) == [b"JFIF", b"http", b"Exif", b"MPF\0"]
+    with pytest.raises(BlockUnwritable, match="addressed"):
+        rewrite(photo.replace(block, relative), Changes(PACKET, exif.update_xp_keywords(relative, ["bird"])))
+    absolute = block.replace(b"HERE", preview.to_bytes(4, order))
+    with pytest.raises(Unwritable, match="offset in the file"):
+        read_blocks(photo.replace(block, absolute))
 
 
 def test_an_image_that_mpf_says_is_behind_the_end_was_lost_before() -> None:

@@ -360,6 +360,11 @@ REFUSED_TIFFS = {
     "strip by a fraction": (tiff(extra=[(279, 5, 1, bytes(8))]), "unusual type"),
     "no image": (tiff(extra=[(273, 4, 0, b""), (279, 4, 0, b"")]), "no image data"),
     "two compressions": (tiff(extra=[(259, 3, 2, b"\1\0\1\0")]), "several values"),
+    "Canon's recipe": (tiff() + b"CANON OPTIONAL DATA\0" + bytes(44), "from its end"),
+    "AFCP": (tiff() + b"AXS!\0\0\0\xfb\0\0\0\0", "from its end"),
+    "Photo Mechanic": (tiff() + b"\0\0\0\0cbipcbbl", "from its end"),
+    "FotoStation": (tiff() + b"\0\1\0\0\0\x0a\xa1\xb2\xc3\xd4", "from its end"),
+    "MIE": (tiff() + b"~\0\4\0zmie~\0\0\6\0\0\0\x0a\x10\4", "from its end"),
     "very many fields": (pages_of_fields(17), "too many"),
     "values in one place": (tiff(extra=[(400 + n, 2, 100, number("<", 8)) for n in range(50)]), "overlap"),
 }

@@ -22,6 +22,7 @@ from phototag.metadata.keywords import Unwritable
 _XMP, _EXIF, _PHOTOSHOP, _MPF = b"http://ns.adobe.com/xap/1.0/\0", b"Exif\0\0", b"Photoshop 3.0\0", b"MPF\0"
 MAX_PACKET = 65502  # bytes, XMP specification part 3, 1.1.3
 _MAX_PAYLOAD = 65533
+_MAX_IMAGES = 256  # of one MPF segment or container; a panorama has some dozens
 _MAX_SEGMENTS = 10_000  # before the image; 16 MB of extended XMP take 256
 
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
@@ -191,8 +192,8 @@ def _layout(data: Data) -> _Layout:
         raise Unwritable("it has several XMP packets")
     xmp = by_kind[_XMP][0] if by_kind[_XMP] else None
     packet = _content(data, xmp, _XMP) if xmp else b""
-    _check_trailer(data, jpeg.end, by_kind[_MPF], packet)
-    fixed = [*by_kind[_MPF], *(segment for segment in by_kind[_EXIF] if not _is_self_contained(data, segment))]
+    images = _images_in_trailer(data, jpeg.end, by_kind[_MPF], packet)
+    fixed = [*by_kind[_MPF], *(segment for segment in by_kind[_EXIF] if not _is_self_contained(data, segment, images))]
     limit = min((segment.at for segment in fixed), default=jpeg.scan)
     return _Layout(jpeg, xmp, tuple(by_kind[_EXIF]), tuple(by_kind[_PHOTOSHOP]), limit)
 
@@ -222,13 +223,24 @@ def _content(data: Data, segment: _Segment, signature: bytes) -> bytes:
     return bytes(data[min(segment.payload + len(signature), segment.end) : segment.end])
 
 
-def _is_self_contained(data: Data, segment: _Segment) -> bool:
-    """Does the EXIF block address only itself? A malformed one may address anything."""
+def _is_self_contained(data: Data, segment: _Segment, images: list[int]) -> bool:
+    """Does the EXIF block address only itself, and none of the `images` behind this one?
+
+    A malformed block may address anything. What a MakerNote addresses is told by the value alone, which no other value
+    is likely to be. Raises `Unwritable` where an offset is counted from the start of the file.
+    """
+    block = _content(data, segment, _EXIF)
+    if any(_holds(block, image) for image in images):
+        raise Unwritable("its EXIF block addresses a preview by its offset in the file")
     try:
-        exif.check(_content(data, segment, _EXIF))
+        exif.check(block)
     except Unwritable:
         return False
-    return True
+    return not any(_holds(block, image - (segment.end - len(block))) for image in images)
+
+
+def _holds(block: bytes, offset: int) -> bool:
+    return 0 < offset < 2**32 and (offset.to_bytes(4, "little") in block or offset.to_bytes(4, "big") in block)
 
 
 def _read_jpeg(data: Data, at: int) -> _Jpeg:
@@ -284,23 +296,29 @@ def _end_of_image(data: Data, at: int) -> int:
 # --- What follows the image ------------------------------------------------------------------------------------------
 
 
-def _check_trailer(data: Data, at: int, mpf: list[_Segment], packet: bytes) -> None:
-    """Raise `Unwritable` where what follows the image at `at` is unknown, or depends on its offset in the file."""
+def _images_in_trailer(data: Data, at: int, mpf: list[_Segment], packet: bytes) -> list[int]:
+    """Return the offsets of the further images that follow the one that ends at `at`.
+
+    Raises `Unwritable` where what follows is unknown, or depends on its offset in the file.
+    """
+    images: list[int] = []
     end = _start_of_footers(data, at)
     addressed = {target for segment in mpf for target in _mpf_targets(data, segment)}
     # Google's containers say the lengths of what follows, in its order.
     is_container = b"http://ns.google.com/photos/1.0/container/" in packet
     while at < end:
         if bytes(data[at : at + 3]) == b"\xff\xd8\xff" and (at in addressed or is_container):
-            addressed.discard(at)
+            images.append(at)
             at = _read_jpeg(data, at).end
         elif bytes(data[at + 4 : at + 8]) == b"ftyp":
             at = _end_of_video(data, at, end)
         else:
             at = _end_of_zeros(data, at, end)
     # What is addressed behind the end was lost before.
-    if at > end or any(target < len(data) for target in addressed):
+    is_lost = all(target >= len(data) for target in addressed.difference(images))
+    if at > end or not is_lost or len(images) > _MAX_IMAGES:
         raise Unwritable("unknown data follow its image")
+    return images
 
 
 def _mpf_targets(data: Data, segment: _Segment) -> Iterator[int]:

@@ -6,6 +6,7 @@ IFD go to the end, and only the header's pointer to it changes; the old IFD stay
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -33,6 +34,11 @@ _PHOTOMETRICS = frozenset({0, 1, 2, 3, 4, 5, 6, 8, 9, 10})
 # DNGVersion, DNGPrivateData (Sony has it too), LeafData, and CFARepeatPatternDim and CFAPattern of TIFF/EP.
 _RAW_TAGS = frozenset({50706, 50740, 34310, 33421, 33422})
 _C2PA = 52545
+# Trailers that are found from the end of the file, which must then stay its end: Canon's recipes, AFCP, Photo
+# Mechanic's, FotoStation's, Samsung's, MIE.
+_FOOTER = re.compile(
+    rb"CANON OPTIONAL DATA\0|AXS[!*].{8}\Z|(?:cbipcbbl|\xa1\xb2\xc3\xd4|SEFT|QDIOBS)\Z|zmie~", re.DOTALL
+)
 _MAX_SIZE = 2**32 - 1
 _MAX_FIELDS = 1 << 20  # 20 of each of 50,000 pages
 _MAX_INTEGERS = 1 << 20  # strips of an image: few have more than some thousands
@@ -235,6 +241,8 @@ def _pages(data: Data) -> list[Directory]:
     # CR2 has a mark of its own there, and so has IIQ.
     if bytes(data[8:10]) == b"CR" or bytes(data[8:12]) in (b"IIII", b"MMMM"):
         raise Unwritable("RAW files are not written into")
+    if _FOOTER.search(bytes(data[max(len(data) - 64, 0) :])):
+        raise Unwritable("data that are found from its end follow its image")
     pages: list[Directory] = []
     seen: set[int] = set()
     fields = 0
