@@ -132,6 +132,13 @@ def test_keywords_that_are_not_wanted_go_and_others_stay_where_they_are() -> Non
     assert block(after) == CAPTION
 
 
+def test_an_empty_keyword_is_none_and_stays() -> None:
+    irb = resources(keyword(""), keyword("a"))
+    assert iptc.read_keywords(irb) == ("a",)
+    after, _ = update(irb, "bird")
+    assert block(after) == keyword("") + keyword("bird")
+
+
 def test_the_same_keywords_need_no_edit() -> None:
     irb = resources(keyword("a"), keyword("b"))
     assert iptc.update_keywords(irb, ["b", "a"]) == ((), ())

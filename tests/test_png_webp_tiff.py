@@ -365,6 +365,10 @@ REFUSED_TIFFS = {
     "Photo Mechanic": (tiff() + b"\0\0\0\0cbipcbbl", "from its end"),
     "FotoStation": (tiff() + b"\0\1\0\0\0\x0a\xa1\xb2\xc3\xd4", "from its end"),
     "MIE": (tiff() + b"~\0\4\0zmie~\0\0\6\0\0\0\x0a\x10\4", "from its end"),
+    "very many strips": (
+        tiff(extra=[(tag, 4, (1 << 20) + 1, bytes(4 << 20) + bytes(4)) for tag in (273, 279)]),
+        "too many",
+    ),
     "very many fields": (pages_of_fields(17), "too many"),
     "values in one place": (tiff(extra=[(400 + n, 2, 100, number("<", 8)) for n in range(50)]), "overlap"),
 }

@@ -58,7 +58,7 @@ def read_keywords(irb: bytes) -> tuple[str, ...] | None:
     found: list[str] = []
     for block in blocks:
         datasets = _datasets(block)
-        found += [_decoded(dataset.value) for dataset in datasets if dataset.kind == _KEYWORDS]
+        found += [_decoded(dataset.value) for dataset in datasets if dataset.kind == _KEYWORDS and dataset.value]
     return tuple(found)
 
 
@@ -112,7 +112,8 @@ def _update_datasets(block: bytes, keywords: Sequence[str]) -> tuple[Edits, tupl
     wanted = Counter(keywords)
     edits: list[Edit] = []
     for dataset in datasets:
-        if dataset.kind == _KEYWORDS:
+        # An empty one is no keyword, but nobody asked to take it away.
+        if dataset.kind == _KEYWORDS and dataset.value:
             keyword = _decoded(dataset.value)
             if wanted[keyword]:
                 wanted[keyword] -= 1

@@ -383,7 +383,7 @@ def _samsung(data: Data, start: int, end: int) -> int:
         return 0
     size = int.from_bytes(tail[:4], "little")
     at = end - 8 - size
-    if size > 0xFFFF or at < start:
+    if at < start:
         raise Unwritable("its Samsung trailer is malformed")
     directory = bytes(data[at : end - 8])
     count = int.from_bytes(directory[8:12], "little")
