@@ -182,6 +182,18 @@ def test_a_full_exif_or_iptc_block_is_skipped_and_the_packet_written() -> None:
     written(photo, PACKET)
 
 
+def test_an_exif_block_fills_its_segment_to_the_last_byte() -> None:
+    block = exif_block().ljust(65533 - 6 - 4, b"\0")
+    photo = jpeg(exif_segment(block))
+    assert len(read_blocks(written(photo, exif=(Edit(len(block), b"", b"four"),))).exif or b"") == 65527
+    with pytest.raises(BlockUnwritable, match="not fit"):
+        rewrite(photo, Changes(exif=(Edit(len(block), b"", b"fiver"),)))
+    new = exif_block().ljust(65527, b"\0")
+    assert read_blocks(written(jpeg(), exif=new)).exif == new
+    with pytest.raises(BlockUnwritable, match="not fit"):
+        rewrite(jpeg(), Changes(exif=new + b"\0"))
+
+
 def test_of_several_segments_the_first_exif_and_all_photoshop_are_read_and_none_changed() -> None:
     more = resource(0x0404, dataset(2, 25, b"b"))
     first, second = exif_block("<", b"a\0\0\0"), exif_block(">", b"b\0\0\0")
