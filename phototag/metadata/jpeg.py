@@ -1,0 +1,430 @@
+"""JPEG files (ITU-T T.81, annex B): XMP, EXIF and Photoshop segments, and what must not move against each other.
+
+An MPF segment addresses images behind this one, relative to itself (CIPA DC-007), and an EXIF block may address data
+outside itself, relative to its own header. What grows must therefore come before both. Other trailers are left alone
+where they are found from the end of the file; where their offsets are counted from its start, or are not known, the
+photo is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from phototag.metadata import exif, tiff
+from phototag.metadata.containers import Blocks, BlockUnwritable, Change, Changes, Drop
+from phototag.metadata.edits import Data, Edit, Edits, growth, ordered, shifted
+from phototag.metadata.keywords import Unwritable
+
+# What a segment's payload begins with: XMP specification part 3, 1.1.3; Exif 2.3, 4.7.2; Photoshop.
+_XMP, _EXIF, _PHOTOSHOP, _MPF = b"http://ns.adobe.com/xap/1.0/\0", b"Exif\0\0", b"Photoshop 3.0\0", b"MPF\0"
+MAX_PACKET = 65502  # bytes, XMP specification part 3, 1.1.3
+_MAX_PAYLOAD = 65533
+_MAX_IMAGES = 256  # of one MPF segment or container; a panorama has some dozens
+_MAX_SEGMENTS = 10_000  # before the image; 16 MB of extended XMP take 256
+
+_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_APP0, _APP1, _APP2, _APP11, _APP13, _APP15, _COM = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEF, 0xFE
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# DHT, DAC, DQT, DNL, DRI, DHP, EXP.
+_TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF})
+_BEFORE_SCAN = _FRAMES | _TABLES | frozenset(range(_APP0, _APP15 + 1)) | {_COM}
+_BETWEEN_SCANS = _TABLES | {_COM, _SOS}
+# A marker in entropy-coded data that is neither a stuffed byte, nor a fill byte, nor a restart.
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_FILL = re.compile(rb"\xff+")
+_ZEROS = re.compile(rb"\0*")
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A segment from its marker at `at` to `end`; the payload follows the length."""
+
+    marker: int
+    at: int
+    end: int
+
+    @property
+    def payload(self) -> int:
+        return self.at + 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Jpeg:
+    """The segments before the first scan, where that begins, and where the image ends."""
+
+    segments: tuple[_Segment, ...]
+    scan: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the blocks of a photo are. Nothing that begins at `limit` or behind may change its length."""
+
+    jpeg: _Jpeg
+    xmp: _Segment | None
+    exif: tuple[_Segment, ...]
+    photoshop: tuple[_Segment, ...]
+    limit: int
+
+    @property
+    def start(self) -> int:
+        """Behind SOI and the JFIF segments, which come first (JFIF 1.02)."""
+        at = 2
+        for segment in self.jpeg.segments:
+            if segment.marker != _APP0:
+                break
+            at = segment.end
+        return at
+
+
+def read_blocks(data: Data) -> Blocks:
+    """See `containers.read_blocks`."""
+    layout = _layout(data)
+    return Blocks(
+        _content(data, layout.xmp, _XMP) if layout.xmp else None,
+        _content(data, layout.exif[0], _EXIF) if layout.exif else None,
+        b"".join(_content(data, segment, _PHOTOSHOP) for segment in layout.photoshop) if layout.photoshop else None,
+        can_create_exif=not layout.exif,
+    )
+
+
+def rewrite(data: Data, changes: Changes) -> Edits:
+    """See `containers.rewrite`. A new EXIF block comes behind JFIF, and a new packet behind both where it may."""
+    layout = _layout(data)
+    # EXIF first: where both are new, they go to the same place.
+    edits = [*_exif_edits(data, layout, changes.exif), *_xmp_edits(data, layout, changes.xmp)]
+    return ordered([*edits, *_block_edits(data, layout, layout.photoshop, _PHOTOSHOP, "iptc", changes.iptc)])
+
+
+def foreign(data: Data) -> Iterator[Data]:
+    """See `containers`: every segment but the three blocks', and all from the first scan to the end of the file."""
+    layout = _layout(data)
+    own = {layout.xmp, *layout.exif, *layout.photoshop}
+    for segment in layout.jpeg.segments:
+        if segment not in own:
+            yield data[segment.at : segment.end]
+    yield data[layout.jpeg.scan :]
+
+
+# --- Changes ---------------------------------------------------------------------------------------------------------
+
+
+def _xmp_edits(data: Data, layout: _Layout, change: Change) -> Edits:
+    if isinstance(change, bytes):
+        if len(change) > MAX_PACKET:
+            raise Unwritable("its XMP packet would not fit into a segment")
+        behind = max((segment.end for segment in layout.exif), default=layout.start)
+        place = max(behind, layout.start)
+        return (Edit(place if place <= layout.limit else layout.start, b"", _segment(_APP1, _XMP + change)),)
+    if change is None or layout.xmp is None:
+        return ()
+    edits = _segment_edits(data, layout.xmp, len(_XMP), change)
+    if growth(edits) and layout.xmp.at >= layout.limit:
+        raise Unwritable("its XMP packet is among data that are addressed by their offsets")
+    if not isinstance(change, Drop) and _payload_size(layout.xmp) + growth(edits) > len(_XMP) + MAX_PACKET:
+        raise Unwritable("its XMP packet would not fit into a segment")
+    return edits
+
+
+def _exif_edits(data: Data, layout: _Layout, change: Change) -> Edits:
+    if isinstance(change, bytes):
+        if len(_EXIF) + len(change) > _MAX_PAYLOAD:
+            raise BlockUnwritable("exif", "its EXIF block would not fit into a segment")
+        return (Edit(layout.start, b"", _segment(_APP1, _EXIF + change)),)
+    return _block_edits(data, layout, layout.exif, _EXIF, "exif", change)
+
+
+def _block_edits(
+    data: Data,
+    layout: _Layout,
+    segments: tuple[_Segment, ...],
+    signature: bytes,
+    block: Literal["exif", "iptc"],
+    change: Edits | Drop | None,
+) -> Edits:
+    if not change:
+        return ()
+    name = block.upper()
+    if len(segments) != 1:
+        raise BlockUnwritable(block, f"it has several {name} segments")
+    edits = _segment_edits(data, segments[0], len(signature), change)
+    if growth(edits) and segments[0].at >= layout.limit:
+        raise BlockUnwritable(block, f"its {name} block is among data that are addressed by their offsets")
+    if not isinstance(change, Drop) and _payload_size(segments[0]) + growth(edits) > _MAX_PAYLOAD:
+        raise BlockUnwritable(block, f"its {name} block would not fit into a segment")
+    return edits
+
+
+def _segment_edits(data: Data, segment: _Segment, signature_size: int, change: Edits | Drop) -> Edits:
+    if isinstance(change, Drop):
+        return (Edit(segment.at, bytes(data[segment.at : segment.end]), b""),)
+    edits = shifted(change, segment.payload + signature_size)
+    length = segment.end - segment.at - 2 + growth(edits)
+    # A length that does not fit is refused by the callers, who see the same growth.
+    stored = min(length, 0xFFFF).to_bytes(2, "big")
+    before = bytes(data[segment.at + 2 : segment.at + 4])
+    return edits if stored == before else (Edit(segment.at + 2, before, stored), *edits)
+
+
+def _segment(marker: int, payload: bytes) -> bytes:
+    return bytes([0xFF, marker]) + (len(payload) + 2).to_bytes(2, "big") + payload
+
+
+def _payload_size(segment: _Segment) -> int:
+    return segment.end - segment.payload
+
+
+# --- Segments --------------------------------------------------------------------------------------------------------
+
+
+def _layout(data: Data) -> _Layout:
+    jpeg = _read_jpeg(data, 0)
+    by_kind: dict[bytes, list[_Segment]] = {_XMP: [], _EXIF: [], _PHOTOSHOP: [], _MPF: []}
+    for segment in jpeg.segments:
+        kind = _kind(data, segment)
+        if kind is not None:
+            by_kind[kind].append(segment)
+    if len(by_kind[_XMP]) > 1:
+        raise Unwritable("it has several XMP packets")
+    xmp = by_kind[_XMP][0] if by_kind[_XMP] else None
+    packet = _content(data, xmp, _XMP) if xmp else b""
+    images = _images_in_trailer(data, jpeg.end, by_kind[_MPF], packet)
+    fixed = [*by_kind[_MPF], *(segment for segment in by_kind[_EXIF] if not _is_self_contained(data, segment, images))]
+    limit = min((segment.at for segment in fixed), default=jpeg.scan)
+    return _Layout(jpeg, xmp, tuple(by_kind[_EXIF]), tuple(by_kind[_PHOTOSHOP]), limit)
+
+
+def _kind(data: Data, segment: _Segment) -> bytes | None:
+    """Which of the four kinds is it that matter here? Raises `Unwritable` for signatures and odd XMP packets."""
+    head = bytes(data[segment.payload : min(segment.payload + 32, segment.end)])
+    if segment.marker == _APP11 and head.startswith(b"JP"):
+        payload = bytes(data[segment.payload : segment.end])
+        if b"jumb" in payload or b"c2pa" in payload:
+            raise Unwritable("it is signed (C2PA)")
+    if segment.marker == _APP1:
+        if head.startswith(b"Exif\0"):
+            return _EXIF
+        if head.startswith(_XMP):
+            return _XMP
+        if head.startswith((b"http://ns.adobe.com/xap/", b"<?xpacket", b"<x:xmpmeta")):
+            raise Unwritable("its XMP packet has an unusual header")
+    if segment.marker == _APP2 and head.startswith(_MPF):
+        return _MPF
+    if segment.marker == _APP13 and head.startswith(_PHOTOSHOP):
+        return _PHOTOSHOP
+    return None
+
+
+def _content(data: Data, segment: _Segment, signature: bytes) -> bytes:
+    return bytes(data[min(segment.payload + len(signature), segment.end) : segment.end])
+
+
+def _is_self_contained(data: Data, segment: _Segment, images: list[int]) -> bool:
+    """Does the EXIF block address only itself, and none of the `images` behind this one?
+
+    A malformed block may address anything. What a MakerNote addresses is told by the value alone, which no other value
+    is likely to be. Raises `Unwritable` where an offset is counted from the start of the file.
+    """
+    block = _content(data, segment, _EXIF)
+    if any(_holds(block, image) for image in images):
+        raise Unwritable("its EXIF block addresses a preview by its offset in the file")
+    try:
+        exif.check(block)
+    except Unwritable:
+        return False
+    return not any(_holds(block, image - (segment.end - len(block))) for image in images)
+
+
+def _holds(block: bytes, offset: int) -> bool:
+    return 0 < offset < 2**32 and (offset.to_bytes(4, "little") in block or offset.to_bytes(4, "big") in block)
+
+
+def _read_jpeg(data: Data, at: int) -> _Jpeg:
+    """Return the JPEG that begins at `at`. Raises `Unwritable` where it is not whole and well-formed."""
+    if bytes(data[at : at + 2]) != bytes([0xFF, _SOI]):
+        raise Unwritable("its segments are malformed")
+    at += 2
+    segments: list[_Segment] = []
+    while True:
+        segment = _read_segment(data, at)
+        if segment.marker == _SOS:
+            break
+        if segment.marker not in _BEFORE_SCAN:
+            raise Unwritable("its segments are malformed")
+        segments.append(segment)
+        if len(segments) > _MAX_SEGMENTS:
+            raise Unwritable("it has too many segments")
+        at = segment.end
+    if not any(segment.marker in _FRAMES for segment in segments):
+        raise Unwritable("its segments are malformed")
+    return _Jpeg(tuple(segments), segment.at, _end_of_image(data, segment.end))
+
+
+def _read_segment(data: Data, at: int) -> _Segment:
+    """Return the segment at `at`, behind any fill bytes (T.81, B.1.1.2)."""
+    fill = _FILL.match(data, at)
+    if fill is None:
+        raise Unwritable("its segments are malformed" if at < len(data) else "it is truncated")
+    at = fill.end() - 1
+    head = bytes(data[at : at + 4])
+    end = at + 2 + int.from_bytes(head[2:], "big")
+    if len(head) == 4 and end < at + 4:
+        raise Unwritable("its segments are malformed")
+    if len(head) < 4 or end > len(data):
+        raise Unwritable("it is truncated")
+    return _Segment(head[1], at, end)
+
+
+def _end_of_image(data: Data, at: int) -> int:
+    """Return where the image ends whose first scan's data begin at `at`: behind EOI."""
+    while True:
+        found = _MARKER.search(data, at)
+        if found is None:
+            raise Unwritable("it is truncated")
+        marker = found[0][1]
+        if marker == _EOI:
+            return found.end()
+        if marker not in _BETWEEN_SCANS:
+            raise Unwritable("its image data are malformed")
+        at = _read_segment(data, found.start()).end
+
+
+# --- What follows the image ------------------------------------------------------------------------------------------
+
+
+def _images_in_trailer(data: Data, at: int, mpf: list[_Segment], packet: bytes) -> list[int]:
+    """Return the offsets of the further images that follow the one that ends at `at`.
+
+    Raises `Unwritable` where what follows is unknown, or depends on its offset in the file.
+    """
+    images: list[int] = []
+    end = _start_of_footers(data, at)
+    addressed = {target for segment in mpf for target in _mpf_targets(data, segment)}
+    # Google's containers say the lengths of what follows, in its order.
+    is_container = b"http://ns.google.com/photos/1.0/container/" in packet
+    while at < end:
+        if bytes(data[at : at + 3]) == b"\xff\xd8\xff" and (at in addressed or is_container):
+            images.append(at)
+            at = _read_jpeg(data, at).end
+        elif bytes(data[at + 4 : at + 8]) == b"ftyp":
+            at = _end_of_video(data, at, end)
+        else:
+            at = _end_of_zeros(data, at, end)
+    # What is addressed behind the end was lost before.
+    is_lost = all(target >= len(data) for target in addressed.difference(images))
+    if at > end or not is_lost or len(images) > _MAX_IMAGES:
+        raise Unwritable("unknown data follow its image")
+    return images
+
+
+def _mpf_targets(data: Data, segment: _Segment) -> Iterator[int]:
+    """Yield the offsets in the file of the images that an MPF segment addresses (CIPA DC-007, 5.2.3)."""
+    base = segment.payload + len(_MPF)
+    block = bytes(data[base : segment.end])
+    order, first = tiff.read_header(block)
+    field = tiff.read_directory(block, order, first).find(0xB002)
+    if field is None or field.size % 16:
+        raise Unwritable("its MPF segment is malformed")
+    tiff.check_inside(block, field.start, field.size)
+    for entry in range(field.start, field.end, 16):
+        offset = int.from_bytes(block[entry + 8 : entry + 12], order)
+        if offset:  # the first image is this one
+            yield base + offset
+
+
+def _end_of_zeros(data: Data, at: int, end: int) -> int:
+    zeros = _ZEROS.match(data, at, end)
+    if zeros is None or zeros.end() == at:
+        raise Unwritable("unknown data follow its image")
+    # Up to three of them may be the first bytes of the length of a video's first box.
+    starts = range(max(at, zeros.end() - 3), zeros.end())
+    return next((start for start in starts if bytes(data[start + 4 : start + 8]) == b"ftyp"), zeros.end())
+
+
+def _end_of_video(data: Data, at: int, end: int) -> int:
+    """Return where the boxes of an MP4 end (ISO/IEC 14496-12, 4.2), which is where no box follows or at `end`."""
+    while at < end:
+        head = bytes(data[at : at + 16])
+        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if not (kind.isascii() and kind.isalnum()):
+            return at
+        if size == 1:
+            size = int.from_bytes(head[8:], "big")
+        elif size == 0:
+            return end
+        if size < 8 or at + size > end:
+            raise Unwritable("unknown data follow its image")
+        at += size
+    return at
+
+
+def _start_of_footers(data: Data, start: int) -> int:
+    """Return where those trailers begin that are found from the end of the file and address only themselves."""
+    end = len(data)
+    while True:
+        size = 0
+        for footer in (_samsung, _canon, _photo_mechanic, _foto_station):
+            size = size or footer(data, start, end)
+        if size == 0:
+            return end
+        if end - size < start:
+            raise Unwritable("unknown data follow its image")
+        end -= size
+
+
+def _samsung(data: Data, start: int, end: int) -> int:
+    """The size of Samsung's trailer that ends at `end`, or 0: blocks, and a directory counted back from itself."""
+    tail = bytes(data[max(end - 8, start) : end])
+    if tail[4:] != b"SEFT":
+        return 0
+    size = int.from_bytes(tail[:4], "little")
+    at = end - 8 - size
+    if at < start:
+        raise Unwritable("its Samsung trailer is malformed")
+    directory = bytes(data[at : end - 8])
+    count = int.from_bytes(directory[8:12], "little")
+    if directory[:4] != b"SEFH" or size < 12 + 12 * count:
+        raise Unwritable("its Samsung trailer is malformed")
+    first = at
+    for entry in range(12, 12 + 12 * count, 12):
+        back, length = (int.from_bytes(directory[i : i + 4], "little") for i in (entry + 4, entry + 8))
+        if length > back or at - back < start:
+            raise Unwritable("its Samsung trailer is malformed")
+        _check_samsung_block(bytes(data[at - back : min(at - back + 64, at - back + length)]))
+        first = min(first, at - back)
+    return end - first
+
+
+def _check_samsung_block(head: bytes) -> None:
+    # Some hold, in place of the video, its offset in the file.
+    name, separator, content = head[8:].partition(b"MotionPhoto_Data")
+    if separator and not name and content[4:8] != b"ftyp":
+        raise Unwritable("its Samsung trailer addresses data by their offsets")
+
+
+def _canon(data: Data, start: int, end: int) -> int:
+    """The size of the recipe data of Canon's Digital Photo Professional that end at `end`, or 0."""
+    mark = b"CANON OPTIONAL DATA\0"
+    footer = bytes(data[max(end - 64, start) : end])
+    if len(footer) < 64 or not footer.startswith(mark):
+        return 0
+    size = int.from_bytes(footer[20:24], "big") + 28 + 64
+    at = end - size
+    return size if at >= start and bytes(data[at : at + len(mark)]) == mark else 0
+
+
+def _photo_mechanic(data: Data, start: int, end: int) -> int:
+    """The size of Photo Mechanic's trailer that ends at `end`, or 0: datasets, their length, and a mark."""
+    footer = bytes(data[max(end - 12, start) : end])
+    return int.from_bytes(footer[:4], "big") + 12 if footer[4:] == b"cbipcbbl" else 0
+
+
+def _foto_station(data: Data, start: int, end: int) -> int:
+    """The size of a record of FotoStation's that ends at `end`, or 0: data, a tag, the length of all, and a mark."""
+    footer = bytes(data[max(end - 10, start) : end])
+    size = int.from_bytes(footer[2:6], "big")
+    return size if footer[6:] == b"\xa1\xb2\xc3\xd4" and size >= 10 else 0
