@@ -19,6 +19,7 @@ import filelock
 
 import phototag
 from phototag.errors import IndexBusy, IndexUnusable
+from phototag.metadata.files import Undo
 from phototag.photos import Photo
 from phototag.taxonomy import Label, Prediction, Tag
 
@@ -43,6 +44,16 @@ _MIGRATIONS: Mapping[str, str] = {
             written TEXT NOT NULL,      -- JSON: the files that hold the tags
             run INTEGER NOT NULL REFERENCES runs (id)
         ) WITHOUT ROWID;
+    """,
+    "0002_journal": """
+        CREATE TABLE journal (
+            id INTEGER PRIMARY KEY,
+            run INTEGER NOT NULL REFERENCES runs (id),
+            path BLOB NOT NULL,         -- of the file: a photo, or its sidecar
+            digest BLOB NOT NULL,       -- SHA-256 of the file as this change left it
+            undo BLOB                   -- what takes it back (metadata.edits.packed); NULL: there was no file
+        );
+        CREATE INDEX journal_by_digest ON journal (digest);
     """,
 }
 
@@ -99,6 +110,34 @@ class Index:
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
+
+    def forget(self, path: Path) -> None:
+        """Forget the photo at `path`, so that it is done again. The journal of what was done to files stays."""
+        with _translated(self._path), self._connection:
+            self._connection.execute("DELETE FROM photos WHERE path = ?", (os.fsencode(path),))
+
+    def note_change(self, path: Path, digest: bytes, undo: bytes | None) -> None:
+        """Note, before it is done, that the file at `path` will have the SHA-256 `digest`.
+
+        `undo`: the packed edits that take it back; None where there was no file.
+        """
+        with _translated(self._path), self._connection:
+            self._connection.execute(
+                "INSERT INTO journal (run, path, digest, undo) VALUES (?, ?, ?, ?)",
+                (self._run, os.fsencode(path), digest, undo),
+            )
+
+    def undo_of(self, digest: bytes, before: int | None = None) -> Undo | None:
+        """Return how a file of the SHA-256 `digest` is taken back by one change, or None where nothing is known.
+
+        By its content and not its path: a photo may have been moved since. `before`: only by changes before that one.
+        """
+        with _translated(self._path):
+            row = self._connection.execute(
+                "SELECT id, undo FROM journal WHERE digest = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT 1",
+                (digest, before),
+            ).fetchone()
+        return Undo(*row) if row is not None else None
 
     @contextlib.contextmanager
     def run(self, counts: Mapping[str, int]) -> Iterator[None]:

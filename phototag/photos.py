@@ -20,7 +20,7 @@ from typing import BinaryIO, Literal, TypeAlias
 import numpy as np
 import pathspec
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, IptcImagePlugin, UnidentifiedImageError
 
 from phototag.errors import ConfigError, PhotoError
 from phototag.preprocessing import Preprocessing
@@ -52,6 +52,10 @@ _JPEG_XL = "a JPEG XL file, which phototag cannot read"
 UNREADABLE = dict.fromkeys(RAW_SUFFIXES, _RAW) | {".jxl": _JPEG_XL}
 # What phototag wrote itself is not worth a word.
 OWN_SUFFIX = ".phototag.json"
+# Files that phototag is writing. Short, so that the long name of a photo does not become too long; hidden, so that no
+# gallery shows them.
+UNFINISHED_PREFIX, UNFINISHED_SUFFIX = ".phototag-", ".tmp"
+UNFINISHED = re.compile(re.escape(UNFINISHED_PREFIX) + r"\w+" + re.escape(UNFINISHED_SUFFIX))
 
 # What programs keep for themselves: thumbnails, previews, bins, backups, catalogues. Case does not matter.
 DEFAULT_EXCLUDES = (
@@ -100,10 +104,13 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """A file or folder that is left alone: a photo phototag cannot read, no photo at all, or excluded."""
+    """A file or folder that is left alone: a photo phototag cannot read, no photo at all, or excluded.
+
+    `unfinished`: a file that phototag itself was writing.
+    """
 
     path: Path
-    kind: Literal["unreadable", "other", "excluded"]
+    kind: Literal["unreadable", "other", "excluded", "unfinished"]
     reason: str
 
 
@@ -223,6 +230,9 @@ class _Walk:
 
     def _child(self, folder: _Folder, entry: os.DirEntry[str]) -> Iterator[Found | _Folder]:
         path = folder.path / entry.name
+        if UNFINISHED.fullmatch(entry.name):
+            yield PassedOver(path, "unfinished", "a file that phototag was, or is, writing")
+            return
         if self._default_excludes and _default_excludes_match(entry.name):
             yield PassedOver(path, "excluded", "excluded by default (see --no-default-excludes)")
             return
@@ -439,6 +449,28 @@ def open_image(path: Path, shortest_side: int) -> Image.Image:
         if isinstance(error, OSError) and error.errno is not None:
             raise PhotoError(path, _os_reason(error)) from None
         raise PhotoError(path, _damage_reason(error, head)) from error
+
+
+def embedded_keywords(path: Path) -> tuple[bytes | None, tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Return the XMP packet in the photo at `path`, its IPTC keywords and its XPKeywords, as far as they can be read.
+
+    For reading alone, of any kind of photo; nothing tells where they stand, or whether they are well-formed.
+    """
+    _prepare_pillow()
+    try:
+        with path.open("rb") as file, Image.open(file, formats=READABLE_FORMATS) as image:
+            packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
+            in_exif = image.getexif().get(ExifTags.Base.XPKeywords)
+            in_iptc = (IptcImagePlugin.getiptcinfo(image) or {}).get((2, 25))
+    except Exception:  # noqa: BLE001  # decoders of hostile input raise whatever comes
+        return None, None, None
+    datasets = in_iptc if isinstance(in_iptc, list) else [in_iptc] if in_iptc else []
+    text = bytes(in_exif).decode("utf-16-le", "replace").rstrip("\0") if isinstance(in_exif, bytes | tuple) else ""
+    return (
+        packet.encode("utf-8", "replace") if isinstance(packet, str) else packet,
+        tuple(value.decode("utf-8", "replace") for value in datasets) or None,
+        tuple(filter(None, text.split(";"))) or None,
+    )
 
 
 def prepare_photo(path: Path, preprocessing: Preprocessing, crops: int = 1) -> NDArray[np.uint8]:

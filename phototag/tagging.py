@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from phototag.errors import PhotoError
 from phototag.hedging import Scores, Tagger
 from phototag.index import Index, Record
+from phototag.metadata.files import Written
 from phototag.models import Model
 from phototag.photos import Found, PassedOver, Photo
 from phototag.taxonomy import Prediction, Tag
@@ -40,8 +41,8 @@ class Writer(Protocol):
     def name(self) -> str:
         """What `--write` calls it."""
 
-    def write(self, photo: Path, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> tuple[Path, ...]:
-        """Make the files of `photo` say `tags`, no more and no less; return those that do. Raises `PhotoError`."""
+    def write(self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> Written:
+        """Make the files of `photo` say `tags` and nothing else of phototag's. Raises `PhotoError`."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ class NullWriter:
 
     name = "none"
 
-    def write(self, photo: Path, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> tuple[Path, ...]:
+    def write(self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> Written:
         """Write nothing."""
-        return ()
+        return Written((), photo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class Outcome:
 
     `tagged`: it has tags now. `untagged`: nothing was sure enough. `unchanged`: it was done by an earlier run, and
     the rest is from then. `skipped`: a photo that phototag cannot read. `failed`: `error` says why. `predictions` are
-    the model's likeliest labels, `written` the files that hold the tags.
+    the model's likeliest labels, `written` the files that hold the tags; `note` says why it is not the photo, where
+    that was wanted.
     """
 
     path: Path
@@ -70,6 +72,7 @@ class Outcome:
     predictions: tuple[Prediction, ...] = ()
     written: tuple[Path, ...] = ()
     error: str | None = None
+    note: str | None = None
 
 
 @dataclass
@@ -175,11 +178,12 @@ class Pipeline:
         Nothing where a stop was asked for while the model was loaded: then the batch is not begun.
         """
         waiting = [item for item in items if not isinstance(item, Outcome)]
-        decoded: dict[Path, Pixels] = {}
+        decoded: dict[Photo, Pixels] = {}
         settled: dict[Path, Outcome] = {}
+        done: list[Record] = []
         for photo, pixels in waiting:
             try:
-                decoded[photo.path] = pixels.result()
+                decoded[photo] = pixels.result()
             except PhotoError as error:
                 settled[photo.path] = Outcome(photo.path, "failed", error=error.reason)
         if decoded:
@@ -187,19 +191,22 @@ class Pipeline:
                 return ()
             scores = classifier.classify(np.concatenate(list(decoded.values())))
             of_photos = scores.reshape(len(decoded), -1, scores.shape[-1]).mean(axis=1)
-            settled.update((path, self._write(path, row)) for path, row in zip(decoded, of_photos, strict=True))
-        done = [(photo, settled[photo.path]) for photo, _ in waiting if settled[photo.path].status != "failed"]
+            for photo, row in zip(decoded, of_photos, strict=True):
+                settled[photo.path] = self._write(photo, row, done)
         if done and not self.dry_run:
-            self.index.add([Record(photo, self.recipe, o.tags, o.predictions, o.written) for photo, o in done])
+            self.index.add(done)
         return [item if isinstance(item, Outcome) else settled[item[0].path] for item in items]
 
-    def _write(self, photo: Path, scores: Scores) -> Outcome:
+    def _write(self, photo: Photo, scores: Scores, done: list[Record]) -> Outcome:
+        """Tag a photo; add what is to be remembered of it, as it is afterwards, to `done`."""
         tags, predictions = self.tagger.choose(scores), self.tagger.top(scores, TOP_PREDICTIONS)
         try:
-            written = () if self.dry_run else self.writer.write(photo, tags, predictions)
+            written = Written((), photo) if self.dry_run else self.writer.write(photo, tags, predictions)
         except PhotoError as error:
-            return Outcome(photo, "failed", tags, predictions, error=error.reason)
-        return Outcome(photo, "tagged" if tags else "untagged", tags, predictions, written)
+            return Outcome(photo.path, "failed", tags, predictions, error=error.reason)
+        done.append(Record(written.photo, self.recipe, tags, predictions, written.files))
+        status: Status = "tagged" if tags else "untagged"
+        return Outcome(photo.path, status, tags, predictions, written.files, note=written.note)
 
 
 class _Lazy:

@@ -17,6 +17,7 @@ from phototag.cli.models import models
 from phototag.cli.scan import scan
 from phototag.cli.show import show
 from phototag.cli.terminal import complain, is_verbose, keep_native_noise_out
+from phototag.cli.untag import untag
 from phototag.errors import ConfigError, IndexBusy, IndexUnusable, ModelError, OutputError, PhotoError, PhototagError
 
 _EXIT_CODES: tuple[tuple[type[PhototagError], int], ...] = (
@@ -65,6 +66,7 @@ cli.add_command(inspect)
 cli.add_command(models)
 cli.add_command(scan)
 cli.add_command(show)
+cli.add_command(untag)
 
 
 def main() -> None:

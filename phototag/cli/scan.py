@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phototag.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED
+from phototag.cli.finding_options import Finding, NamedPath, default_index, finding_options, index_option, take_finding
 from phototag.cli.tag_options import TagOptions, find_wanted_model, make_tagger, scorer, tag_options, take_tag_options
-from phototag.cli.terminal import Console, interruptible, printable, verbose_option
+from phototag.cli.terminal import Console, interruptible, name_of, plural, printable, verbose_option
 
 if TYPE_CHECKING:
     from phototag.index import Index
@@ -24,26 +25,16 @@ if TYPE_CHECKING:
     from phototag.tagging import Classify, Outcome, Pipeline, Writer
 
 
-class _NamedPath(click.Path):
-    """A path that is not empty: an empty one would be the current folder, which nobody means by an unset variable."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "":
-            self.fail("a path is empty; is a variable unset?", param, ctx)
-        return super().convert(value, param, ctx)
-
-
 @dataclass(frozen=True)
 class ScanOptions:
     """The options of `scan`, as the command line gives them."""
 
     paths: tuple[Path, ...]
     write: str
+    touch: bool
     dry_run: bool
     tags: TagOptions
-    exclude: tuple[str, ...]
-    no_default_excludes: bool
-    follow_symlinks: bool
+    finding: Finding
     force: bool
     jobs: int
     batch_size: int
@@ -51,25 +42,6 @@ class ScanOptions:
     format: str
     quiet: bool
     verbose: bool
-
-
-def _finding_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option("--follow-symlinks", is_flag=True, help="Follow symbolic links inside the folders."),
-        click.option(
-            "--no-default-excludes",
-            is_flag=True,
-            help="Look into hidden folders too, and those where programs keep thumbnails, previews and deleted photos.",
-        ),
-        click.option(
-            "--exclude",
-            metavar="GLOB",
-            multiple=True,
-            help="Leave out what matches, in .gitignore syntax; may be given several times.",
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -82,12 +54,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="One line a photo, or one JSON object a line.",
         ),
-        click.option(
-            "--index",
-            type=click.Path(path_type=Path, dir_okay=False),
-            metavar="FILE",
-            help="Where to remember what is done. [default: in the user's data directory]",
-        ),
+        index_option,
         click.option(
             "--batch-size", type=click.IntRange(1, 1024), default=16, show_default=True, help="Photos a batch."
         ),
@@ -107,17 +74,19 @@ def _cores() -> int:
 
 
 @click.command()
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=_NamedPath(path_type=Path))
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=NamedPath(path_type=Path))
 @click.option(
     "--write",
-    type=click.Choice(["json", "none"]),
+    type=click.Choice(["json", "embed", "xmp", "none"]),
     default="json",
     show_default=True,
-    help="Where tags go: a file PHOTO.phototag.json beside each photo, or nowhere but stdout.",
+    help="Where tags go: into PHOTO.phototag.json beside each photo, into the photo itself, into PHOTO.xmp beside it, "
+    "or nowhere but stdout.",
 )
+@click.option("--touch", is_flag=True, help="With --write embed: let a photo's time of change be that of the writing.")
 @click.option("--dry-run", "-n", is_flag=True, help="Print the tags; write nothing and remember nothing.")
 @tag_options
-@_finding_options
+@finding_options
 @_run_options
 @verbose_option("Also name what is unchanged and what was passed over, and why.")
 @click.pass_context
@@ -128,18 +97,17 @@ def scan(ctx: click.Context, /, **options: Any) -> None:
     when there is nothing new.
     """
     tags = take_tag_options(options)
-    ctx.exit(run_scan(ScanOptions(**options, tags=tags)))
+    ctx.exit(run_scan(ScanOptions(finding=take_finding(options), tags=tags, **options)))
 
 
 def run_scan(options: ScanOptions) -> int:
     """Scan, print what comes, and return the exit code."""
     from phototag.index import open_index
-    from phototag.models import data_directory
 
     started = time.monotonic()
-    found = _found(options)  # first of all: a wrong path or pattern is known before any work
+    found = options.finding.find(options.paths)  # first of all: a wrong path or pattern is known before any work
     model = find_wanted_model(options.tags)
-    index_path = options.index or data_directory() / "index.sqlite3"
+    index_path = options.index or default_index()
     console = Console(quiet=options.quiet)
     output = _Output(options, console)
     try:
@@ -159,21 +127,10 @@ def run_scan(options: ScanOptions) -> int:
     return 0 if output.report.all_well else EXIT_PHOTOS_FAILED
 
 
-def _found(options: ScanOptions) -> Iterator[Found]:
-    from phototag.photos import find_photos
-
-    return find_photos(
-        options.paths,
-        exclude=options.exclude,
-        default_excludes=not options.no_default_excludes,
-        follow_symlinks=options.follow_symlinks,
-    )
-
-
 def _count_photos(options: ScanOptions) -> int:
     from phototag.photos import Photo
 
-    return sum(isinstance(one, Photo) for one in _found(options))
+    return sum(isinstance(one, Photo) for one in options.finding.find(options.paths))
 
 
 def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console) -> Pipeline:
@@ -182,7 +139,7 @@ def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console
     from phototag.tagging import Pipeline, recipe_digest
 
     tagger = make_tagger(options.tags, model)
-    writer = _writer(options, model)
+    writer = _writer(options, model, index)
     crops = options.tags.crops
 
     def load_classifier() -> Classify:
@@ -207,11 +164,16 @@ def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console
     )
 
 
-def _writer(options: ScanOptions, model: Model) -> Writer:
+def _writer(options: ScanOptions, model: Model, index: Index) -> Writer:
     from phototag.metadata.json_sidecar import JsonSidecarWriter
+    from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter
     from phototag.tagging import NullWriter
 
-    return JsonSidecarWriter(model.card.name, model.digest) if options.write == "json" else NullWriter()
+    if options.write == "json":
+        return JsonSidecarWriter(model.card.name, model.digest)
+    if options.write == "embed":
+        return EmbedWriter(model.card.name, index, touch=options.touch)
+    return XmpSidecarWriter(model.card.name, index) if options.write == "xmp" else NullWriter()
 
 
 class _Output:
@@ -226,10 +188,13 @@ class _Output:
         self._relative = not any(path.is_absolute() for path in options.paths)
 
     def note_passed_over(self, found: Iterable[Found]) -> Iterator[Found]:
-        """Hand `found` on, and take note of what is no photo or excluded."""
+        """Hand `found` on, and take note of what is no photo or excluded; remove what a dead run left behind."""
+        from phototag.metadata.files import remove_unfinished
         from phototag.photos import PassedOver
 
         for one in found:
+            if isinstance(one, PassedOver) and one.kind == "unfinished" and not self._options.dry_run:
+                remove_unfinished(one.path)
             if isinstance(one, PassedOver) and one.kind != "unreadable":
                 self.report.other_files += one.kind == "other"
                 if self._options.verbose:
@@ -240,6 +205,8 @@ class _Output:
         """Print `outcome` and count it."""
         self.report.add(outcome)
         self._console.advance()
+        if outcome.note is not None:
+            self._console.message(f"{self._name(outcome.path)}: {printable(outcome.note)}")
         if outcome.status == "failed":
             self._console.failure(f"phototag: {self._name(outcome.path)}: {printable(outcome.error or '')}")
         if self._options.format == "json":
@@ -263,9 +230,7 @@ class _Output:
 
     def _name(self, path: Path) -> str:
         """The path as the user would write it: relative where the paths that were given are."""
-        with suppress(ValueError):  # there is no way to another drive of Windows
-            return printable(os.path.relpath(path) if self._relative else str(path))
-        return printable(str(path))
+        return name_of(path, relative=self._relative)
 
     def summary(self, seconds: float) -> str:
         """One line with the counts."""
@@ -275,14 +240,10 @@ class _Output:
             line = f"No photos found in {where}"
         else:
             counts = ", ".join(f"{count} {status}" for status, count in report.counts.items() if count)
-            line = f"{_plural(report.photos, 'photo')} in {seconds:.1f} s: {counts}"
-        others = f"; {_plural(report.other_files, 'other file')} passed over" if report.other_files else ""
+            line = f"{plural(report.photos, 'photo')} in {seconds:.1f} s: {counts}"
+        others = f"; {plural(report.other_files, 'other file')} passed over" if report.other_files else ""
         would = "; dry run, nothing written" if self._options.dry_run else ""
         return f"{line}{others}{would}."
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _json_line(outcome: Outcome) -> str:
@@ -295,5 +256,6 @@ def _json_line(outcome: Outcome) -> str:
             "predictions": [{**asdict(one.label), "score": one.score} for one in outcome.predictions],
             "written": [str(path) for path in outcome.written],
             "error": outcome.error,
+            "note": outcome.note,
         }
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @verbose_option()
 @click.pass_context
 def show(ctx: click.Context, /, **options: Any) -> None:
-    """Show the tags of photos.
+    """Show the keywords of photos, and which of them are phototag's.
 
     With --explain, the options that decide about tags are as in scan.
     """
@@ -57,31 +57,71 @@ def show(ctx: click.Context, /, **options: Any) -> None:
     ctx.exit(EXIT_PHOTOS_FAILED if failed else 0)
 
 
-def _shown(options: dict[str, Any], as_json: bool) -> Iterator[list[str] | PhotoError]:
-    """What is known of the photos: a list of lines for each."""
-    from phototag.metadata.json_sidecar import read_sidecar
+# What the lists are called outside of phototag.
+_FIELDS = {
+    "subject": "dc:subject",
+    "hierarchical": "lr:hierarchicalSubject",
+    "tags_list": "digiKam:TagsList",
+    "last_keyword": "MicrosoftPhoto:LastKeywordXMP",
+    "iptc": "IPTC",
+    "xp": "XPKeywords",
+}
 
+
+@dataclass(frozen=True)
+class _Shown:
+    """A keyword, who wrote it, how sure phototag is of it, and where it stands: fields of a file."""
+
+    name: str
+    by: str
+    confidence: float | None
+    fields: tuple[str, ...]
+    file: str
+
+
+def _shown(options: dict[str, Any], as_json: bool) -> Iterator[list[str] | PhotoError]:
+    """The keywords of the photos: a list of lines for each."""
     for path in options["photos"]:
         try:
-            if not path.is_file():
-                raise PhotoError(path, "there is no such photo; check the path")
-            sidecar = read_sidecar(path)
+            keywords = [*_embedded(path), *_in_json(path)]
         except PhotoError as error:
             yield error
             continue
         if as_json:
-            yield [json.dumps({"path": str(path), "sidecar": sidecar})]
+            yield [json.dumps({"path": str(path), "keywords": [asdict(one) for one in keywords]})]
         else:
-            yield _sidecar_lines(path, sidecar)
+            lines = [_shown_line(path, one) for one in keywords]
+            yield [printable(str(path)), *(lines or ["  no keywords"])]
 
 
-def _sidecar_lines(path: Path, sidecar: dict[str, Any] | None) -> list[str]:
-    lines = [printable(str(path))]
-    if sidecar is None:
-        return [*lines, "  no tags"]
-    for tag in sidecar.get("tags", ()):
-        lines += [f"  {printable(tag['name']):<24} {tag['confidence']:.2f}  {printable(' > '.join(tag['path']))}"]
-    return [*lines, f"  by {printable(sidecar['model']['name'])}, phototag {printable(sidecar['phototag'])}"]
+def _shown_line(path: Path, one: _Shown) -> str:
+    who = one.by if one.confidence is None else f"{one.by} {one.confidence:.2f}"
+    where = ", ".join(one.fields) + (f" in {Path(one.file).name}" if Path(one.file) != path else "")
+    return f"  {printable(one.name):<28} {printable(who):<16} {printable(where)}"
+
+
+def _embedded(path: Path) -> Iterator[_Shown]:
+    from phototag.metadata.keywords import LISTS, noted_names
+    from phototag.metadata.writers import read_keywords
+
+    for file, found in read_keywords(path):
+        ours = dict(noted_names(found.provenance)) if found.provenance is not None else {}
+        fields: dict[str, list[str]] = {}
+        for name in LISTS:
+            for keyword in getattr(found, name) or ():
+                fields.setdefault(keyword, []).append(_FIELDS[name])
+        for keyword, where in fields.items():
+            last = keyword.replace("/", "|").rpartition("|")[2]
+            is_ours = keyword in ours or (last != keyword and last in ours)
+            confidence = ours.get(keyword, ours.get(last)) if is_ours else None
+            yield _Shown(keyword, "phototag" if is_ours else "a person", confidence, tuple(where), str(file))
+
+
+def _in_json(path: Path) -> Iterator[_Shown]:
+    from phototag.metadata.json_sidecar import read_tags, sidecar_path
+
+    for name, confidence in read_tags(path):
+        yield _Shown(name, "phototag", confidence, ("tags",), str(sidecar_path(path)))
 
 
 def _explained(options: TagOptions, photos: Iterable[Path], as_json: bool) -> Iterator[list[str] | PhotoError]:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -28,6 +29,18 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def name_of(path: Path, *, relative: bool) -> str:
+    """The path as the user would write it: `relative` to the current folder, or as it is."""
+    with contextlib.suppress(ValueError):  # there is no way to another drive of Windows
+        return printable(os.path.relpath(path) if relative else str(path))
+    return printable(str(path))
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 photo`, `2,000 photos`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _escaped(character: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -82,3 +84,23 @@ def replacement(before: bytes, after: bytes) -> Edits:
     start = len(os.path.commonprefix([before, after]))  # noqa: RUF071
     end = len(os.path.commonprefix([before[start:][::-1], after[start:][::-1]]))  # noqa: RUF071
     return (Edit(start, before[start : len(before) - end], after[start : len(after) - end]),)
+
+
+def packed(edits: Sequence[Edit]) -> bytes:
+    """Return `edits` as bytes to be kept, without what they remove: that is in the data they belong to."""
+    places = [(edit.offset, len(edit.removed), len(edit.inserted)) for edit in edits]
+    return zlib.compress(json.dumps(places).encode() + b"\n" + b"".join(edit.inserted for edit in edits))
+
+
+def unpacked(kept: bytes, data: Data) -> Edits:
+    """Return the edits of `data` that were `packed`. Raises ValueError where `kept` is damaged."""
+    try:
+        places, _, content = zlib.decompress(kept).partition(b"\n")
+        edits: list[Edit] = []
+        at = 0
+        for offset, removed, inserted in json.loads(places):
+            edits.append(Edit(offset, bytes(data[offset : offset + removed]), content[at : at + inserted]))
+            at += inserted
+    except (zlib.error, TypeError) as error:
+        raise ValueError(str(error)) from None
+    return tuple(edits)

@@ -5,13 +5,10 @@ Never `photo.jpg.json` or `*.supplemental-metadata.json`: those belong to Google
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import errno
 import json
-import os
 import stat
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +16,8 @@ from typing import Any
 
 import phototag
 from phototag.errors import PhotoError
-from phototag.photos import OWN_SUFFIX
+from phototag.metadata.files import Written, write_file
+from phototag.photos import OWN_SUFFIX, Photo
 from phototag.taxonomy import Prediction, Tag
 
 MAX_SIDECAR = 1 << 20  # bytes; one of ours has a few thousand
@@ -34,7 +32,7 @@ class JsonSidecarWriter:
 
     name = "json"
 
-    def write(self, photo: Path, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> tuple[Path, ...]:
+    def write(self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> Written:
         """Make the sidecar of `photo` say `tags`, and return the files that now hold them: the sidecar or none.
 
         Without tags there is no sidecar, and an earlier one of phototag's is removed. One that says the same already
@@ -42,25 +40,26 @@ class JsonSidecarWriter:
 
         Raises `PhotoError` where the folder cannot be written or another program's file has the sidecar's name.
         """
-        sidecar = sidecar_path(photo)
+        sidecar = sidecar_path(photo.path)
         try:
-            existing = _read(photo, sidecar)
+            existing = _read(photo.path, sidecar)
             if not tags:
                 if existing is not None:
                     sidecar.unlink()
-                return ()
+                return Written((), photo)
             content = self._content(tags, predictions)
             if existing is None or _without_date(existing) != _without_date(content):
                 # A sidecar is as public as its photo, but its owner can always write it.
-                mode = photo.stat().st_mode & 0o666 | 0o200
-                _write_atomically(sidecar, json.dumps(content, ensure_ascii=False, indent=2) + "\n", mode)
-            return (sidecar,)
+                mode = photo.path.stat().st_mode & 0o666 | 0o200
+                text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+                write_file(sidecar, [text.encode("utf-8", "surrogateescape")], mode=mode)
+            return Written((sidecar,), photo)
         except OSError as error:
             hint = "check the folder's permissions and the room on the disk"
             if error.errno == errno.ENAMETOOLONG:
                 hint = "shorten the photo's name"
             raise PhotoError(
-                photo, f"its sidecar {sidecar.name} cannot be written ({error.strerror}); {hint}"
+                photo.path, f"its sidecar {sidecar.name} cannot be written ({error.strerror}); {hint}"
             ) from None
 
     def _content(self, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> dict[str, Any]:
@@ -78,12 +77,31 @@ def sidecar_path(photo: Path) -> Path:
     return photo.with_name(photo.name + OWN_SUFFIX)
 
 
-def read_sidecar(photo: Path) -> dict[str, Any] | None:
-    """Return what the JSON sidecar of `photo` says, or None where there is none. Raises `PhotoError`."""
+def read_tags(photo: Path) -> tuple[tuple[str, float], ...]:
+    """Return name and confidence of each tag in the JSON sidecar of `photo`. Raises `PhotoError`."""
+    sidecar = sidecar_path(photo)
     try:
-        return _read(photo, sidecar_path(photo))
+        content = _read(photo, sidecar)
+        return tuple((str(tag["name"]), float(tag["confidence"])) for tag in content["tags"]) if content else ()
     except OSError as error:
         raise PhotoError(photo, f"its sidecar cannot be read ({error.strerror}); check its permissions") from None
+    except (KeyError, TypeError, ValueError):
+        raise PhotoError(photo, f"{sidecar.name} beside it is damaged; remove it") from None
+
+
+def remove_sidecar(photo: Path, *, dry_run: bool = False) -> bool:
+    """Remove the JSON sidecar of `photo`, and say whether there was one of phototag's. Raises `PhotoError`."""
+    sidecar = sidecar_path(photo)
+    try:
+        if not sidecar.exists() or _read(photo, sidecar) is None:
+            return False
+        if not dry_run:
+            sidecar.unlink()
+    except OSError as error:
+        raise PhotoError(photo, f"its sidecar cannot be removed ({error.strerror}); check the permissions") from None
+    except PhotoError:
+        return False  # another program's
+    return True
 
 
 def _without_date(content: dict[str, Any]) -> dict[str, Any]:
@@ -104,21 +122,3 @@ def _read(photo: Path, sidecar: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict) or "phototag" not in content:
         raise PhotoError(photo, f"{sidecar.name} beside it was not written by phototag; move that file away")
     return content
-
-
-def _write_atomically(path: Path, text: str, mode: int) -> None:
-    """Write `text` into a new file in the same directory, make it durable, and rename it to `path`."""
-    # The name is short, so that a long photo name does not become too long; hidden, so that no gallery shows it.
-    descriptor, temporary = tempfile.mkstemp(prefix=".phototag-", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(OSError):  # not every mount has modes
-            os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

@@ -1,0 +1,204 @@
+"""Tags into the bytes of a photo or of an XMP sidecar, and out of them again. Pure: bytes in, edits out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from phototag.metadata import containers, exif, iptc, xmp
+from phototag.metadata.containers import DROP, Blocks, BlockUnwritable, Change, Changes
+from phototag.metadata.edits import Data, Edits, applied, inverse
+from phototag.metadata.keywords import Keywords, Unwritable, noted_names, wanted_keywords, without_ours
+from phototag.taxonomy import Tag
+
+_Block = Literal["exif", "iptc"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Who says so: the model's name, phototag's version and the date (ISO 8601), for the provenance."""
+
+    model: str
+    version: str
+    date: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rewriting:
+    """What becomes of a photo's bytes: `edits` of the file, which make `changes` of its blocks."""
+
+    edits: Edits
+    changes: Changes
+
+
+def read_keywords(data: Data) -> Keywords:
+    """Return all keywords in the photo `data`. Raises `Unwritable` where it is not one that phototag writes into."""
+    return _read(containers.read_blocks(data))
+
+
+def with_tags(data: Data, tags: Sequence[Tag], stamp: Stamp) -> Rewriting:
+    """Return what makes the photo `data` say `tags` beside what people wrote in it, and nothing else of phototag's.
+
+    Without edits where it does already. What a list cannot hold is left out of that list; XPKeywords and IPTC are left
+    as they are where they cannot be changed. Raises `Unwritable` where the photo must not be written into.
+    """
+    blocks = containers.read_blocks(data)
+    found = _read(blocks)
+    skipped: set[_Block] = set()
+    while True:
+        wanted = wanted_keywords(
+            found,
+            tags,
+            model=stamp.model,
+            version=stamp.version,
+            date=stamp.date,
+            has_packet=blocks.xmp is not None,
+            has_iptc=found.iptc is not None,
+            can_hold_xp="exif" not in skipped and (blocks.exif is not None or blocks.can_create_exif),
+        ).keywords
+        try:
+            return _rewriting(data, _changes(blocks, found, wanted, skipped))
+        except BlockUnwritable as error:
+            if error.block in skipped:
+                raise
+            skipped.add(error.block)
+
+
+def without_tags(data: Data) -> Rewriting:
+    """Return what removes from the photo `data` all that phototag wrote, by what it noted there.
+
+    Without edits where there is nothing of phototag's. Raises `Unwritable` where that cannot be done.
+    """
+    blocks = containers.read_blocks(data)
+    found = _read(blocks)
+    return _rewriting(data, _changes(blocks, found, without_ours(found), set()))
+
+
+def sidecar_with_tags(packet: bytes | None, held: Keywords, tags: Sequence[Tag], stamp: Stamp) -> bytes | None:
+    """Return the XMP sidecar that says `tags`: what becomes of `packet`, the one that is there, or a new one.
+
+    `held`: what the photo itself holds; a new list begins with what people wrote there, so that programs which read
+    the sidecar in its place lose nothing. None where there is to be no sidecar: without tags and with nothing else in
+    it. Raises `Unwritable` where `packet` must not be written into.
+    """
+    found = xmp.read(packet) if packet is not None else Keywords()
+    wanted = wanted_keywords(
+        replace(found, xp=_seeds(found, without_ours(held))),
+        tags,
+        model=stamp.model,
+        version=stamp.version,
+        date=stamp.date,
+        has_packet=packet is not None,
+        has_iptc=False,
+        can_hold_xp=False,
+    ).keywords
+    if packet is None:
+        return xmp.create(wanted, sidecar=True) if wanted.provenance is not None else None
+    return _unless_bare(applied(packet, xmp.update(packet, wanted)), found)
+
+
+def _seeds(found: Keywords, held: Keywords) -> tuple[str, ...] | None:
+    """What people wrote in the photo, as one more list beside those of its sidecar, with what phototag has there."""
+    written = [keyword for keywords in (held.subject, held.iptc, held.xp) for keyword in keywords or ()]
+    if not written:
+        return None
+    noted = noted_names(found.provenance) if found.provenance is not None else ()
+    return (*dict.fromkeys(written), *(name for name, _ in noted if name in (found.subject or ())))
+
+
+def sidecar_without_tags(packet: bytes) -> bytes | None:
+    """Return the XMP sidecar `packet` without all that phototag wrote; None where nothing is left of one of its own."""
+    found = xmp.read(packet)
+    return _unless_bare(applied(packet, xmp.update(packet, without_ours(found))), found)
+
+
+def prove(before: Data, after: bytes, rewriting: Rewriting) -> None:
+    """Check that `after`, read from the disk, is `before` with nothing lost. Raises `Unwritable` where it is not.
+
+    Two proofs that share no code: the edits taken back give `before` byte for byte; and read anew, only the blocks that
+    were to change have changed, into what they were to become.
+    """
+    try:
+        same = applied(after, inverse(rewriting.edits)) == before
+    except ValueError:
+        same = False
+    if not same:
+        raise Unwritable("what was written does not prove to be the photo with keywords added")
+    containers.verify(before, after, rewriting.changes)
+
+
+def _unless_bare(packet: bytes, found: Keywords) -> bytes | None:
+    is_ours = found.provenance is not None and "packet" in found.provenance.created
+    return None if is_ours and xmp.is_bare(packet) else packet
+
+
+def _read(blocks: Blocks) -> Keywords:
+    found = xmp.read(blocks.xmp) if blocks.xmp is not None else Keywords()
+    # Keywords in IPTC that cannot be read might be shadowed by new lists: then the photo is better left alone.
+    in_iptc = iptc.read_keywords(blocks.iptc) if blocks.iptc is not None else None
+    return replace(found, iptc=in_iptc, xp=_read_xp(blocks))
+
+
+def _read_xp(blocks: Blocks) -> tuple[str, ...] | None:
+    try:
+        return exif.read_xp_keywords(blocks.exif) if blocks.exif is not None else None
+    except Unwritable:  # Windows reads dc:subject as well
+        return None
+
+
+def _changes(blocks: Blocks, found: Keywords, wanted: Keywords, skipped: set[_Block]) -> Changes:
+    if wanted == found:
+        return Changes()
+    in_exif = _exif_change(blocks.exif, found, wanted) if "exif" not in skipped else None
+    in_iptc = _iptc_change(blocks.iptc, found, wanted) if "iptc" not in skipped else None
+    if in_exif is None and in_iptc is None and _says_the_same(found, wanted):
+        return Changes()  # what is wanted beyond the packet cannot be had, and a new date is no reason to write
+    return Changes(_xmp_change(blocks.xmp, found, wanted), in_exif, in_iptc)
+
+
+def _says_the_same(found: Keywords, wanted: Keywords) -> bool:
+    """Do the packets of both hold the same keywords, and note the same tags as phototag's?"""
+    one, other = replace(found, iptc=None, xp=None), replace(wanted, iptc=None, xp=None)
+    if one.provenance is None or other.provenance is None:
+        return one == other
+    noted = [{name for name, _ in each.tags} for each in (one.provenance, other.provenance)]
+    return noted[0] == noted[1] and replace(one, provenance=None) == replace(other, provenance=None)
+
+
+def _xmp_change(packet: bytes | None, found: Keywords, wanted: Keywords) -> Change:
+    if packet is None:
+        return xmp.create(wanted) if wanted.provenance is not None else None
+    edits = xmp.update(packet, wanted)
+    if wanted.provenance is None and _unless_bare(applied(packet, edits), found) is None:
+        return DROP
+    return edits or None
+
+
+def _exif_change(block: bytes | None, found: Keywords, wanted: Keywords) -> Change:
+    if wanted.xp == found.xp:
+        return None
+    try:
+        if block is None:
+            return exif.create(wanted.xp) if wanted.xp else None
+        if wanted.xp is None and exif.is_bare(block):
+            return DROP
+        return exif.update_xp_keywords(block, wanted.xp) or None
+    except Unwritable as error:
+        raise BlockUnwritable("exif", str(error)) from None
+
+
+def _iptc_change(block: bytes | None, found: Keywords, wanted: Keywords) -> Edits | None:
+    if block is None or wanted.iptc is None or wanted.iptc == found.iptc:
+        return None
+    try:
+        edits, _ = iptc.update_keywords(block, wanted.iptc)
+    except Unwritable as error:
+        raise BlockUnwritable("iptc", str(error)) from None
+    return edits or None
+
+
+def _rewriting(data: Data, changes: Changes) -> Rewriting:
+    if changes == Changes():
+        return Rewriting((), changes)
+    return Rewriting(containers.rewrite(data, changes), changes)

@@ -1,0 +1,158 @@
+"""Files that appear whole or not at all: written beside their place, made durable, checked, then renamed into it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from phototag.metadata.edits import Data
+from phototag.metadata.keywords import Unwritable
+from phototag.photos import UNFINISHED_PREFIX, UNFINISHED_SUFFIX, Photo
+
+if sys.platform != "win32":
+    import fcntl
+
+# Attributes that the kernel or a privileged program keeps for itself, and gives each new file as it sees fit.
+_NOT_OURS = ("security.", "trusted.", "system.nfs4_acl", "com.apple.provenance", "com.apple.quarantine")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a writer did: the `files` that hold the tags now, the `photo` as it is now, and a `note` for its owner."""
+
+    files: tuple[Path, ...]
+    photo: Photo
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """How a file is taken back to what it was: by packed `edits`, or, where these are None, by removing it.
+
+    `change`: the number of the change in the journal, later ones have greater ones.
+    """
+
+    change: int
+    edits: bytes | None
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove a file that a run was writing when it died; leave it where one is still writing it, or may be."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode) and _lock(descriptor):
+                os.unlink(path)
+        finally:
+            os.close(descriptor)
+
+
+def write_file(
+    path: Path,
+    pieces: Iterable[Data],
+    *,
+    like: os.stat_result | None = None,
+    mode: int = 0o644,
+    keep_times: bool = False,
+    before_rename: Callable[[bytes | None], None] = lambda _: None,
+    read_back: bool = False,
+) -> None:
+    """Make the file at `path` consist of `pieces`: all of them, or leave it as it is.
+
+    `like`: the file that `path` is now; the new one gets its mode, owner and extended attributes (with them its ACLs),
+    with `keep_times` also its times. Without it the mode is `mode`. `before_rename` is called when all is on the disk,
+    with the content read back from there if `read_back`; what it raises leaves the file as it is.
+
+    Raises `OSError` where the folder cannot be written, `Unwritable` where an attribute cannot be kept.
+    """
+    with _beside(path) as (descriptor, temporary):
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            for piece in pieces:
+                file.write(piece)
+        if like is None:
+            with contextlib.suppress(OSError):  # not every mount has modes
+                os.chmod(temporary, mode)
+        else:
+            _make_like(path, temporary, like)
+        os.fsync(descriptor)
+        before_rename(_content(descriptor) if read_back else None)
+        if like is not None and keep_times:  # last: reading counts as access
+            os.utime(temporary, ns=(like.st_atime_ns, like.st_mtime_ns))
+        os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename or a removal in `folder` durable, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[tuple[int, str]]:
+    """A new file in the folder of `path`, locked for as long as it is being written, and gone if that fails."""
+    descriptor, temporary = tempfile.mkstemp(prefix=UNFINISHED_PREFIX, suffix=UNFINISHED_SUFFIX, dir=path.parent)
+    try:
+        _lock(descriptor)
+        yield descriptor, temporary
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file for this process, and say whether nobody else has; the system unlocks it when one dies."""
+    if sys.platform == "win32":  # where nobody can remove a file that is open
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _content(descriptor: int) -> bytes:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        return file.read()
+
+
+def _make_like(path: Path, temporary: str, like: os.stat_result) -> None:
+    if hasattr(os, "chown"):
+        own = os.stat(temporary)
+        if (own.st_uid, own.st_gid) != (like.st_uid, like.st_gid):
+            try:
+                os.chown(temporary, like.st_uid, like.st_gid)
+            except OSError:
+                raise Unwritable("it belongs to another user or group, which a new file could not") from None
+    _copy_attributes(path, temporary)
+    # After the owner, whose change takes the special bits away, and the ACLs, which have a say in the mode.
+    os.chmod(temporary, stat.S_IMODE(like.st_mode))
+
+
+def _copy_attributes(path: Path, temporary: str) -> None:
+    if not hasattr(os, "listxattr"):
+        return
+    try:
+        names = os.listxattr(path)
+    except OSError:  # a file system without them
+        return
+    for name in names:
+        if not name.startswith(_NOT_OURS):
+            try:
+                os.setxattr(temporary, name, os.getxattr(path, name))
+            except OSError:
+                raise Unwritable(f"its extended attribute {name} cannot be kept") from None
