@@ -57,7 +57,6 @@ ALLOWED = {
     "tqdm": {"cli"},
     "sqlite3": {"index"},
     "PIL": {"photos", "preprocessing", "classifier"},
-    "piexif": {"metadata"},
 }
 
 

@@ -4,18 +4,26 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from phototag.errors import PhotoError
 from phototag.metadata.json_sidecar import JsonSidecarWriter
+from phototag.photos import Photo
 from phototag.taxonomy import Label, Prediction, Tag
 
 WRITER = JsonSidecarWriter("toy", "0123")
 TAGS = (Tag("Tukan 日本", 0.93, ("animal", "Tukan 日本"), "n01843383"), Tag("animal", 0.98, ("animal",), None))
 PREDICTIONS = (Prediction(Label("toucan", "n01843383"), 0.93),)
+
+
+def write(path: Path, tags: Sequence[Tag] = TAGS) -> tuple[Path, ...]:
+    status = path.stat()
+    written = WRITER.write(Photo(path, status.st_size, status.st_mtime_ns), tags, PREDICTIONS)
+    assert (written.photo.path, written.note) == (path, None)
+    return written.files
 
 
 @pytest.fixture
@@ -25,7 +33,7 @@ def photo(make_photo: Callable[..., Path]) -> Path:
 
 def test_a_sidecar_holds_tags_predictions_and_where_they_come_from(photo: Path) -> None:
     before = photo.read_bytes(), photo.stat()
-    (sidecar,) = WRITER.write(photo, TAGS, PREDICTIONS)
+    (sidecar,) = write(photo)
     assert sidecar == photo.parent / "IMG_1.jpg.phototag.json"
     content = json.loads(sidecar.read_text(encoding="utf-8"))
     assert content["tags"][0] == {
@@ -44,18 +52,18 @@ def test_a_sidecar_holds_tags_predictions_and_where_they_come_from(photo: Path) 
 
 
 def test_what_says_the_same_already_is_left_alone(photo: Path) -> None:
-    (sidecar,) = WRITER.write(photo, TAGS, PREDICTIONS)
+    (sidecar,) = write(photo)
     os.utime(sidecar, ns=(1, 1))
-    WRITER.write(photo, TAGS, PREDICTIONS)
+    write(photo)
     assert sidecar.stat().st_mtime_ns == 1
-    WRITER.write(photo, TAGS[:1], PREDICTIONS)
+    write(photo, TAGS[:1])
     assert sidecar.stat().st_mtime_ns != 1
 
 
 def test_without_tags_there_is_no_sidecar(photo: Path) -> None:
-    assert WRITER.write(photo, (), PREDICTIONS) == ()
-    WRITER.write(photo, TAGS, PREDICTIONS)
-    assert WRITER.write(photo, (), PREDICTIONS) == ()
+    assert write(photo, ()) == ()
+    write(photo)
+    assert write(photo, ()) == ()
     assert list(photo.parent.iterdir()) == [photo]
 
 
@@ -67,26 +75,26 @@ def test_another_programs_file_is_neither_replaced_nor_removed(
     sidecar = photo.with_name("IMG_1.jpg.phototag.json")
     sidecar.write_bytes(content)
     with pytest.raises(PhotoError, match="was not written by phototag"):
-        WRITER.write(photo, tags, PREDICTIONS)
+        write(photo, tags)
     assert sidecar.read_bytes() == content
 
 
 def test_a_pipe_in_its_place_is_not_opened(photo: Path) -> None:
     os.mkfifo(photo.with_name("IMG_1.jpg.phototag.json"))
     with pytest.raises(PhotoError, match="no regular file"):
-        WRITER.write(photo, TAGS, PREDICTIONS)
+        write(photo)
 
 
 def test_a_sidecar_is_as_public_as_its_photo(photo: Path) -> None:
     photo.chmod(0o640)
-    (sidecar,) = WRITER.write(photo, TAGS, PREDICTIONS)
+    (sidecar,) = write(photo)
     assert sidecar.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_name_that_leaves_no_room_for_the_suffix_is_a_failure(make_photo: Callable[..., Path]) -> None:
     photo = make_photo("x" * 251 + ".jpg")
     with pytest.raises(PhotoError, match="cannot be written"):
-        WRITER.write(photo, TAGS, PREDICTIONS)
+        write(photo)
     assert list(photo.parent.iterdir()) == [photo]
 
 
@@ -98,8 +106,10 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         "from phototag.metadata.json_sidecar import *\n"
+        "from phototag.photos import Photo\n"
         "from phototag.taxonomy import Tag\n"
-        "JsonSidecarWriter('m', 'd').write(pathlib.Path(sys.argv[1]), [Tag('red', 1.0, ('red',), None)], [])\n"
+        "JsonSidecarWriter('m', 'd')"
+        ".write(Photo(pathlib.Path(sys.argv[1]), 0, 0), [Tag('red', 1.0, ('red',), None)], [])\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "a.jpg")]
     result = subprocess.run(command, capture_output=True, text=True)

@@ -67,6 +67,7 @@ def test_json_lines_say_all_there_is(scan: Scan, make_photo: MakePhoto) -> None:
     tag = {"name": "red", "confidence": 1.0, "path": ["red"], "synset": None, "synonyms": []}
     sidecar = f"{photo}.phototag.json"
     assert tagged.pop("predictions")[0] == {"name": "red", "synset": None, "score": 1.0}
+    assert tagged.pop("note") is None
     assert tagged == {"path": str(photo), "status": "tagged", "tags": [tag], "written": [sidecar], "error": None}
     assert (skipped["status"], skipped["tags"], skipped["written"]) == ("skipped", [], [])
     assert "RAW" in skipped["error"]

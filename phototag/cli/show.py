@@ -57,17 +57,6 @@ def show(ctx: click.Context, /, **options: Any) -> None:
     ctx.exit(EXIT_PHOTOS_FAILED if failed else 0)
 
 
-# What the lists are called outside of phototag.
-_FIELDS = {
-    "subject": "dc:subject",
-    "hierarchical": "lr:hierarchicalSubject",
-    "tags_list": "digiKam:TagsList",
-    "last_keyword": "MicrosoftPhoto:LastKeywordXMP",
-    "iptc": "IPTC",
-    "xp": "XPKeywords",
-}
-
-
 @dataclass(frozen=True)
 class _Shown:
     """A keyword, who wrote it, how sure phototag is of it, and where it stands: fields of a file."""
@@ -101,7 +90,7 @@ def _shown_line(path: Path, one: _Shown) -> str:
 
 
 def _embedded(path: Path) -> Iterator[_Shown]:
-    from phototag.metadata.keywords import LISTS, noted_names
+    from phototag.metadata.keywords import FIELDS, LISTS, noted_names
     from phototag.metadata.writers import read_keywords
 
     for file, found in read_keywords(path):
@@ -109,7 +98,7 @@ def _embedded(path: Path) -> Iterator[_Shown]:
         fields: dict[str, list[str]] = {}
         for name in LISTS:
             for keyword in getattr(found, name) or ():
-                fields.setdefault(keyword, []).append(_FIELDS[name])
+                fields.setdefault(keyword, []).append(FIELDS[name])
         for keyword, where in fields.items():
             last = keyword.replace("/", "|").rpartition("|")[2]
             is_ours = keyword in ours or (last != keyword and last in ours)

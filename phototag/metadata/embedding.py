@@ -26,10 +26,14 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Rewriting:
-    """What becomes of a photo's bytes: `edits` of the file, which make `changes` of its blocks."""
+    """What becomes of a photo's bytes: `edits` of the file, which make `changes` of its blocks.
+
+    `left_out`: (list, keyword) of each keyword that a list cannot hold, by the names of the lists in `Keywords`.
+    """
 
     edits: Edits
     changes: Changes
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
 def read_keywords(data: Data) -> Keywords:
@@ -47,7 +51,7 @@ def with_tags(data: Data, tags: Sequence[Tag], stamp: Stamp) -> Rewriting:
     found = _read(blocks)
     skipped: set[_Block] = set()
     while True:
-        wanted = wanted_keywords(
+        plan = wanted_keywords(
             found,
             tags,
             model=stamp.model,
@@ -56,9 +60,10 @@ def with_tags(data: Data, tags: Sequence[Tag], stamp: Stamp) -> Rewriting:
             has_packet=blocks.xmp is not None,
             has_iptc=found.iptc is not None,
             can_hold_xp="exif" not in skipped and (blocks.exif is not None or blocks.can_create_exif),
-        ).keywords
+        )
         try:
-            return _rewriting(data, _changes(blocks, found, wanted, skipped))
+            rewriting = _rewriting(data, _changes(blocks, found, plan.keywords, skipped))
+            return replace(rewriting, left_out=(*plan.left_out, *_not_in_iptc(blocks, plan.keywords)))
         except BlockUnwritable as error:
             if error.block in skipped:
                 raise
@@ -196,6 +201,16 @@ def _iptc_change(block: bytes | None, found: Keywords, wanted: Keywords) -> Edit
     except Unwritable as error:
         raise BlockUnwritable("iptc", str(error)) from None
     return edits or None
+
+
+def _not_in_iptc(blocks: Blocks, wanted: Keywords) -> tuple[tuple[str, str], ...]:
+    if blocks.iptc is None or wanted.iptc is None:
+        return ()
+    try:
+        _, left_out = iptc.update_keywords(blocks.iptc, wanted.iptc)
+    except Unwritable:
+        return ()
+    return tuple(("iptc", keyword) for keyword in left_out)
 
 
 def _rewriting(data: Data, changes: Changes) -> Rewriting:

@@ -53,6 +53,15 @@ class Keywords:
     provenance: Provenance | None = None
 
 
+# What the lists are called outside of phototag.
+FIELDS = {
+    "subject": "dc:subject",
+    "hierarchical": "lr:hierarchicalSubject",
+    "tags_list": "digiKam:TagsList",
+    "last_keyword": "MicrosoftPhoto:LastKeywordXMP",
+    "iptc": "IPTC",
+    "xp": "XPKeywords",
+}
 LISTS = ("subject", "hierarchical", "tags_list", "last_keyword", "iptc", "xp")
 MAX_IPTC_KEYWORD = 64  # bytes (IIM 4.2, 2:25)
 # What parts the levels of one keyword in the lists that have levels.

@@ -18,7 +18,7 @@ from phototag.metadata import embedding, files, json_sidecar, xmp
 from phototag.metadata.edits import Edit, Edits, applied, inverse, packed, pieces, replacement, unpacked
 from phototag.metadata.embedding import Stamp
 from phototag.metadata.files import Undo, Written
-from phototag.metadata.keywords import Keywords, Unwritable
+from phototag.metadata.keywords import FIELDS, Keywords, Unwritable
 from phototag.photos import READABLE_SUFFIXES, UNREADABLE, Photo, embedded_keywords
 from phototag.taxonomy import Prediction, Tag
 
@@ -58,28 +58,32 @@ class EmbedWriter:
     def write(self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> Written:
         """Make `photo` say `tags` beside what people wrote in it. Raises `PhotoError`."""
         try:
-            self._embed(photo.path, tags)
+            note = self._embed(photo.path, tags)
         except Unwritable as reason:
             done = XmpSidecarWriter(self.model_name, self.journal).write(photo, tags, predictions)
-            note = f"its tags are in {done.files[0].name}: {reason}" if done.files else None
-            return Written(done.files, done.photo, note)
+            return Written(
+                done.files, done.photo, f"its tags are in {done.files[0].name}: {reason}" if done.files else None
+            )
         except OSError as error:
             raise PhotoError(photo.path, _os_fault("it cannot be written into", error)) from None
         # There may be a sidecar from when the photo could not be written into.
         remove_from_sidecars(photo.path, self.journal, only_full_name=True)
-        return Written((photo.path,) if tags else (), _look_again(photo))
+        return Written((photo.path,) if tags else (), _look_again(photo), note)
 
-    def _embed(self, path: Path, tags: Sequence[Tag]) -> None:
+    def _embed(self, path: Path, tags: Sequence[Tag]) -> str | None:
         source = _Source.read(path)
         rewriting = embedding.with_tags(source.data, tags, _stamp(self.model_name))
-        if rewriting.edits:
-            source.check_writable()
-            source.replace(
-                rewriting.edits,
-                lambda content: embedding.prove(source.data, content, rewriting),
-                self.journal,
-                touch=self.touch,
-            )
+        if not rewriting.edits:
+            return None
+        source.check_writable()
+        source.replace(
+            rewriting.edits,
+            lambda content: embedding.prove(source.data, content, rewriting),
+            self.journal,
+            touch=self.touch,
+        )
+        left_out = [f"{keyword} in {FIELDS.get(name, 'any list')}" for name, keyword in rewriting.left_out]
+        return f"cannot be written: {', '.join(left_out)}" if left_out else None
 
 
 @dataclass(frozen=True)
