@@ -90,20 +90,19 @@ def _shown_line(path: Path, one: _Shown) -> str:
 
 
 def _embedded(path: Path) -> Iterator[_Shown]:
-    from phototag.metadata.keywords import FIELDS, LISTS, noted_names
+    from phototag.metadata.keywords import FIELDS, LISTS, confidence_of
     from phototag.metadata.writers import read_keywords
 
     for file, found in read_keywords(path):
-        ours = dict(noted_names(found.provenance)) if found.provenance is not None else {}
-        fields: dict[str, list[str]] = {}
+        # One line for a keyword; two where phototag and a person have written it, each into a list.
+        fields: dict[tuple[str, float | None], list[str]] = {}
         for name in LISTS:
             for keyword in getattr(found, name) or ():
-                fields.setdefault(keyword, []).append(FIELDS[name])
-        for keyword, where in fields.items():
-            last = keyword.replace("/", "|").rpartition("|")[2]
-            is_ours = keyword in ours or (last != keyword and last in ours)
-            confidence = ours.get(keyword, ours.get(last)) if is_ours else None
-            yield _Shown(keyword, "phototag" if is_ours else "a person", confidence, tuple(where), str(file))
+                confidence = confidence_of(found.provenance, name, keyword)
+                fields.setdefault((keyword, confidence), []).append(FIELDS[name])
+        for (keyword, confidence), where in fields.items():
+            who = "phototag" if confidence is not None else "a person"
+            yield _Shown(keyword, who, confidence, tuple(where), str(file))
 
 
 def _in_json(path: Path) -> Iterator[_Shown]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import errno
 import json
+import os
 import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -85,7 +86,7 @@ def read_tags(photo: Path) -> tuple[tuple[str, float], ...]:
         return tuple((str(tag["name"]), float(tag["confidence"])) for tag in content["tags"]) if content else ()
     except OSError as error:
         raise PhotoError(photo, f"its sidecar cannot be read ({error.strerror}); check its permissions") from None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise PhotoError(photo, f"{sidecar.name} beside it is damaged; remove it") from None
 
 
@@ -93,7 +94,7 @@ def remove_sidecar(photo: Path, *, dry_run: bool = False) -> bool:
     """Remove the JSON sidecar of `photo`, and say whether there was one of phototag's. Raises `PhotoError`."""
     sidecar = sidecar_path(photo)
     try:
-        if not sidecar.exists() or _read(photo, sidecar) is None:
+        if not os.path.exists(sidecar) or _read(photo, sidecar) is None:
             return False
         if not dry_run:
             sidecar.unlink()

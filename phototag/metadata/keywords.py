@@ -177,6 +177,20 @@ def without_ours(found: Keywords) -> Keywords:
     return Keywords(**kept, provenance=None)
 
 
+def all_paths(keywords: Keywords) -> Iterator[tuple[str, ...]]:
+    """Yield each keyword of each list, as its levels from the top."""
+    return (_levels(name, entry) for name, entries in _existing(keywords) for entry in entries)
+
+
+def confidence_of(provenance: Provenance | None, name: str, entry: str) -> float | None:
+    """Return how sure phototag was of `entry` in the list `name`; None where it is a person's."""
+    if provenance is None or not _Ours(provenance).has(name, entry):
+        return None
+    noted = {_nfc(noted): confidence for noted, confidence in provenance.tags}
+    levels = tuple(map(_nfc, _levels(name, entry)))
+    return noted.get(levels[-1], noted.get(_noted_path(levels)))
+
+
 class _Ours:
     """Which entries of the lists phototag wrote. By their exact names: one that a person re-cased is a person's."""
 
