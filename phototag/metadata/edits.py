@@ -23,6 +23,8 @@ class Edit:
     inserted: bytes
 
 
+MAX_UNPACKED = 1 << 26  # bytes; the largest blocks that are edited have a quarter of that
+
 # In the order of their offsets, and none reaches into the next.
 Edits: TypeAlias = tuple[Edit, ...]
 
@@ -95,12 +97,17 @@ def packed(edits: Sequence[Edit]) -> bytes:
 def unpacked(kept: bytes, data: Data) -> Edits:
     """Return the edits of `data` that were `packed`. Raises ValueError where `kept` is damaged."""
     try:
-        places, _, content = zlib.decompress(kept).partition(b"\n")
+        unpacking = zlib.decompressobj()
+        places, _, content = unpacking.decompress(kept, MAX_UNPACKED).partition(b"\n")
+        if not unpacking.eof:
+            raise ValueError("it is cut off or too large")
         edits: list[Edit] = []
         at = 0
         for offset, removed, inserted in json.loads(places):
+            if min(offset, removed, inserted) < 0:  # which slices would take
+                raise ValueError("a place before the first byte")
             edits.append(Edit(offset, bytes(data[offset : offset + removed]), content[at : at + inserted]))
             at += inserted
-    except (zlib.error, TypeError) as error:
+    except (zlib.error, TypeError, RecursionError) as error:
         raise ValueError(str(error)) from None
     return tuple(edits)

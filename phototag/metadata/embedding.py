@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from phototag.metadata import containers, exif, iptc, xmp
 from phototag.metadata.containers import DROP, Blocks, BlockUnwritable, Change, Changes
 from phototag.metadata.edits import Data, Edits, applied, inverse
-from phototag.metadata.keywords import Keywords, Unwritable, noted_names, wanted_keywords, without_ours
+from phototag.metadata.keywords import Keywords, Unwritable, all_paths, key, noted_names, wanted_keywords, without_ours
 from phototag.taxonomy import Tag
 
 _Block = Literal["exif", "iptc"]
@@ -131,6 +131,32 @@ def prove(before: Data, after: bytes, rewriting: Rewriting) -> None:
     if not same:
         raise Unwritable("what was written does not prove to be the photo with keywords added")
     containers.verify(before, after, rewriting.changes)
+
+
+def is_photo_before(before: bytes | None, now: bytes) -> bool:
+    """Could phototag have made the photo `now` of `before`: is all but metadata the same, and no keyword lost?"""
+    try:
+        if before is None or not containers.is_same_around(before, now):
+            return False
+        there = {key(entry) for entry in _last_levels(read_keywords(before))}
+        return there.issuperset(key(entry) for entry in _last_levels(without_ours(read_keywords(now))))
+    except Unwritable:
+        return False
+
+
+def is_sidecar_before(before: bytes | None, now: bytes) -> bool:
+    """Could phototag have made the sidecar `now` of `before`, or anew: is all the same but for keywords?"""
+    try:
+        provenance = xmp.read(now).provenance
+        if provenance is None:
+            return False
+        return xmp.is_same_around(before, now) if before is not None else "packet" in provenance.created
+    except Unwritable:
+        return False
+
+
+def _last_levels(keywords: Keywords) -> Iterator[str]:
+    return (path[-1] for path in all_paths(keywords))
 
 
 def _unless_bare(packet: bytes, found: Keywords) -> bytes | None:

@@ -24,6 +24,7 @@ from phototag.taxonomy import Prediction, Tag
 
 MAX_PHOTO = 1 << 29  # bytes; a file is held in memory twice while it is written into
 XMP_SUFFIX = ".xmp"
+_NO_MEMORY = "it needs more memory than this machine has"
 
 
 class Journal(Protocol):
@@ -58,7 +59,7 @@ class EmbedWriter:
     def write(self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> Written:
         """Make `photo` say `tags` beside what people wrote in it. Raises `PhotoError`."""
         try:
-            note = self._embed(photo.path, tags)
+            note = self._embed(photo, tags)
         except Unwritable as reason:
             done = XmpSidecarWriter(self.model_name, self.journal).write(photo, tags, predictions)
             return Written(
@@ -66,12 +67,19 @@ class EmbedWriter:
             )
         except OSError as error:
             raise PhotoError(photo.path, _os_fault("it cannot be written into", error)) from None
+        except MemoryError:
+            raise PhotoError(photo.path, _NO_MEMORY) from None
         # There may be a sidecar from when the photo could not be written into.
         remove_from_sidecars(photo.path, self.journal, only_full_name=True)
         return Written((photo.path,) if tags else (), _look_again(photo), note)
 
-    def _embed(self, path: Path, tags: Sequence[Tag]) -> str | None:
+    def _embed(self, photo: Photo, tags: Sequence[Tag]) -> str | None:
+        path = photo.path
         source = _Source.read(path)
+        now = (source.status.st_size, source.status.st_mtime_ns)
+        # Its other name in this run may have been written into; else the tags are those of the picture it was.
+        if now != (photo.size, photo.mtime_ns) and self.journal.undo_of(hashlib.sha256(source.data).digest()) is None:
+            raise PhotoError(path, "it was changed while it was looked at; the next scan looks again")
         rewriting = embedding.with_tags(source.data, tags, _stamp(self.model_name))
         if not rewriting.edits:
             return None
@@ -97,10 +105,11 @@ class XmpSidecarWriter:
 
     def write(self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> Written:
         """Make the sidecar of `photo` say `tags` beside all else that it says. Raises `PhotoError`."""
-        sidecar = xmp_sidecar(photo.path)
-        if not tags and not sidecar.exists():
-            return Written((), photo)
+        sidecar = _full_name(photo.path)
         try:
+            sidecar = xmp_sidecar(photo.path)
+            if not tags and not os.path.lexists(sidecar):
+                return Written((), photo)
             _change_sidecar(
                 sidecar,
                 photo.path,
@@ -112,6 +121,8 @@ class XmpSidecarWriter:
             raise PhotoError(photo.path, fault) from None
         except OSError as error:
             raise PhotoError(photo.path, _os_fault(f"its sidecar {sidecar.name} cannot be written", error)) from None
+        except MemoryError:
+            raise PhotoError(photo.path, _NO_MEMORY) from None
         return Written((sidecar,) if tags else (), photo)
 
 
@@ -130,6 +141,8 @@ def untag(path: Path, journal: Journal, *, dry_run: bool = False) -> tuple[Path,
         raise PhotoError(path, f"its tags cannot be removed: {reason}") from None
     except OSError as error:
         raise PhotoError(path, _os_fault("its tags cannot be removed", error)) from None
+    except MemoryError:
+        raise PhotoError(path, _NO_MEMORY) from None
     changed += remove_from_sidecars(path, journal, dry_run=dry_run)
     sidecar = json_sidecar.sidecar_path(path)
     if json_sidecar.remove_sidecar(path, dry_run=dry_run):
@@ -144,14 +157,14 @@ def remove_from_sidecars(
 
     `only_full_name`: from `photo.jpg.xmp` alone. Raises `PhotoError`.
     """
-    full = path.with_name(path.name + XMP_SUFFIX)
     changed = []
-    for sidecar in (full,) if only_full_name else (full, path.with_suffix(XMP_SUFFIX)):
+    for sidecar in (_full_name(path),) if only_full_name else _sidecars(path):
         try:
-            if sidecar.exists() and _untag_sidecar(sidecar, journal, dry_run=dry_run):
+            if os.path.exists(sidecar) and _untag_sidecar(sidecar, journal, dry_run=dry_run):
                 changed.append(sidecar)
-        except Unwritable:
-            continue  # then it is not phototag's doing
+        except Unwritable as reason:
+            fault = f"phototag's tags cannot be removed from its sidecar {sidecar.name}: {reason}"
+            raise PhotoError(path, fault) from None
         except OSError as error:
             raise PhotoError(path, _os_fault(f"its sidecar {sidecar.name} cannot be changed", error)) from None
     return changed
@@ -162,11 +175,15 @@ def read_keywords(path: Path) -> tuple[tuple[Path, Keywords], ...]:
 
     Raises `PhotoError` where the photo cannot be read.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise PhotoError(path, "there is no such photo; check the path")
+    try:
+        path.open("rb").close()  # what cannot be opened would look like a photo without keywords
+    except OSError as error:
+        raise PhotoError(path, f"it cannot be read ({error.strerror}); check its permissions") from None
     found = [(path, _held(path))]
-    for sidecar in dict.fromkeys((path.with_name(path.name + XMP_SUFFIX), path.with_suffix(XMP_SUFFIX))):
-        if sidecar.is_file():
+    for sidecar in _sidecars(path):
+        if os.path.isfile(sidecar):
             try:
                 found.append((sidecar, xmp.read(_Source.read(sidecar, xmp.MAX_PACKET).data)))
             except Unwritable as reason:
@@ -179,16 +196,31 @@ def read_keywords(path: Path) -> tuple[tuple[Path, Keywords], ...]:
 def xmp_sidecar(photo: Path) -> Path:
     """The XMP sidecar that belongs to `photo`: `photo.jpg.xmp`, or `photo.xmp` where that alone is there.
 
-    `photo.xmp` is of one photo only; beside two of one stem it might be either's, and then it is none's.
+    `photo.xmp` is of one photo only; beside two of one stem it might be either's, and then it is none's. Raises
+    `OSError`.
     """
-    full, short = photo.with_name(photo.name + XMP_SUFFIX), photo.with_suffix(XMP_SUFFIX)
-    if full.exists() or not short.exists():
+    full, *shorts = _sidecars(photo)
+    if os.path.lexists(full) or not shorts or not os.path.exists(shorts[0]):
         return full
+    short = shorts[0]
     suffixes = {*READABLE_SUFFIXES, *UNREADABLE}
     with os.scandir(photo.parent) as entries:
         names = [name for entry in entries if (name := entry.name) != photo.name]
     twins = (name for name in names if os.path.splitext(name)[0] == photo.stem)
     return full if any(os.path.splitext(name)[1].lower() in suffixes for name in twins) else short
+
+
+def _full_name(photo: Path) -> Path:
+    return photo.with_name(photo.name + XMP_SUFFIX)
+
+
+def _sidecars(photo: Path) -> tuple[Path, ...]:
+    """The names that an XMP sidecar of `photo` may have: `photo.jpg.xmp`, and `photo.xmp` where that can be its.
+
+    Beside `scan.tif`, `scan.tif.xmp` is that photo's and not of `scan.tif.jpg`.
+    """
+    full, short = _full_name(photo), photo.with_suffix(XMP_SUFFIX)
+    return (full,) if short == full or os.path.isfile(photo.with_suffix("")) else (full, short)
 
 
 @dataclass(frozen=True)
@@ -205,13 +237,16 @@ class _Source:
         real = Path(os.path.realpath(path))
         # O_NONBLOCK: a pipe would keep us waiting.
         descriptor = os.open(real, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(status.st_mode):  # also before `fdopen`, which takes no folder
                 raise Unwritable("it is no regular file")
             if status.st_size > limit:
                 raise Unwritable(f"it is larger than {limit >> 20} MB")
-            data = file.read(limit + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(limit + 1)
+        finally:
+            os.close(descriptor)
         if len(data) != status.st_size:
             raise Unwritable("it is being written by another program")
         return cls(real, data, status)
@@ -259,30 +294,39 @@ class _Source:
         if any(getattr(now, fact) != getattr(self.status, fact) for fact in facts):
             raise Unwritable("it was changed by another program meanwhile")
 
-    def taken_back(self, journal: Journal) -> bytes | None:
-        """Return the content before all changes that the journal knows; None where there was no file."""
+    def taken_back(self, journal: Journal, is_credible: Callable[[bytes | None, bytes], bool]) -> bytes | None:
+        """Return the content before all changes that the journal knows; None where there was no file.
+
+        What the journal says counts where `is_credible` finds that it could have become what is there: it is a file
+        that anything may have happened to.
+        """
         data, change = self.data, None
         # Each change before the last one: a photo that was tagged and untagged is in the journal with both contents.
         while (undo := journal.undo_of(hashlib.sha256(data).digest(), change)) is not None:
             change = undo.change
             if undo.edits is None:
-                return None
+                return None if is_credible(None, self.data) else self.data
             try:
                 data = applied(data, unpacked(undo.edits, data))
             except ValueError:
                 break  # a damaged journal; what is noted in the file remains
-        return data
+        return data if data is self.data or is_credible(data, self.data) else self.data
 
 
 def _untag_photo(path: Path, journal: Journal, *, dry_run: bool) -> bool:
-    source = _Source.read(path)
-    before = source.taken_back(journal)
+    try:
+        source = _Source.read(path)
+    except Unwritable:
+        return False  # phototag writes into none like it
+    before = source.taken_back(journal, embedding.is_photo_before)
     data = source.data if before is None else before
     try:
         data = applied(data, embedding.without_tags(data).edits)
     except Unwritable:
-        # Not a photo that phototag writes into, so there is nothing of its in it.
+        # Not a photo that phototag writes into, unless another program has made it one since.
         if data == source.data:
+            if _names_phototag(data):
+                raise
             return False
     if data == source.data:
         return False
@@ -293,10 +337,28 @@ def _untag_photo(path: Path, journal: Journal, *, dry_run: bool) -> bool:
 
 
 def _untag_sidecar(sidecar: Path, journal: Journal, *, dry_run: bool) -> bool:
-    source = _Source.read(sidecar, xmp.MAX_PACKET)
-    before = source.taken_back(journal)
-    packet = embedding.sidecar_without_tags(before) if before is not None else None
-    return packet != source.data if dry_run else _put_sidecar(source, packet, None)
+    if os.path.islink(sidecar):
+        return False  # another photo's, or no sidecar at all; phototag writes none through a link
+    try:
+        source = _Source.read(sidecar, xmp.MAX_PACKET)
+    except Unwritable:
+        return False  # phototag writes none like it
+    before = source.taken_back(journal, embedding.is_sidecar_before)
+    try:
+        packet = embedding.sidecar_without_tags(before) if before is not None else None
+    except Unwritable:
+        if not _names_phototag(source.data):
+            return False
+        raise
+    if packet == source.data:
+        return False
+    source.check_writable()
+    return dry_run or _put_sidecar(source, packet, None)
+
+
+def _names_phototag(data: bytes) -> bool:
+    """May there be tags of phototag's in a file that it cannot change, or not any more?"""
+    return xmp.NAMESPACE.encode() in data
 
 
 def _change_sidecar(
@@ -309,10 +371,16 @@ def _change_sidecar(
             # A sidecar is as public as its photo, but its owner can always write it.
             mode = os.stat(photo).st_mode & 0o666 | 0o200
             digest = hashlib.sha256(packet).digest()
-            files.write_file(
-                sidecar, [packet], mode=mode, before_rename=lambda _: journal.note_change(sidecar, digest, None)
-            )
+
+            def before_rename(_: bytes | None) -> None:
+                journal.note_change(sidecar, digest, None)
+                if os.path.lexists(sidecar):
+                    raise Unwritable("it was made by another program meanwhile")
+
+            files.write_file(sidecar, [packet], mode=mode, before_rename=before_rename)
         return
+    if os.path.islink(sidecar):  # it may be another photo's
+        raise Unwritable("it is a symbolic link")
     source = _Source.read(sidecar, xmp.MAX_PACKET)
     _put_sidecar(source, change(source.data), journal)
 

@@ -131,6 +131,11 @@ def is_bare(packet: bytes) -> bool:
     return _Packet(packet).is_bare()
 
 
+def is_same_around(one: bytes, other: bytes) -> bool:
+    """Do two packets say the same but for the lists and the provenance? Raises `Unwritable` where `read` does."""
+    return _is_same_around(_Packet(one), _Packet(other))
+
+
 @dataclass(slots=True)
 class _Element:
     """An element and where it stands: from `start` to `end`, its content from `inner` to `inner_end`.
@@ -647,10 +652,14 @@ def _verify(before: _Packet, edits: Edits, wanted: Keywords) -> None:
     result = _Packet(applied(before.data, edits))
     if result.keywords != wanted:
         raise Unwritable("its keywords cannot be changed as wanted")
-    # A list that is there only before or only after comes or goes with all that is around its items.
-    whole = [name for name, which in _LIST_OF.items() if (which in before.lists) != (which in result.lists)]
-    if before.outside() != result.outside() or _rest(before.data, whole) != _rest(result.data, whole):
+    if not _is_same_around(before, result):
         raise Unwritable("its XMP packet cannot be changed without a change of something else")
+
+
+def _is_same_around(one: _Packet, other: _Packet) -> bool:
+    # A list that is there only in one comes or goes with all that is around its items.
+    whole = [name for name, which in _LIST_OF.items() if (which in one.lists) != (which in other.lists)]
+    return one.outside() == other.outside() and _rest(one.data, whole) == _rest(other.data, whole)
 
 
 def _rest(data: bytes, whole: Collection[_Name]) -> list[object]:
