@@ -130,6 +130,35 @@ def test_a_name_without_room_for_a_sidecar(make_photo: Callable[..., Path], inde
     assert path.read_bytes() == before
 
 
+def test_what_is_embedded_goes_from_the_sidecar_that_is_surely_its(
+    make_photo: Callable[..., Path], index: Index
+) -> None:
+    path = make_photo("1.jpg")
+    short = path.with_suffix(".xmp")
+    short.write_bytes(HUMAN)
+    assert write_sidecar(path, index, CAT) == (short,)
+    written = short.read_bytes()
+    twin = path.with_suffix(".CR2")
+    twin.touch()
+    assert embed(path, index, CAT) == (path,)
+    assert short.read_bytes() == written
+    twin.unlink()
+    embed(path, index, DOG)
+    assert short.read_bytes() == HUMAN
+
+
+@pytest.mark.parametrize("tags", [(), (DOG,)])
+def test_tags_that_stay_in_a_photo_that_became_read_only_are_named(
+    tags: tuple[Tag, ...], make_photo: Callable[..., Path], index: Index
+) -> None:
+    path = make_photo("1.jpg")
+    embed(path, index, CAT)
+    path.chmod(0o444)
+    note = EmbedWriter("toy", index).write(found(path), tags, ()).note
+    elsewhere = "its tags are in 1.jpg.xmp, " if tags else ""
+    assert note == f"{elsewhere}those of an earlier run stay in it: it is read-only"
+
+
 # What changes meanwhile
 
 

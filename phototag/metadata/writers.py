@@ -62,15 +62,16 @@ class EmbedWriter:
             note = self._embed(photo, tags)
         except Unwritable as reason:
             done = XmpSidecarWriter(self.model_name, self.journal).write(photo, tags, predictions)
-            return Written(
-                done.files, done.photo, f"its tags are in {done.files[0].name}: {reason}" if done.files else None
-            )
+            notes = [f"its tags are in {done.files[0].name}"] if done.files else []
+            if _held(photo.path).provenance is not None:
+                notes.append("those of an earlier run stay in it")
+            return Written(done.files, done.photo, f"{', '.join(notes)}: {reason}" if notes else None)
         except OSError as error:
             raise PhotoError(photo.path, _os_fault("it cannot be written into", error)) from None
         except MemoryError:
             raise PhotoError(photo.path, _NO_MEMORY) from None
         # There may be a sidecar from when the photo could not be written into.
-        remove_from_sidecars(photo.path, self.journal, only_full_name=True)
+        remove_from_sidecars(photo.path, self.journal, only_its_own=True)
         return Written((photo.path,) if tags else (), _look_again(photo), note)
 
     def _embed(self, photo: Photo, tags: Sequence[Tag]) -> str | None:
@@ -151,14 +152,18 @@ def untag(path: Path, journal: Journal, *, dry_run: bool = False) -> tuple[Path,
 
 
 def remove_from_sidecars(
-    path: Path, journal: Journal, *, only_full_name: bool = False, dry_run: bool = False
+    path: Path, journal: Journal, *, only_its_own: bool = False, dry_run: bool = False
 ) -> list[Path]:
     """Remove what phototag wrote from the XMP sidecars of the photo at `path`; return those that were changed.
 
-    `only_full_name`: from `photo.jpg.xmp` alone. Raises `PhotoError`.
+    `only_its_own`: not from a `photo.xmp` that may be another photo's. Raises `PhotoError`.
     """
+    try:
+        sidecars = dict.fromkeys((_full_name(path), xmp_sidecar(path))) if only_its_own else _sidecars(path)
+    except OSError as error:
+        raise PhotoError(path, _os_fault("its sidecars cannot be found", error)) from None
     changed = []
-    for sidecar in (_full_name(path),) if only_full_name else _sidecars(path):
+    for sidecar in sidecars:
         try:
             if os.path.exists(sidecar) and _untag_sidecar(sidecar, journal, dry_run=dry_run):
                 changed.append(sidecar)
