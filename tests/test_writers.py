@@ -159,6 +159,12 @@ def test_tags_that_stay_in_a_photo_that_became_read_only_are_named(
     assert note == f"{elsewhere}those of an earlier run stay in it: it is read-only"
 
 
+@pytest.mark.parametrize("name", ["a\nmodel", os.fsdecode(b"model\xff"), "\0"])
+def test_a_model_may_be_called_anything(name: str, make_photo: Callable[..., Path], index: Index) -> None:
+    path = make_photo("1.jpg")
+    assert EmbedWriter(name, index).write(found(path), [CAT], ()).files == (path,)
+
+
 # What changes meanwhile
 
 

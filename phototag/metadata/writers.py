@@ -440,7 +440,9 @@ def _look_again(photo: Photo) -> Photo:
 
 def _stamp(model_name: str) -> Stamp:
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    return Stamp(model_name, phototag.__version__, now)
+    # A model is called what its folder is called, which may be any bytes; XML has not all of them.
+    name = "".join(character if character.isprintable() else "?" for character in model_name)
+    return Stamp(name, phototag.__version__, now)
 
 
 def _os_fault(what: str, error: OSError) -> str:
