@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,8 +121,9 @@ def test_the_tree_speaks_other_languages(robin: Path) -> None:
     assert paths("--language", "de")[0] == ["Tier", "Vogel", "Wanderdrossel"]
     assert paths("--language", "en") == paths()
     assert paths("--raw-labels") == [["robin"]]
-    refused = phototag("scan", "--dry-run", "--language", "tlh", robin)
-    assert (refused.exit_code, "choose one of en, de, fr, es" in refused.stderr) == (2, True)
+    for language in ("tlh", ""):
+        refused = phototag("scan", "--dry-run", "--language", language, robin)
+        assert (refused.exit_code, "choose one of en, de, fr, es" in refused.stderr) == (2, True)
 
 
 @pytest.mark.usefixtures("default_model")
@@ -134,6 +136,9 @@ def test_a_vocabulary_of_ones_own_changes_the_tags_and_a_mistake_in_it_names_its
     assert [tag["path"] for tag in line["tags"]] == [["animal", "redbreast"], ["animal"]]
     sidecar = json.loads((tmp_path / "robin.jpg.phototag.json").read_text())
     assert sidecar["tags"][0]["name"] == "redbreast"
+    overlay.write_text("bird: {synonyms: [Piepmatz]}\n")
+    (line,) = lines(phototag("scan", "--dry-run", "--format", "json", "--taxonomy", overlay, "--language", "de", robin))
+    assert [(tag["name"], tag["synonyms"]) for tag in line["tags"]][1] == ("Vogel", ["Piepmatz"])
     overlay.write_text("American robin:\n  treshold: 0.1\n")
     refused = phototag("scan", "--taxonomy", overlay, robin)
     assert refused.exit_code == 2
@@ -158,6 +163,29 @@ def test_explaining_names_the_classes_what_was_held_back_and_what_a_lower_thresh
     assert by_path["animal", "bird"]["classes"][0]["label"]["name"] == "robin"
     refused = phototag("show", "--explain", "--top", "3", robin)
     assert (refused.exit_code, "there is none here" in refused.stderr) == (2, True)
+
+
+@pytest.mark.usefixtures("default_model")
+def test_what_cannot_be_explained_is_named_and_the_rest_is_done(robin: Path, tmp_path: Path) -> None:
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.jpg")  # which would be read for ever
+    (tmp_path / "text.jpg").write_text("no photo")
+    odd = [tmp_path / "pipe.jpg", tmp_path, tmp_path / "nowhere.jpg", tmp_path / "text.jpg"]
+    result = phototag("show", "--explain", *odd, robin)
+    assert result.exit_code == 1
+    assert [line.partition(": ")[2].partition(": ")[0] for line in result.stderr.splitlines()] == [*map(str, odd)]
+    assert result.stderr.count("there is no such photo; check the path") == 3
+    assert "American robin" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "option", [["--threshold", "0.7"], ["--language", "de"], ["--raw-labels"], ["--input-size", "9"]]
+)
+def test_without_explaining_an_option_that_decides_about_tags_is_refused(
+    make_photo: Callable[..., Path], option: list[str]
+) -> None:
+    result = phototag("show", *option, make_photo("a.jpg"))
+    assert (result.exit_code, f"{option[0]} only counts with --explain" in result.stderr) == (2, True)
 
 
 def screen() -> Image.Image:
