@@ -6,13 +6,16 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
 from PIL import Image, ImageDraw
 
-from phototag.cli.tag_options import MOST_CROPS
+from phototag.cli.tag_options import MOST_CROPS, TagOptions, find_wanted_model, make_tagger
+from phototag.models import shipped_directory
 from phototag.preprocessing import MOST_CROPS as REAL_MOST_CROPS
+from phototag.tagging import NullWriter, recipe_digest
 from tests.conftest import export_toy, lines, phototag
 
 
@@ -102,6 +105,46 @@ def test_two_crops_are_the_average_of_a_photo_and_its_mirror_image(
 
 def test_the_command_line_knows_how_many_crops_there_are() -> None:
     assert MOST_CROPS == REAL_MOST_CROPS
+
+
+def test_an_option_that_decides_about_tags_has_photos_done_again_whatever_it_is(tmp_path: Path) -> None:
+    overlay, same = tmp_path / "own.yaml", tmp_path / "same.yaml"
+    overlay.write_text("dog: {threshold: 0.6}\n")
+    same.write_text("# In other words.\ndog:\n  threshold: 0.60\n")
+    changes: list[dict[str, Any]] = [
+        {"threshold": 0.6},
+        {"max_tags": 11},
+        {"crops": 2},
+        {"taxonomy": overlay},
+        {"language": "de"},
+        {"taxonomy": overlay, "language": "de"},
+        {"raw_labels": True},
+        {"raw_labels": True, "threshold": 0.6},
+        {"top": 12},
+        {"top": 5},
+        {"logit_threshold": 5.0},
+        {"logit_threshold": 5.5},
+        {"model": "efficientnet-lite0", "given_facts": {"input": {"crop_fraction": 1.0}}},
+        {"given_facts": {"temperature": 0.9}},
+        {"given_facts": {"thresholds": {"root": 0.5}}},
+        {"labels": tmp_path / "labels.txt"},
+    ]
+    labels = (shipped_directory() / "efficientnet-lite0" / "labels.txt").read_text()
+    (tmp_path / "labels.txt").write_text(labels.replace("toucan", "Toucan"))
+    assert {name for change in changes for name in change} == set(TagOptions.__dataclass_fields__)
+    recipes = [recipe(**change) for change in [{}, *changes]]
+    assert len(set(recipes)) == len(recipes)
+    # What says the same does not.
+    assert recipe(threshold=0.7, max_tags=12, language="en") == recipe()
+    assert recipe(taxonomy=same) == recipe(taxonomy=overlay)
+    assert recipe(raw_labels=True) == recipe(given_facts={"taxonomy": "none"})
+
+
+def recipe(**change: Any) -> str:
+    options = dict.fromkeys(TagOptions.__dataclass_fields__) | {"model": "efficientnet-lite0", "given_facts": {}}
+    chosen = TagOptions(**{**options, "crops": 1, "raw_labels": False, **change})
+    model = find_wanted_model(chosen)
+    return recipe_digest(model, chosen.crops, make_tagger(chosen, model), NullWriter())
 
 
 @pytest.fixture
