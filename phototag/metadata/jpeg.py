@@ -210,7 +210,8 @@ def _kind(data: Data, segment: _Segment) -> bytes | None:
             return _EXIF
         if head.startswith(_XMP):
             return _XMP
-        if head.startswith((b"http://ns.adobe.com/xap/", b"<?xpacket", b"<x:xmpmeta")):
+        # Flickr's are headed "XMP\0://ns.adobe.com/xap/1.0/\0"; exiftool reads them, and beside another one they hide.
+        if any(sign in head for sign in (b"ns.adobe.com/xap/", b"<?xpacket", b"<x:xmpmeta")):
             raise Unwritable("its XMP packet has an unusual header")
     if segment.marker == _APP2 and head.startswith(_MPF):
         return _MPF
