@@ -112,10 +112,14 @@ def _seeds(found: Keywords, held: Keywords) -> tuple[str, ...] | None:
     return (*dict.fromkeys(written), *(name for name, _ in noted if name in (found.subject or ())))
 
 
-def sidecar_without_tags(packet: bytes) -> bytes | None:
-    """Return the XMP sidecar `packet` without all that phototag wrote; None where nothing is left of one of its own."""
+def sidecar_without_tags(packet: bytes, held: Keywords) -> bytes | None:
+    """Return the XMP sidecar `packet` without all that phototag wrote; None where nothing is left of one of its own.
+
+    `held`: what the photo itself holds; what a list of phototag's began with from there is no reason to keep it.
+    """
     found = xmp.read(packet)
-    return _unless_bare(applied(packet, xmp.update(packet, without_ours(found))), found)
+    left = without_ours(replace(found, xp=_seeds(found, without_ours(held))))
+    return _unless_bare(applied(packet, xmp.update(packet, left)), found)
 
 
 def prove(before: Data, after: bytes, rewriting: Rewriting) -> None:

@@ -148,7 +148,7 @@ def remove_from_sidecars(
     changed = []
     for sidecar in (full,) if only_full_name else (full, path.with_suffix(XMP_SUFFIX)):
         try:
-            if sidecar.exists() and _untag_sidecar(sidecar, journal, dry_run=dry_run):
+            if sidecar.exists() and _untag_sidecar(sidecar, path, journal, dry_run=dry_run):
                 changed.append(sidecar)
         except Unwritable:
             continue  # then it is not phototag's doing
@@ -292,10 +292,10 @@ def _untag_photo(path: Path, journal: Journal, *, dry_run: bool) -> bool:
     return True
 
 
-def _untag_sidecar(sidecar: Path, journal: Journal, *, dry_run: bool) -> bool:
+def _untag_sidecar(sidecar: Path, photo: Path, journal: Journal, *, dry_run: bool) -> bool:
     source = _Source.read(sidecar, xmp.MAX_PACKET)
     before = source.taken_back(journal)
-    packet = embedding.sidecar_without_tags(before) if before is not None else None
+    packet = embedding.sidecar_without_tags(before, _held(photo)) if before is not None else None
     return packet != source.data if dry_run else _put_sidecar(source, packet, None)
 
 
