@@ -8,7 +8,7 @@ from typing import Literal
 
 from phototag.metadata import containers, exif, iptc, xmp
 from phototag.metadata.containers import DROP, Blocks, BlockUnwritable, Change, Changes
-from phototag.metadata.edits import Data, Edits, applied, inverse
+from phototag.metadata.edits import Data, Edits, applied, growth, inverse
 from phototag.metadata.keywords import Keywords, Unwritable, noted_names, wanted_keywords, without_ours
 from phototag.taxonomy import Tag
 
@@ -220,4 +220,14 @@ def _not_in_iptc(blocks: Blocks, wanted: Keywords) -> tuple[tuple[str, str], ...
 def _rewriting(data: Data, changes: Changes) -> Rewriting:
     if changes == Changes():
         return Rewriting((), changes)
-    return Rewriting(containers.rewrite(data, changes), changes)
+    try:
+        return Rewriting(containers.rewrite(data, changes), changes)
+    except BlockUnwritable:
+        raise
+    except Unwritable:
+        # Where nothing behind the packet may move, one that becomes shorter can be filled up.
+        packet = containers.read_blocks(data).xmp
+        if packet is None or not isinstance(changes.xmp, tuple) or growth(changes.xmp) >= 0:
+            raise
+        changes = replace(changes, xmp=xmp.refilled(packet, changes.xmp))
+        return Rewriting(containers.rewrite(data, changes), changes)

@@ -281,8 +281,10 @@ def _untag_photo(path: Path, journal: Journal, *, dry_run: bool) -> bool:
     try:
         data = applied(data, embedding.without_tags(data).edits)
     except Unwritable:
-        # Not a photo that phototag writes into, so there is nothing of its in it.
+        # Mostly not a photo that phototag writes into, and then there is nothing of its in it.
         if data == source.data:
+            if _held(path).provenance is not None:
+                raise
             return False
     if data == source.data:
         return False
