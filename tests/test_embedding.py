@@ -254,3 +254,175 @@ def test_untag_without_the_index_leaves_no_tag_and_all_else(
         for key in (before.keys() | left[name].keys()) - harmless:
             assert (name, key, left[name].get(key)) == (name, key, before.get(key))
     assert content(photos).keys() == content(library.before).keys()
+
+
+# --- Undo -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photo(shared: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A copy of a real photo, in a folder of its own."""
+
+    def copy(name: str, to: str | None = None) -> Path:
+        path = tmp_path / "photos" / (to or Path(name).name)
+        path.parent.mkdir(exist_ok=True)
+        shutil.copyfile(shared / "photos" / name, path)
+        return path
+
+    return copy
+
+
+@pytest.fixture
+def tag(words_model: Path, tmp_path: Path) -> Callable[..., Result]:
+    """Embeds all three labels of the toy in the photos below `path`."""
+
+    def run(path: Path, *arguments: str | Path, model: Path = words_model) -> Result:
+        result = embed(model, tmp_path / "index", path, *arguments)
+        assert result.exit_code == 0, result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def untag(tmp_path: Path) -> Callable[..., Result]:
+    def run(path: Path, *, index: str = "index") -> Result:
+        result = phototag("untag", "--index", tmp_path / index, path)
+        assert result.exit_code == 0, result.output
+        return result
+
+    return run
+
+
+def tags_of(exiftool: Callable[..., subprocess.CompletedProcess[str]], path: Path) -> Tags:
+    (tags,) = tags_below(exiftool, path).values()
+    return tags
+
+
+REAL = ["camera/jpg/Canon_40D.jpg", "camera/exiftool/IPTC.jpg", "formats/density_plot.png", "formats/denali.webp"]
+
+
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("index", ["index", "another"])
+def test_what_another_program_did_meanwhile_stays(
+    name: str, index: str, photo: Any, tag: Any, untag: Any, exiftool: Any
+) -> None:
+    path = photo(name)
+    humans = all_keywords(tags_of(exiftool, path))
+    tag(path)
+    edits = ["-iptc:keywords+=mine"] if is_jpeg(name) and "IPTC" in name else []
+    edits += ["-xmp-dc:subject+=mine", "-alldates=2001:02:03 04:05:06", "-xmp:datetimeoriginal=2001:02:03 04:05:06"]
+    done = exiftool("-m", "-overwrite_original", *edits, path)
+    assert "1 image files updated" in done.stdout
+    assert all_keywords(tags_of(exiftool, path)) == humans | TAGS | {"mine"}
+    assert "untagged" in untag(path, index=index).output
+    left = tags_of(exiftool, path)
+    assert all_keywords(left) == humans | {"mine"}
+    # A list of phototag's goes where another, which stays, holds the same keyword of a person.
+    assert "mine" in words(left, "IPTC:Keywords" if "IPTC" in name else "XMP-dc:Subject")
+    assert left["XMP-exif:DateTimeOriginal"] == "2001:02:03 04:05:06"
+    assert not [key for key in left if key.startswith("XMP-phototag")]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_human_keyword_that_equals_a_tag_is_kept(name: str, photo: Any, tag: Any, untag: Any, exiftool: Any) -> None:
+    path = photo(name)
+    exiftool("-overwrite_original", "-xmp-dc:subject+=BIRD", path)
+    before, humans = path.read_bytes(), all_keywords(tags_of(exiftool, path))
+    assert "BIRD" in humans
+    tag(path)
+    assert all_keywords(tags_of(exiftool, path)) == humans | TAGS - {"bird"}
+    tagged = path.read_bytes()
+    untag(path)
+    assert path.read_bytes() == before
+    path.write_bytes(tagged)
+    untag(path, index="another")
+    assert all_keywords(tags_of(exiftool, path)) == humans
+
+
+def test_another_model_replaces_only_ours(photo: Any, tag: Any, untag: Any, exiftool: Any, toy_model: Path) -> None:
+    path = photo("camera/exiftool/IPTC.jpg")
+    before, humans = path.read_bytes(), all_keywords(tags_of(exiftool, path))
+    tag(path)
+    tag(path, model=toy_model)
+    tags = tags_of(exiftool, path)
+    for keywords in (words(tags, "XMP-dc:Subject"), words(tags, "IPTC:Keywords"), xp_keywords(tags)):
+        assert keywords == humans | {"red", "green", "blue"}
+    untag(path)
+    assert path.read_bytes() == before
+
+
+def test_a_photo_that_was_moved_is_restored_byte_for_byte(photo: Any, tag: Any, untag: Any) -> None:
+    path = photo("camera/jpg/Canon_40D.jpg")
+    before = path.read_bytes()
+    tag(path)
+    moved = path.parent / "elsewhere" / "moved.jpeg"
+    moved.parent.mkdir()
+    path.rename(moved)
+    assert untag(moved).stdout == f"{moved}: untagged ({moved})\n"
+    assert moved.read_bytes() == before
+    assert untag(moved).stdout == ""
+
+
+# --- Show -------------------------------------------------------------------------------------------------------------
+
+
+def shown(path: Path) -> dict[str, dict[str, Any]]:
+    result = phototag("show", "--format", "json", path)
+    assert result.exit_code == 0, result.output
+    (one,) = lines(result)
+    assert one["path"] == str(path)
+    return {keyword["name"]: keyword for keyword in one["keywords"]}
+
+
+@pytest.mark.parametrize("way", ["embed", "xmp"])
+def test_show_says_who_wrote_which_keyword(way: str, make_photo: Any, scan: Any, exiftool: Any) -> None:
+    path = make_photo("IMG_1.jpg")
+    exiftool("-overwrite_original", "-xmp-dc:subject=holiday", path)
+    assert shown(path)["holiday"]["by"] == "a person"
+    assert scan("--write", way, path).exit_code == 0
+    file = path if way == "embed" else path.with_name("IMG_1.jpg.xmp")
+    keywords = shown(path)
+    assert keywords.keys() == {"holiday", "red"}
+    red = keywords["red"]
+    assert (red["by"], red["file"]) == ("phototag", str(file))
+    assert red["confidence"] > 0.9
+    assert "dc:subject" in red["fields"]
+    assert keywords["holiday"]["by"] == "a person"
+    assert keywords["holiday"]["confidence"] is None
+    text = phototag("show", path).stdout.splitlines()
+    assert text[0] == str(path)
+    by_name = {line.split()[0]: line for line in text[1:]}
+    assert "a person" in by_name["holiday"]
+    assert "phototag 1.00" in by_name["red"]
+    assert by_name["red"].endswith("in IMG_1.jpg.xmp") == (way == "xmp")
+
+
+def test_show_reads_json_sidecars_and_says_when_there_is_nothing(make_photo: Any, scan: Any) -> None:
+    path = make_photo("IMG_1.jpg")
+    assert phototag("show", path).stdout == f"{path}\n  no keywords\n"
+    assert scan(path).exit_code == 0
+    red = shown(path)["red"]
+    assert (red["by"], red["fields"], red["file"]) == ("phototag", ["tags"], f"{path}.phototag.json")
+    assert "phototag 1.00" in phototag("show", path).stdout
+
+
+def test_what_cannot_be_shown_or_untagged_is_one_sentence(make_photo: Any, tmp_path: Path) -> None:
+    good, missing = make_photo("good.jpg"), tmp_path / "missing.jpg"
+    damaged = make_photo("damaged.jpg")
+    damaged.with_name("damaged.jpg.xmp").write_bytes(b"<x>")
+    text = make_photo("text.jpg")
+    text.write_text("no photo")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (missing, damaged, tmp_path / "pipe.jpg", tmp_path):
+        result = phototag("show", path, good)
+        assert result.exit_code == 1, path
+        assert result.stderr.startswith(f"phototag: {path}"), path
+        assert result.stderr.count("\n") == 1
+        assert str(good) in result.stdout
+    assert phototag("show", text).exit_code == 0
+    result = phototag("untag", "--index", tmp_path / "index", missing)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert phototag("untag", "--index", tmp_path / "index", damaged, text).exit_code == 0
+    assert damaged.with_name("damaged.jpg.xmp").read_bytes() == b"<x>"
