@@ -58,7 +58,7 @@ def with_tags(data: Data, tags: Sequence[Tag], stamp: Stamp) -> Rewriting:
             version=stamp.version,
             date=stamp.date,
             has_packet=blocks.xmp is not None,
-            has_iptc=found.iptc is not None,
+            has_iptc=found.iptc is not None and "iptc" not in skipped,
             can_hold_xp="exif" not in skipped and (blocks.exif is not None or blocks.can_create_exif),
         )
         try:
