@@ -364,6 +364,21 @@ def test_a_photo_that_was_moved_is_restored_byte_for_byte(photo: Any, tag: Any, 
     assert untag(moved).stdout == ""
 
 
+def test_tags_that_cannot_be_taken_out_are_named(make_photo: Any, tag: Any, tmp_path: Path) -> None:
+    path = make_photo("a.jpg")
+    tag(path)
+    tagged = path.read_bytes()
+    path.write_bytes(tagged + b"unknown to phototag")
+    result = phototag("untag", "--index", tmp_path / "index", path)
+    assert result.exit_code == 1
+    assert f"phototag: {path}: its tags cannot be removed: unknown data follow its image\n" in result.stderr
+    path.write_bytes(tagged)
+    path.chmod(0o444)
+    result = phototag("untag", "--index", tmp_path / "index", path)
+    assert f"phototag: {path}: its tags cannot be removed: it is read-only\n" in result.stderr
+    assert path.read_bytes() == tagged
+
+
 # --- Show -------------------------------------------------------------------------------------------------------------
 
 
