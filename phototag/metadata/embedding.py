@@ -58,7 +58,7 @@ def with_tags(data: Data, tags: Sequence[Tag], stamp: Stamp) -> Rewriting:
             can_hold_xp="exif" not in skipped and (blocks.exif is not None or blocks.can_create_exif),
         ).keywords
         try:
-            return _rewriting(data, _changes(blocks, found, wanted, skipped))
+            return _rewriting(data, blocks, _changes(blocks, found, wanted, skipped))
         except BlockUnwritable as error:
             if error.block in skipped:
                 raise
@@ -72,7 +72,7 @@ def without_tags(data: Data) -> Rewriting:
     """
     blocks = containers.read_blocks(data)
     found = _read(blocks)
-    return _rewriting(data, _changes(blocks, found, without_ours(found), set()))
+    return _rewriting(data, blocks, _changes(blocks, found, without_ours(found), set()))
 
 
 def sidecar_with_tags(packet: bytes | None, held: Keywords, tags: Sequence[Tag], stamp: Stamp) -> bytes | None:
@@ -198,7 +198,7 @@ def _iptc_change(block: bytes | None, found: Keywords, wanted: Keywords) -> Edit
     return edits or None
 
 
-def _rewriting(data: Data, changes: Changes) -> Rewriting:
+def _rewriting(data: Data, blocks: Blocks, changes: Changes) -> Rewriting:
     if changes == Changes():
         return Rewriting((), changes)
-    return Rewriting(containers.rewrite(data, changes), changes)
+    return Rewriting(containers.rewrite(data, changes, blocks), changes)
