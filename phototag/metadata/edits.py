@@ -13,6 +13,11 @@ from typing import TypeAlias
 # What a photo's bytes may be held in: read whole, or mapped into memory.
 Data: TypeAlias = "bytes | memoryview"
 
+# What packed edits may inflate to, and the list of their places in it, in bytes. A change that phototag makes removes
+# a few packets of XMP at most, and has a few edits for each keyword.
+MAX_UNPACKED = 1 << 26
+MAX_PLACES = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Edit:
@@ -93,14 +98,28 @@ def packed(edits: Sequence[Edit]) -> bytes:
 
 
 def unpacked(kept: bytes, data: Data) -> Edits:
-    """Return the edits of `data` that were `packed`. Raises ValueError where `kept` is damaged."""
+    """Return the edits of `data` that were `packed`. Raises ValueError where `kept` is damaged, whatever is in it."""
     try:
-        places, _, content = zlib.decompress(kept).partition(b"\n")
-        edits: list[Edit] = []
-        at = 0
-        for offset, removed, inserted in json.loads(places):
-            edits.append(Edit(offset, bytes(data[offset : offset + removed]), content[at : at + inserted]))
-            at += inserted
-    except (zlib.error, TypeError) as error:
+        inflater = zlib.decompressobj()
+        inflated = inflater.decompress(kept, MAX_UNPACKED)
+        places, _, content = inflated.partition(b"\n")
+        if not inflater.eof or len(places) > MAX_PLACES:
+            raise ValueError("it is cut short, or larger than any change")
+        return _at_places(json.loads(places), content, data)
+    except (zlib.error, TypeError, RecursionError) as error:
         raise ValueError(str(error)) from None
+
+
+def _at_places(places: Iterable[tuple[int, int, int]], content: bytes, data: Data) -> Edits:
+    edits: list[Edit] = []
+    at = end = 0
+    for offset, removed, inserted in places:
+        # A slice would take what is negative or too large, and mean something else.
+        if not end <= offset <= offset + removed <= len(data) or not 0 <= inserted <= len(content) - at:
+            raise ValueError(f"there is no such edit at {offset}")
+        end = offset + removed
+        edits.append(Edit(offset, bytes(data[offset:end]), content[at : at + inserted]))
+        at += inserted
+    if at != len(content):
+        raise ValueError("it holds more than its edits")
     return tuple(edits)

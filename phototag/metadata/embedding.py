@@ -62,7 +62,7 @@ def with_tags(data: Data, tags: Sequence[Tag], stamp: Stamp) -> Rewriting:
             can_hold_xp="exif" not in skipped and (blocks.exif is not None or blocks.can_create_exif),
         )
         try:
-            rewriting = _rewriting(data, _changes(blocks, found, plan.keywords, skipped))
+            rewriting = _rewriting(data, blocks, _changes(blocks, found, plan.keywords, skipped))
             return replace(rewriting, left_out=(*plan.left_out, *_not_in_iptc(blocks, plan.keywords)))
         except BlockUnwritable as error:
             if error.block in skipped:
@@ -77,7 +77,7 @@ def without_tags(data: Data) -> Rewriting:
     """
     blocks = containers.read_blocks(data)
     found = _read(blocks)
-    return _rewriting(data, _changes(blocks, found, without_ours(found), set()))
+    return _rewriting(data, blocks, _changes(blocks, found, without_ours(found), set()))
 
 
 def sidecar_with_tags(packet: bytes | None, held: Keywords, tags: Sequence[Tag], stamp: Stamp) -> bytes | None:
@@ -217,17 +217,16 @@ def _not_in_iptc(blocks: Blocks, wanted: Keywords) -> tuple[tuple[str, str], ...
     return tuple(("iptc", keyword) for keyword in left_out)
 
 
-def _rewriting(data: Data, changes: Changes) -> Rewriting:
+def _rewriting(data: Data, blocks: Blocks, changes: Changes) -> Rewriting:
     if changes == Changes():
         return Rewriting((), changes)
     try:
-        return Rewriting(containers.rewrite(data, changes), changes)
+        return Rewriting(containers.rewrite(data, changes, blocks), changes)
     except BlockUnwritable:
         raise
     except Unwritable:
         # Where nothing behind the packet may move, one that becomes shorter can be filled up.
-        packet = containers.read_blocks(data).xmp
-        if packet is None or not isinstance(changes.xmp, tuple) or growth(changes.xmp) >= 0:
+        if blocks.xmp is None or not isinstance(changes.xmp, tuple) or growth(changes.xmp) >= 0:
             raise
-        changes = replace(changes, xmp=xmp.refilled(packet, changes.xmp))
-        return Rewriting(containers.rewrite(data, changes), changes)
+        changes = replace(changes, xmp=xmp.refilled(blocks.xmp, changes.xmp))
+        return Rewriting(containers.rewrite(data, changes, blocks), changes)

@@ -205,13 +205,16 @@ class _Source:
         real = Path(os.path.realpath(path))
         # O_NONBLOCK: a pipe would keep us waiting.
         descriptor = os.open(real, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(status.st_mode):  # also a folder, which cannot be made a file object
                 raise Unwritable("it is no regular file")
             if status.st_size > limit:
                 raise Unwritable(f"it is larger than {limit >> 20} MB")
-            data = file.read(limit + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(limit + 1)
+        finally:
+            os.close(descriptor)
         if len(data) != status.st_size:
             raise Unwritable("it is being written by another program")
         return cls(real, data, status)
@@ -340,10 +343,12 @@ def _same_as(expected: bytes) -> Callable[[bytes], None]:
 
 
 def _held(path: Path) -> Keywords:
-    """The keywords in the photo at `path` itself, as far as they can be read."""
+    """The keywords in the photo at `path` itself, as far as they can be read. Raises `PhotoError` where it is gone."""
     try:
         return embedding.read_keywords(_Source.read(path).data)
     except (Unwritable, OSError):
+        if not path.is_file():  # a pipe would keep us waiting
+            raise PhotoError(path, "it is no longer there, or no longer a file; scan again") from None
         return _by_other_means(path)
 
 
