@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types format accuracy trust bench-inspect clean
+.PHONY: help demo test lint types format accuracy trust bench-inspect bench-embed clean
 
 help:
 	@echo "make demo      install into .venv, fetch sample photos into examples/photos, tag them"
@@ -14,6 +14,7 @@ help:
 	@echo "make accuracy  the default model on labelled photos: make accuracy PHOTOS=folder"
 	@echo "make trust     how far tags can be trusted, on labelled photos: make trust PHOTOS='folder folder' [FIT=--fit]"
 	@echo "make bench-inspect MODEL=folder  phototag inspect against saved_model_cli: time and memory"
+	@echo "make bench-embed  writing tags into photos against exiftool, which has to be installed: time a photo"
 	@echo "make clean     remove .venv and the sample photos"
 
 # Each set of requirements is installed once, and again when pyproject.toml changes.
@@ -63,6 +64,9 @@ trust: $(VENV)/.installed
 bench-inspect: $(VENV)/.installed
 	@test -n "$(MODEL)" || { echo "name a SavedModel: make bench-inspect MODEL=folder" >&2; exit 2; }
 	$(BIN)/python benchmarks/inspect_speed.py $(MODEL)
+
+bench-embed: $(VENV)/.installed
+	$(BIN)/python benchmarks/embed_speed.py
 
 clean:
 	rm -rf $(VENV) examples/photos

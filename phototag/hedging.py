@@ -20,7 +20,7 @@ from phototag.taxonomy import DEFAULT_THRESHOLD, Label, LevelThresholds, Predict
 
 Scores: TypeAlias = NDArray[np.floating[Any]]
 
-# An explanation leaves out what is less likely than that.
+# An explanation leaves out what is less likely than that and no tag.
 _NOT_WORTH_A_WORD = 0.05
 
 
@@ -119,14 +119,19 @@ class TreeTagger:
         return _likeliest(self._labels, np.asarray(scores, np.float64), count)
 
     def explain(self, scores: Scores) -> tuple[Explanation, ...]:
-        """Say of each word that is at all likely why it is a tag or not: in the order of the tree."""
-        tags = {tag.path for tag in self.choose(scores)}
+        """Say of each word that is a tag or at all likely why it is one or not: in the order of the tree.
+
+        After them come the likely classes that count for nothing.
+        """
+        paths = {tag.path for tag in self.choose(scores)}
+        # The path of a word that is never written is that of the word above it.
+        are_tags = [node.state == "tag" and path in paths for node, path in zip(self._nodes, self._paths, strict=True)]
         below = self._classes_below()
         probabilities = np.asarray(scores, np.float64)
         return tuple(
-            self._explanation(number, mass, self._paths[number] in tags, below[number], probabilities)
+            self._explanation(number, mass, are_tags[number], below[number], probabilities)
             for number, mass in enumerate(self.masses(scores))
-            if mass >= _NOT_WORTH_A_WORD
+            if mass >= _NOT_WORTH_A_WORD or are_tags[number]
         ) + self._never(probabilities)
 
     def _explanation(

@@ -436,7 +436,7 @@ def open_image(path: Path, shortest_side: int) -> Image.Image:
     """
     _prepare_pillow()
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             head = file.read(SNIFF_BYTES)
             file.seek(0)
             return _decode(file, path, shortest_side)
@@ -451,6 +451,11 @@ def open_image(path: Path, shortest_side: int) -> Image.Image:
         raise PhotoError(path, _damage_reason(error, head)) from error
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file that was one when it was found; should it be a pipe by now, do not wait for its other end."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def embedded_keywords(path: Path) -> tuple[bytes | None, tuple[str, ...] | None, tuple[str, ...] | None]:
     """Return the XMP packet in the photo at `path`, its IPTC keywords and its XPKeywords, as far as they can be read.
 
@@ -458,7 +463,10 @@ def embedded_keywords(path: Path) -> tuple[bytes | None, tuple[str, ...] | None,
     """
     _prepare_pillow()
     try:
-        with path.open("rb") as file, Image.open(file, formats=READABLE_FORMATS) as image:
+        with (
+            open(path, "rb", opener=_open_at_once) as file,
+            Image.open(file, formats=READABLE_FORMATS) as image,
+        ):
             packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
             in_exif = image.getexif().get(ExifTags.Base.XPKeywords)
             in_iptc = (IptcImagePlugin.getiptcinfo(image) or {}).get((2, 25))

@@ -18,6 +18,7 @@ State = Literal["tag", "rollup", "never"]
 # The programs that read keywords split lists and hierarchies at these.
 SPLITTING_CHARACTERS = frozenset(",;|/<>")
 ENGLISH = "en"
+MAX_NAME = 100  # characters
 DEFAULT_THRESHOLD = 0.7
 _COLUMNS = ("id", "parent", "state", "name", "threshold", "synonyms")  # and after them a column for each language
 
@@ -99,13 +100,16 @@ def fault_of_name(name: str) -> str | None:
         return "is empty, or holds unprintable characters or spaces at an end"
     if not SPLITTING_CHARACTERS.isdisjoint(name):
         return f"holds one of {' '.join(sorted(SPLITTING_CHARACTERS))}, at which photo applications split"
+    if len(name) > MAX_NAME:
+        return f"is longer than {MAX_NAME} characters"
     return None
 
 
 class Taxonomy:
-    """A tree of words. `nodes` by id, every parent before its children; `digest` identifies the content.
+    """A tree of words. `nodes` by id, every parent before its children.
 
-    `languages`: those that some of the words have a name in, English first.
+    `digest` identifies all of them but their names in other languages, which are no part of a tag. `languages`: those
+    that some of the words have a name in, English first.
     """
 
     def __init__(self, nodes: Iterable[Node], source: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,8 +22,9 @@ from phototag.models import Model
 from .conftest import lines
 from .test_opening_photos import STORED
 
-CALIBRATE = Path(__file__).parent.parent / "benchmarks" / "calibrate.py"
-ACCURACY = Path(__file__).parent.parent / "benchmarks" / "accuracy.py"
+ROOT = Path(__file__).parent.parent
+CALIBRATE = ROOT / "benchmarks" / "calibrate.py"
+ACCURACY = ROOT / "benchmarks" / "accuracy.py"
 
 
 @pytest.fixture
@@ -37,9 +39,15 @@ def dry_scan(default_model: Model, tmp_path: Path):  # type: ignore[no-untyped-d
     return run
 
 
+def output_of(command: list[str]) -> str:
+    """What `command` prints, where it is to measure this phototag, not one that is installed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, check=True, text=True, env=environment).stdout
+
+
 def test_it_is_as_accurate_as_its_makers_say(default_model: Model, shared: Path) -> None:
     command = [sys.executable, str(ACCURACY), str(shared / "photos/imagenet")]
-    measured = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    measured = json.loads(output_of(command))
     assert measured["photos"] == 200
     assert measured["top1"] >= 0.85
     assert measured["top5"] >= 0.96
@@ -49,13 +57,24 @@ def test_its_tags_can_be_trusted(default_model: Model, shared: Path) -> None:
     if not Path("/usr/share/wordnet/data.noun").exists():
         pytest.skip("needs WordNet's noun file (Debian: wordnet-base)")
     command = [sys.executable, str(CALIBRATE), str(shared / "photos/caltech"), str(shared / "photos/coco128")]
-    table = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    table = output_of(command)
     row = next(line for line in table.splitlines() if line.startswith("| default"))
     objects_right, objects_covered, _, _, scenes_right, scenes_covered, _, _ = map(float, row.split("|")[2:-1])
-    assert objects_right >= 0.96
+    assert objects_right >= 0.965
     assert objects_covered >= 0.87
-    assert scenes_right >= 0.88
-    assert scenes_covered >= 0.40
+    assert scenes_right >= 0.93
+    assert scenes_covered >= 0.58
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    promised, measured = (
+        [
+            float(cell)
+            for line in text
+            if re.match(r"\| (default|`--)[^|]*\| 0\.", line)
+            for cell in line.split("|")[2:-1]
+        ]
+        for text in (readme, table.splitlines())
+    )
+    assert measured == pytest.approx(promised, abs=0.015)
 
 
 def test_real_photos_of_all_kinds_are_all_accounted_for(dry_scan, shared: Path) -> None:  # type: ignore[no-untyped-def]

@@ -139,6 +139,15 @@ def test_an_explanation_says_what_adds_up_and_what_is_missing() -> None:
     }
 
 
+def test_an_explanation_has_every_tag_however_low_the_threshold_and_little_else() -> None:
+    low, scores = tagger(threshold=0.01, max_tags=9), np.array([0.03, 0, 0, 0.04, 0.93, 0])
+    tags = {tag.path for tag in low.choose(scores)}
+    assert tags == {("animal", "dog", "pug"), ("animal", "dog"), ("animal",), ("lamp",)}
+    explained = low.explain(scores)
+    assert {one.path for one in explained if one.obstacle is None} == tags
+    assert [one.path for one in explained if one.obstacle is not None] == [("label 14",)]
+
+
 def test_the_threshold_that_an_explanation_names_gives_the_tag() -> None:
     levels, scores = LevelThresholds(0.4, 0.75, 0.9), np.array([0.5, 0.1, 0.1, 0.2, 0.1, 0])
     for one in tagger(levels=levels, threshold=0.95).explain(scores):

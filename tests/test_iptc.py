@@ -88,6 +88,14 @@ def test_the_marker_of_utf_8_is_added_where_all_text_is_ascii() -> None:
     assert UTF_8 not in after
 
 
+@pytest.mark.parametrize("existing", [(), (keyword("a"),), (dataset(7, 10, b"x"),)])
+def test_the_marker_comes_before_keywords_that_come_or_go_at_its_place(existing: tuple[bytes, ...]) -> None:
+    after, left_out = update(resources(*existing), "日本")
+    assert left_out == ()
+    assert block(after).startswith(UTF_8 + keyword("日本"))
+    assert iptc.read_keywords(after) == ("日本",)
+
+
 @pytest.mark.parametrize(
     "existing",
     [

@@ -233,6 +233,7 @@ IMAGE = jpeg()
 REFUSED = {
     "two packets": (jpeg(xmp_segment(), xmp_segment()), "several XMP"),
     "odd header": (jpeg(app(1, b"http://ns.adobe.com/xap/1.0" + PACKET)), "unusual header"),
+    "Flickr's header": (jpeg(app(1, b"XMP\0://ns.adobe.com/xap/1.0/\0" + PACKET)), "unusual header"),
     "no header": (jpeg(app(1, PACKET)), "unusual header"),
     "C2PA": (jpeg(app(11, b"JP\0\1\0\0\0\1\0\0\0\x20jumb" + bytes(24))), "signed"),
     "C2PA in pieces": (jpeg(app(11, b"JP\0\1\0\0\0\2....c2pa")), "signed"),

@@ -6,8 +6,8 @@ from phototag.taxonomy import Taxonomy
 from tests.test_taxonomy import tree
 
 
-def overlaid(text: str) -> Taxonomy:
-    return apply_overlay(tree(), text, "own.yaml")
+def overlaid(text: str, language: str = "en") -> Taxonomy:
+    return apply_overlay(tree(), text, "own.yaml", language)
 
 
 def test_words_are_renamed_moved_and_told_how_sure_to_be() -> None:
@@ -30,9 +30,28 @@ def test_a_word_of_ones_own_can_be_put_above_others_wherever_it_stands() -> None
 
 
 def test_a_name_of_ones_own_is_written_in_every_language() -> None:
-    german = overlaid("dog: {name: woof, synonyms: [bow]}\n").in_language("de")
-    assert german.path("n00000010") == ("Tier", "woof", "Mops")
-    assert german.nodes["n00000002"].synonyms == ("hound", "doggy", "bow")
+    for german in (overlaid("dog: {name: woof}\n").in_language("de"), overlaid("dog: {name: woof}\n", "de")):
+        assert german.path("n00000010") == ("Tier", "woof", "Mops")
+
+
+def test_synonyms_of_ones_own_are_kept_in_every_language_and_said_once() -> None:
+    text = "dog: {synonyms: [bow, hound, bow]}\n"
+    assert overlaid(text).nodes["n00000002"].synonyms == ("hound", "doggy", "bow")
+    assert overlaid(text, "de").nodes["n00000002"].synonyms == ("bow", "hound")
+
+
+def test_words_are_named_in_english_and_must_be_told_apart_in_the_language_that_is_written() -> None:
+    assert overlaid("dog: {name: Tukan}\n").path("n00000002") == ("animal", "Tukan")
+    with pytest.raises(ConfigError, match=r"own\.yaml, line 2: the name 'Tukan' is that of n00000012 already"):
+        overlaid("lamp: {state: tag}\ndog: {name: Tukan}\n", "de")
+    with pytest.raises(ConfigError, match="there is no word 'Hund' in the tree"):
+        overlaid("Hund: {name: x}\n", "de")
+    with pytest.raises(ConfigError, match="no names in 'nl'; choose one of"):
+        overlaid("", "nl")
+
+
+def test_letters_that_look_the_same_are_the_same() -> None:
+    assert overlaid("dog: {name: Ho\u0308hle}\n").nodes["n00000002"].name == "H\u00f6hle"
 
 
 def test_never_takes_what_is_below_with_it() -> None:
@@ -87,6 +106,19 @@ def test_an_empty_overlay_changes_nothing(text: str) -> None:
         ("dog: \x00\n", "own.yaml.*: this is no YAML"),
         ("a: b\n---\nc: d\n", "own.yaml, line 2: this is no YAML"),
         ("[" * 20000, "own.yaml.*: this is no YAML"),
+        ('dog: {name: "\\UFFFFFFFF"}\n', "own.yaml.*: this is no YAML"),
+        (f"%YAML 1.{'9' * 5000}\n---\ndog: {{name: x}}\n", "own.yaml.*: this is no YAML"),
+        ('"a\\tb": {new: true}\ndog: {parent: "a\\tb"}\n', r"line 1: the name 'a\\tb' is empty, or holds unprintable"),
+        ("a|b: {new: true}\ndog: {parent: a|b}\n", r"line 1: the name 'a\|b' holds one of"),
+        ('"": {new: true}\ndog: {parent: ""}\n', "line 1: the name '' is empty"),
+        (f"dog: {{name: {'x' * 101}}}\n", "line 1: the name 'x{80}...' is longer than 100 characters; choose another$"),
+        (f"dog: {{state: {'x' * 5000}}}\n", "line 1: the state must be one of .* not 'x{80}...'$"),
+        (f"dog: {{synonyms: [{', '.join('x' * 101)}]}}\n", "line 1: 101 synonyms are too many; give at most 100"),
+        ("#" * (1 << 20) + "\n", "own.yaml has more than 1,048,576 characters"),
+        ("animal: {name: x}\npet: {new: true}\n", "line 2: 'pet' would never be a tag; make it the parent of some"),
+        ("dog: {state: never}\npug: {state: tag}\n", "line 2: 'dog' above it is never a tag; give it another parent"),
+        # Of what is in a circle, and not of what is below one.
+        ("toucan: {parent: dog}\ndog: {parent: pug}\n", "line 2: 'dog' would be its own ancestor"),
     ],
 )
 def test_what_cannot_be_names_the_file_the_line_and_the_remedy(text: str, message: str) -> None:
@@ -98,3 +130,19 @@ def test_aliases_do_not_grow() -> None:
     bomb = "dog:\n  synonyms: &a [x, x, x]\n" + "toucan:\n  synonyms: [*a, *a]\n"
     with pytest.raises(ConfigError, match="one value, not several"):
         overlaid(bomb)
+
+
+def test_words_of_ones_own_may_stand_below_each_other_but_not_without_end() -> None:
+    def chain(length: int) -> str:
+        words = (f"w{n}: {{new: true, parent: {f'w{n + 1}' if n + 1 < length else 'none'}}}\n" for n in range(length))
+        return "".join(words) + "animal: {parent: w0}\n"
+
+    assert len(overlaid(chain(16)).path("n00000010")) == 16 + 3
+    for length in (17, 2000):
+        with pytest.raises(ConfigError, match=r"line 1: 'w0' has|line \d+: 'animal' has more than 16 words above it"):
+            overlaid(chain(length))
+
+
+def test_what_is_said_of_a_word_below_one_that_is_never_a_tag_counts_where_it_stands_elsewhere() -> None:
+    states = {n.name: n.state for n in overlaid("dog: {state: never}\npug: {parent: animal}\n").nodes.values()}
+    assert (states["dog"], states["obscure hound"], states["pug"]) == ("never", "never", "tag")

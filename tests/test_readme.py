@@ -14,6 +14,8 @@ import pytest
 from phototag.cli import cli, exit_codes
 from phototag.cli.models import models
 from phototag.model_card import ImageInput, ModelCard, Output, parse_card
+from phototag.models import find_model, imagenet_taxonomy
+from phototag.overlay import apply_overlay
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -68,6 +70,29 @@ def test_the_example_of_a_model_card_is_valid() -> None:
     example = next(text for text in re.findall(r"```json\n(.*?)```", README, re.DOTALL) if '"my-model"' in text)
     json.loads(example)
     assert parse_card(example, "README").input.crop_fraction == 0.875
+
+
+def test_the_example_of_a_vocabulary_of_ones_own_is_valid() -> None:
+    tree = imagenet_taxonomy()
+    example = next(text for text in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "toucan" in text)
+    for language in tree.languages:
+        own = apply_overlay(tree, example, "README", language)
+        assert own.path("n01843383")[-1] == "Tukan"
+        assert own.path("n02084071")[1] == "pet"
+        assert own.nodes["n04565375"].state == own.nodes["n02950826"].state == "never"  # a weapon, a cannon
+
+
+def test_what_is_said_of_the_tree_and_its_thresholds_is_so() -> None:
+    model = find_model("efficientnet-lite0")
+    assert model.taxonomy is not None
+    classes = {label.synset for label in model.labels}
+    text = " ".join(README.split())
+    assert f"{len(model.taxonomy.nodes.keys() - classes)} everyday words over the {len(classes)} classes" in text
+    levels = model.card.thresholds
+    assert (
+        f"{levels.root:.2f} for the broad ones at the top, {levels.inner:.2f} for those between and {levels.leaf:.2f}"
+        " for the most specific" in text
+    )
 
 
 def test_the_table_of_parts_is_complete() -> None:

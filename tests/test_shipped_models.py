@@ -1,3 +1,5 @@
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ STATES_OF_A_FEW = {
     "n02099601": ("animal", "dog", "retriever", "golden retriever"),
     "n01843383": ("animal", "bird", "toucan"),
     "n07873807": ("food", "pizza"),
+    "n03445924": ("vehicle", "golf cart"),
 }
 
 
@@ -77,6 +80,36 @@ def test_the_tree_is_what_its_script_makes() -> None:
         pytest.skip("needs WordNet's noun file (Debian: wordnet-base)")
     result = subprocess.run([sys.executable, source / "generate.py", "--check"], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "message"),
+    [
+        ("names.tsv", "n99999999\tno such\t\tx\tx\tx", "names.tsv: not in the tree: n99999999"),
+        ("names.tsv", "n01770393\tscorpion\t\tSkorpion\tscorpion\tescorpión", "names.tsv: n01770393 is there twice"),
+        ("words.tsv", "n02084071\t-\ttag\tdog\ttag\t\tdog", "words.tsv: n02084071 is there twice"),
+        ("words.tsv", "n99999999\t-\ttag\tno such\t\t\t", "words.tsv: neither a word .* nor a class: n99999999"),
+        ("words.tsv", "n01770393\tn99999999\t\t\t\t\t", "words.tsv: no words .* parents of some: n99999999"),
+    ],
+)
+def test_a_slip_in_the_tables_made_by_hand_is_named(tmp_path: Path, table: str, row: str, message: str) -> None:
+    if not Path("/usr/share/wordnet/data.noun").exists():
+        pytest.skip("needs WordNet's noun file (Debian: wordnet-base)")
+    for folder in ("taxonomies", "efficientnet-lite0"):
+        shutil.copytree(shipped_directory() / folder, tmp_path / folder)
+    source = tmp_path / "taxonomies" / "source"
+    with (source / table).open("a", encoding="utf-8") as file:
+        file.write(row + "\n")
+    result = subprocess.run([sys.executable, source / "generate.py", "--check"], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert re.search(message, result.stderr)
+
+
+def test_a_threshold_of_its_own_is_never_below_that_of_the_level(model: Model, tree: Taxonomy) -> None:
+    levels, parents = model.card.thresholds, {node.parent for node in tree.nodes.values()}
+    for node in tree.nodes.values():
+        level = levels.leaf if node.id not in parents else levels.inner if len(tree.path(node.id)) > 1 else levels.root
+        assert node.threshold is None or node.threshold > level, node.name
 
 
 def test_every_inner_node_has_a_class_below_it(tree: Taxonomy, model: Model) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
 from PIL import Image, ImageDraw
 
-from phototag.cli.tag_options import MOST_CROPS
+from phototag.cli.tag_options import MOST_CROPS, TagOptions, find_wanted_model, make_tagger
+from phototag.models import shipped_directory
 from phototag.preprocessing import MOST_CROPS as REAL_MOST_CROPS
+from phototag.tagging import NullWriter, recipe_digest
 from tests.conftest import export_toy, lines, phototag
 
 
@@ -103,6 +107,46 @@ def test_the_command_line_knows_how_many_crops_there_are() -> None:
     assert MOST_CROPS == REAL_MOST_CROPS
 
 
+def test_an_option_that_decides_about_tags_has_photos_done_again_whatever_it_is(tmp_path: Path) -> None:
+    overlay, same = tmp_path / "own.yaml", tmp_path / "same.yaml"
+    overlay.write_text("dog: {threshold: 0.6}\n")
+    same.write_text("# In other words.\ndog:\n  threshold: 0.60\n")
+    changes: list[dict[str, Any]] = [
+        {"threshold": 0.6},
+        {"max_tags": 11},
+        {"crops": 2},
+        {"taxonomy": overlay},
+        {"language": "de"},
+        {"taxonomy": overlay, "language": "de"},
+        {"raw_labels": True},
+        {"raw_labels": True, "threshold": 0.6},
+        {"top": 12},
+        {"top": 5},
+        {"logit_threshold": 5.0},
+        {"logit_threshold": 5.5},
+        {"model": "efficientnet-lite0", "given_facts": {"input": {"crop_fraction": 1.0}}},
+        {"given_facts": {"temperature": 0.9}},
+        {"given_facts": {"thresholds": {"root": 0.5}}},
+        {"labels": tmp_path / "labels.txt"},
+    ]
+    labels = (shipped_directory() / "efficientnet-lite0" / "labels.txt").read_text()
+    (tmp_path / "labels.txt").write_text(labels.replace("toucan", "Toucan"))
+    assert {name for change in changes for name in change} == set(TagOptions.__dataclass_fields__)
+    recipes = [recipe(**change) for change in [{}, *changes]]
+    assert len(set(recipes)) == len(recipes)
+    # What says the same does not.
+    assert recipe(threshold=0.7, max_tags=12, language="en") == recipe()
+    assert recipe(taxonomy=same) == recipe(taxonomy=overlay)
+    assert recipe(raw_labels=True) == recipe(given_facts={"taxonomy": "none"})
+
+
+def recipe(**change: Any) -> str:
+    options = dict.fromkeys(TagOptions.__dataclass_fields__) | {"model": "efficientnet-lite0", "given_facts": {}}
+    chosen = TagOptions(**{**options, "crops": 1, "raw_labels": False, **change})
+    model = find_wanted_model(chosen)
+    return recipe_digest(model, chosen.crops, make_tagger(chosen, model), NullWriter())
+
+
 @pytest.fixture
 def robin(shared: Path, tmp_path: Path) -> Path:
     (source,) = (shared / "photos" / "imagenet").glob("n01558993*")
@@ -120,8 +164,9 @@ def test_the_tree_speaks_other_languages(robin: Path) -> None:
     assert paths("--language", "de")[0] == ["Tier", "Vogel", "Wanderdrossel"]
     assert paths("--language", "en") == paths()
     assert paths("--raw-labels") == [["robin"]]
-    refused = phototag("scan", "--dry-run", "--language", "tlh", robin)
-    assert (refused.exit_code, "choose one of en, de, fr, es" in refused.stderr) == (2, True)
+    for language in ("tlh", ""):
+        refused = phototag("scan", "--dry-run", "--language", language, robin)
+        assert (refused.exit_code, "choose one of en, de, fr, es" in refused.stderr) == (2, True)
 
 
 @pytest.mark.usefixtures("default_model")
@@ -134,6 +179,9 @@ def test_a_vocabulary_of_ones_own_changes_the_tags_and_a_mistake_in_it_names_its
     assert [tag["path"] for tag in line["tags"]] == [["animal", "redbreast"], ["animal"]]
     sidecar = json.loads((tmp_path / "robin.jpg.phototag.json").read_text())
     assert sidecar["tags"][0]["name"] == "redbreast"
+    overlay.write_text("bird: {synonyms: [Piepmatz]}\n")
+    (line,) = lines(phototag("scan", "--dry-run", "--format", "json", "--taxonomy", overlay, "--language", "de", robin))
+    assert [(tag["name"], tag["synonyms"]) for tag in line["tags"]][1] == ("Vogel", ["Piepmatz"])
     overlay.write_text("American robin:\n  treshold: 0.1\n")
     refused = phototag("scan", "--taxonomy", overlay, robin)
     assert refused.exit_code == 2
@@ -158,6 +206,29 @@ def test_explaining_names_the_classes_what_was_held_back_and_what_a_lower_thresh
     assert by_path["animal", "bird"]["classes"][0]["label"]["name"] == "robin"
     refused = phototag("show", "--explain", "--top", "3", robin)
     assert (refused.exit_code, "there is none here" in refused.stderr) == (2, True)
+
+
+@pytest.mark.usefixtures("default_model")
+def test_what_cannot_be_explained_is_named_and_the_rest_is_done(robin: Path, tmp_path: Path) -> None:
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.jpg")  # which would be read for ever
+    (tmp_path / "text.jpg").write_text("no photo")
+    odd = [tmp_path / "pipe.jpg", tmp_path, tmp_path / "nowhere.jpg", tmp_path / "text.jpg"]
+    result = phototag("show", "--explain", *odd, robin)
+    assert result.exit_code == 1
+    assert [line.partition(": ")[2].partition(": ")[0] for line in result.stderr.splitlines()] == [*map(str, odd)]
+    assert result.stderr.count("there is no such photo; check the path") == 3
+    assert "American robin" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "option", [["--threshold", "0.7"], ["--language", "de"], ["--raw-labels"], ["--input-size", "9"]]
+)
+def test_without_explaining_an_option_that_decides_about_tags_is_refused(
+    make_photo: Callable[..., Path], option: list[str]
+) -> None:
+    result = phototag("show", *option, make_photo("a.jpg"))
+    assert (result.exit_code, f"{option[0]} only counts with --explain" in result.stderr) == (2, True)
 
 
 def screen() -> Image.Image:

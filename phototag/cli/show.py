@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from phototag.cli.exit_codes import EXIT_PHOTOS_FAILED
+from phototag.cli.model_options import MODEL_FACTS
 from phototag.cli.tag_options import (
     TagOptions,
     find_wanted_model,
@@ -41,9 +43,11 @@ if TYPE_CHECKING:
 def show(ctx: click.Context, /, **options: Any) -> None:
     """Show the keywords of photos, and which of them are phototag's.
 
-    With --explain, the options that decide about tags are as in scan.
+    With --explain, the options that decide about tags are as in scan; without it, they are refused.
     """
     tags = take_tag_options(options)
+    if not options["explain"]:
+        _refuse_tag_options(ctx)
     console = Console(quiet=False)
     failed = False
     as_json: bool = options["format"] == "json"
@@ -55,6 +59,14 @@ def show(ctx: click.Context, /, **options: Any) -> None:
             for line in lines:
                 console.result(line)
     ctx.exit(EXIT_PHOTOS_FAILED if failed else 0)
+
+
+def _refuse_tag_options(ctx: click.Context) -> None:
+    """What is shown was decided when the photos were scanned: an option that cannot change it must not seem to."""
+    for name in (*TagOptions.__dataclass_fields__, *MODEL_FACTS):
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = next(param.opts[0] for param in ctx.command.params if param.name == name)
+            raise ConfigError(f"{option} only counts with --explain; add that, or leave it out")
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,8 @@ def _explained(options: TagOptions, photos: Iterable[Path], as_json: bool) -> It
     classifier = Classifier(model)
     for path in photos:
         try:
+            if not path.is_file():  # a pipe would never end
+                raise PhotoError(path, "there is no such photo; check the path")
             scores = classifier.predict(prepare_photo(path, model.preprocessing, options.crops)).mean(axis=0)
         except PhotoError as error:
             yield error

@@ -162,12 +162,15 @@ def make_tree_tagger(options: TagOptions, model: Model) -> TreeTagger:
     from phototag.taxonomy import DEFAULT_THRESHOLD, ENGLISH
 
     assert model.taxonomy is not None
-    taxonomy = model.taxonomy
-    if options.taxonomy is not None:
-        taxonomy = apply_overlay(taxonomy, _read_overlay(options.taxonomy), str(options.taxonomy))
+    language = ENGLISH if options.language is None else options.language
+    if options.taxonomy is None:
+        taxonomy = model.taxonomy.in_language(language)
+    else:
+        text = _read_overlay(options.taxonomy)
+        taxonomy = apply_overlay(model.taxonomy, text, str(options.taxonomy), language)
     return TreeTagger(
         model.labels,
-        taxonomy.in_language(options.language or ENGLISH),
+        taxonomy,
         levels=model.card.thresholds,
         threshold=options.threshold or DEFAULT_THRESHOLD,
         max_tags=options.max_tags or DEFAULT_MAX_TAGS,

@@ -81,8 +81,10 @@ def read_blocks(data: Data) -> Blocks:
     return _blocks(_format(data), data)
 
 
-def rewrite(data: Data, changes: Changes) -> Edits:
+def rewrite(data: Data, changes: Changes, blocks: Blocks | None = None) -> Edits:
     """Return the edits of the file `data` that make `changes`, as small as the format allows.
+
+    `blocks`: what `read_blocks` has returned of `data`, where that is known.
 
     What stays is neither copied nor moved but for insertions before it. Raises `Unwritable` where `read_blocks` does
     and where a change does not fit, `BlockUnwritable` where it is only that block which must stay as it is, and
@@ -90,7 +92,7 @@ def rewrite(data: Data, changes: Changes) -> Edits:
     one that is.
     """
     form = _format(data)
-    expected = _expected(_blocks(form, data), changes)
+    expected = _expected(_blocks(form, data) if blocks is None else blocks, changes)
     if expected.xmp is not None and len(expected.xmp) > MAX_PACKET:
         raise Unwritable("its XMP packet would be larger than 16 MB")
     return form.rewrite(data, changes)

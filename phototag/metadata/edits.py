@@ -13,6 +13,11 @@ from typing import TypeAlias
 # What a photo's bytes may be held in: read whole, or mapped into memory.
 Data: TypeAlias = "bytes | memoryview"
 
+# What packed edits may inflate to, and the list of their places in it, in bytes. A change that phototag makes removes
+# a few packets of XMP at most, and has a few edits for each keyword.
+MAX_UNPACKED = 1 << 26
+MAX_PLACES = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Edit:
@@ -22,8 +27,6 @@ class Edit:
     removed: bytes
     inserted: bytes
 
-
-MAX_UNPACKED = 1 << 26  # bytes; the largest blocks that are edited have a quarter of that
 
 # In the order of their offsets, and none reaches into the next.
 Edits: TypeAlias = tuple[Edit, ...]
@@ -95,19 +98,28 @@ def packed(edits: Sequence[Edit]) -> bytes:
 
 
 def unpacked(kept: bytes, data: Data) -> Edits:
-    """Return the edits of `data` that were `packed`. Raises ValueError where `kept` is damaged."""
+    """Return the edits of `data` that were `packed`. Raises ValueError where `kept` is damaged, whatever is in it."""
     try:
-        unpacking = zlib.decompressobj()
-        places, _, content = unpacking.decompress(kept, MAX_UNPACKED).partition(b"\n")
-        if not unpacking.eof:
-            raise ValueError("it is cut off or too large")
-        edits: list[Edit] = []
-        at = 0
-        for offset, removed, inserted in json.loads(places):
-            if min(offset, removed, inserted) < 0:  # which slices would take
-                raise ValueError("a place before the first byte")
-            edits.append(Edit(offset, bytes(data[offset : offset + removed]), content[at : at + inserted]))
-            at += inserted
+        inflater = zlib.decompressobj()
+        inflated = inflater.decompress(kept, MAX_UNPACKED)
+        places, _, content = inflated.partition(b"\n")
+        if not inflater.eof or len(places) > MAX_PLACES:
+            raise ValueError("it is cut short, or larger than any change")
+        return _at_places(json.loads(places), content, data)
     except (zlib.error, TypeError, RecursionError) as error:
         raise ValueError(str(error)) from None
+
+
+def _at_places(places: Iterable[tuple[int, int, int]], content: bytes, data: Data) -> Edits:
+    edits: list[Edit] = []
+    at = end = 0
+    for offset, removed, inserted in places:
+        # A slice would take what is negative or too large, and mean something else.
+        if not end <= offset <= offset + removed <= len(data) or not 0 <= inserted <= len(content) - at:
+            raise ValueError(f"there is no such edit at {offset}")
+        end = offset + removed
+        edits.append(Edit(offset, bytes(data[offset:end]), content[at : at + inserted]))
+        at += inserted
+    if at != len(content):
+        raise ValueError("it holds more than its edits")
     return tuple(edits)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from phototag.metadata import containers, exif, iptc, xmp
 from phototag.metadata.containers import DROP, Blocks, BlockUnwritable, Change, Changes
-from phototag.metadata.edits import Data, Edits, applied, inverse
+from phototag.metadata.edits import Data, Edits, applied, growth, inverse
 from phototag.metadata.keywords import Keywords, Unwritable, all_paths, key, noted_names, wanted_keywords, without_ours
 from phototag.taxonomy import Tag
 
@@ -58,11 +58,11 @@ def with_tags(data: Data, tags: Sequence[Tag], stamp: Stamp) -> Rewriting:
             version=stamp.version,
             date=stamp.date,
             has_packet=blocks.xmp is not None,
-            has_iptc=found.iptc is not None,
+            has_iptc=found.iptc is not None and "iptc" not in skipped,
             can_hold_xp="exif" not in skipped and (blocks.exif is not None or blocks.can_create_exif),
         )
         try:
-            rewriting = _rewriting(data, _changes(blocks, found, plan.keywords, skipped))
+            rewriting = _rewriting(data, blocks, _changes(blocks, found, plan.keywords, skipped))
             return replace(rewriting, left_out=(*plan.left_out, *_not_in_iptc(blocks, plan.keywords)))
         except BlockUnwritable as error:
             if error.block in skipped:
@@ -77,7 +77,7 @@ def without_tags(data: Data) -> Rewriting:
     """
     blocks = containers.read_blocks(data)
     found = _read(blocks)
-    return _rewriting(data, _changes(blocks, found, without_ours(found), set()))
+    return _rewriting(data, blocks, _changes(blocks, found, without_ours(found), set()))
 
 
 def sidecar_with_tags(packet: bytes | None, held: Keywords, tags: Sequence[Tag], stamp: Stamp) -> bytes | None:
@@ -112,10 +112,14 @@ def _seeds(found: Keywords, held: Keywords) -> tuple[str, ...] | None:
     return (*dict.fromkeys(written), *(name for name, _ in noted if name in (found.subject or ())))
 
 
-def sidecar_without_tags(packet: bytes) -> bytes | None:
-    """Return the XMP sidecar `packet` without all that phototag wrote; None where nothing is left of one of its own."""
+def sidecar_without_tags(packet: bytes, held: Keywords) -> bytes | None:
+    """Return the XMP sidecar `packet` without all that phototag wrote; None where nothing is left of one of its own.
+
+    `held`: what the photo itself holds; what a list of phototag's began with from there is no reason to keep it.
+    """
     found = xmp.read(packet)
-    return _unless_bare(applied(packet, xmp.update(packet, without_ours(found))), found)
+    left = without_ours(replace(found, xp=_seeds(found, without_ours(held))))
+    return _unless_bare(applied(packet, xmp.update(packet, left)), found)
 
 
 def prove(before: Data, after: bytes, rewriting: Rewriting) -> None:
@@ -239,7 +243,16 @@ def _not_in_iptc(blocks: Blocks, wanted: Keywords) -> tuple[tuple[str, str], ...
     return tuple(("iptc", keyword) for keyword in left_out)
 
 
-def _rewriting(data: Data, changes: Changes) -> Rewriting:
+def _rewriting(data: Data, blocks: Blocks, changes: Changes) -> Rewriting:
     if changes == Changes():
         return Rewriting((), changes)
-    return Rewriting(containers.rewrite(data, changes), changes)
+    try:
+        return Rewriting(containers.rewrite(data, changes, blocks), changes)
+    except BlockUnwritable:
+        raise
+    except Unwritable:
+        # Where nothing behind the packet may move, one that becomes shorter can be filled up.
+        if blocks.xmp is None or not isinstance(changes.xmp, tuple) or growth(changes.xmp) >= 0:
+            raise
+        changes = replace(changes, xmp=xmp.refilled(blocks.xmp, changes.xmp))
+        return Rewriting(containers.rewrite(data, changes, blocks), changes)

@@ -126,7 +126,8 @@ def _update_datasets(block: bytes, keywords: Sequence[str]) -> tuple[Edits, tupl
         added = b"".join(_dataset(_KEYWORDS, keyword.encode()) for keyword in storable)
         edits.append(Edit(_place_for_keywords(datasets), b"", added))
     if not all(keyword.isascii() for keyword in storable) and not _is_utf_8(datasets):
-        edits.append(Edit(_place_for_character_set(datasets), b"", _dataset(_CHARACTER_SET, UTF_8)))
+        # First of the edits at its place: it speaks of what follows, also where a keyword comes or goes there.
+        edits.insert(0, Edit(_place_for_character_set(datasets), b"", _dataset(_CHARACTER_SET, UTF_8)))
     return ordered(edits), left_out
 
 

@@ -102,12 +102,11 @@ def rewrite(data: Data, changes: Changes) -> Edits:
 
 def foreign(data: Data) -> Iterator[Data]:
     """See `containers`: every segment but the three blocks', and all from the first scan to the end of the file."""
-    layout = _layout(data)
-    own = {layout.xmp, *layout.exif, *layout.photoshop}
-    for segment in layout.jpeg.segments:
-        if segment not in own:
+    segments, scan = _read_segments(data, 0)  # not `_layout`: that looks through the whole image for its end
+    for segment in segments:
+        if _kind(data, segment) not in (_XMP, _EXIF, _PHOTOSHOP):
             yield data[segment.at : segment.end]
-    yield data[layout.jpeg.scan :]
+    yield data[scan.at :]
 
 
 # --- Changes ---------------------------------------------------------------------------------------------------------
@@ -210,7 +209,8 @@ def _kind(data: Data, segment: _Segment) -> bytes | None:
             return _EXIF
         if head.startswith(_XMP):
             return _XMP
-        if head.startswith((b"http://ns.adobe.com/xap/", b"<?xpacket", b"<x:xmpmeta")):
+        # Flickr's are headed "XMP\0://ns.adobe.com/xap/1.0/\0"; exiftool reads them, and beside another one they hide.
+        if any(sign in head for sign in (b"ns.adobe.com/xap/", b"<?xpacket", b"<x:xmpmeta")):
             raise Unwritable("its XMP packet has an unusual header")
     if segment.marker == _APP2 and head.startswith(_MPF):
         return _MPF
@@ -245,6 +245,12 @@ def _holds(block: bytes, offset: int) -> bool:
 
 def _read_jpeg(data: Data, at: int) -> _Jpeg:
     """Return the JPEG that begins at `at`. Raises `Unwritable` where it is not whole and well-formed."""
+    segments, scan = _read_segments(data, at)
+    return _Jpeg(tuple(segments), scan.at, _end_of_image(data, scan.end))
+
+
+def _read_segments(data: Data, at: int) -> tuple[list[_Segment], _Segment]:
+    """Return the segments of the JPEG that begins at `at` up to its first scan, and that. Raises `Unwritable`."""
     if bytes(data[at : at + 2]) != bytes([0xFF, _SOI]):
         raise Unwritable("its segments are malformed")
     at += 2
@@ -261,7 +267,7 @@ def _read_jpeg(data: Data, at: int) -> _Jpeg:
         at = segment.end
     if not any(segment.marker in _FRAMES for segment in segments):
         raise Unwritable("its segments are malformed")
-    return _Jpeg(tuple(segments), segment.at, _end_of_image(data, segment.end))
+    return segments, segment
 
 
 def _read_segment(data: Data, at: int) -> _Segment:

@@ -112,7 +112,7 @@ def wanted_keywords(
     """Plan the lists of a photo in which `found` stands and which should have `tags`.
 
     `model`, `version`, `date` go into the provenance. `has_packet`: there is an XMP packet; `has_iptc`: there is an
-    IPTC block, also if it holds no keywords; `can_hold_xp`: the container can hold XPKeywords.
+    IPTC block that can be written into, also if it holds no keywords; `can_hold_xp`: the container can hold XPKeywords.
 
     A keyword that a person wrote stays as it is, is not added again and not claimed. Tags of an earlier run that are
     no longer wanted go; those that are wanted stay where they stand, new ones come last. A new confidence, model or
@@ -262,7 +262,7 @@ def _own_tags(found: Keywords, ours: _Ours, tags: Sequence[Tag]) -> tuple[dict[s
 def _is_created(name: str, found: Keywords, *, has_iptc: bool, can_hold_xp: bool) -> bool:
     """Is the list `name`, which is not there, to be made?"""
     if name == "hierarchical":  # one of the three that Immich reads
-        return found.tags_list is None and found.iptc is None and not has_iptc
+        return found.tags_list is None and not found.iptc and not has_iptc
     return {"subject": True, "iptc": has_iptc, "xp": can_hold_xp}.get(name, False)
 
 

@@ -165,7 +165,7 @@ def remove_from_sidecars(
     changed = []
     for sidecar in sidecars:
         try:
-            if os.path.exists(sidecar) and _untag_sidecar(sidecar, journal, dry_run=dry_run):
+            if os.path.exists(sidecar) and _untag_sidecar(sidecar, path, journal, dry_run=dry_run):
                 changed.append(sidecar)
         except Unwritable as reason:
             fault = f"phototag's tags cannot be removed from its sidecar {sidecar.name}: {reason}"
@@ -244,7 +244,7 @@ class _Source:
         descriptor = os.open(real, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):  # also before `fdopen`, which takes no folder
+            if not stat.S_ISREG(status.st_mode):  # also a folder, which cannot be made a file object
                 raise Unwritable("it is no regular file")
             if status.st_size > limit:
                 raise Unwritable(f"it is larger than {limit >> 20} MB")
@@ -330,7 +330,7 @@ def _untag_photo(path: Path, journal: Journal, *, dry_run: bool) -> bool:
     except Unwritable:
         # Not a photo that phototag writes into, unless another program has made it one since.
         if data == source.data:
-            if _names_phototag(data):
+            if _names_phototag(data) or _held(path).provenance is not None:
                 raise
             return False
     if data == source.data:
@@ -341,7 +341,7 @@ def _untag_photo(path: Path, journal: Journal, *, dry_run: bool) -> bool:
     return True
 
 
-def _untag_sidecar(sidecar: Path, journal: Journal, *, dry_run: bool) -> bool:
+def _untag_sidecar(sidecar: Path, photo: Path, journal: Journal, *, dry_run: bool) -> bool:
     if os.path.islink(sidecar):
         return False  # another photo's, or no sidecar at all; phototag writes none through a link
     try:
@@ -350,7 +350,7 @@ def _untag_sidecar(sidecar: Path, journal: Journal, *, dry_run: bool) -> bool:
         return False  # phototag writes none like it
     before = source.taken_back(journal, embedding.is_sidecar_before)
     try:
-        packet = embedding.sidecar_without_tags(before) if before is not None else None
+        packet = embedding.sidecar_without_tags(before, _held(photo)) if before is not None else None
     except Unwritable:
         if not _names_phototag(source.data):
             return False
@@ -411,10 +411,12 @@ def _same_as(expected: bytes) -> Callable[[bytes], None]:
 
 
 def _held(path: Path) -> Keywords:
-    """The keywords in the photo at `path` itself, as far as they can be read."""
+    """The keywords in the photo at `path` itself, as far as they can be read. Raises `PhotoError` where it is gone."""
     try:
         return embedding.read_keywords(_Source.read(path).data)
     except (Unwritable, OSError):
+        if not path.is_file():  # a pipe would keep us waiting
+            raise PhotoError(path, "it is no longer there, or no longer a file; scan again") from None
         return _by_other_means(path)
 
 

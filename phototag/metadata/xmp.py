@@ -99,6 +99,17 @@ def update(packet: bytes, wanted: Keywords) -> Edits:
     return edits
 
 
+def refilled(packet: bytes, edits: Edits) -> Edits:
+    """Return `edits`, which make `packet` shorter, with padding for what goes, so that the packet keeps its length.
+
+    Raises `Unwritable` where the packet's wrapper has no place for it.
+    """
+    end = _Packet(packet).padding_end
+    if end is None:
+        raise Unwritable("its XMP packet has no room for padding")
+    return ordered((*edits, Edit(end, b"", b" " * -growth(edits))))
+
+
 def create(wanted: Keywords, *, sidecar: bool = False) -> bytes:
     """Return a new packet with the lists and the provenance of `wanted`.
 
@@ -174,7 +185,7 @@ class _Packet:
         self.data = data
         self.has_remarks = parsed.has_remarks
         self._root = parsed.root
-        self._padding_end = parsed.padding_end
+        self.padding_end = parsed.padding_end
         self.rdf = self._find_rdf()
         self.lists: dict[str, _Element] = {}
         self.provenance: dict[str, _Element | str] = {}
@@ -253,13 +264,13 @@ class _Packet:
 
     def taken_from_padding(self, size: int) -> tuple[Edit, ...]:
         """Remove `size` bytes of padding, or as many as there are but for one. The last is mostly a line's end."""
-        if size <= 0 or self._padding_end is None:
+        if size <= 0 or self.padding_end is None:
             return ()
-        start = self._padding_end
+        start = self.padding_end
         # Not `space_before`: padding is long, and never are more than `size` bytes of it wanted.
-        while start > self._root.end and self._padding_end - start <= size and self.data[start - 1] in _SPACE:
+        while start > self._root.end and self.padding_end - start <= size and self.data[start - 1] in _SPACE:
             start -= 1
-        end = self._padding_end - 1
+        end = self.padding_end - 1
         return (Edit(start, self.data[start:end], b""),) if start < end else ()
 
 

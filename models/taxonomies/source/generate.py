@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,15 +53,20 @@ class Word:
         return not self.classes
 
 
-def rows(path: Path) -> Iterator[dict[str, str]]:
-    """Yield the rows of a table with `#` comments, by column."""
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    """Return the rows of a table with `#` comments: by id, and in each the cells by column."""
     lines = (line for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and line[0] != "#")
-    yield from csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    by_id: dict[str, dict[str, str]] = {}
+    for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
+        if row["id"] in by_id:
+            sys.exit(f"{path}: {row['id']} is there twice; make one row of the two")
+        by_id[row["id"]] = row
+    return by_id
 
 
 def tree(nouns: Nouns, classes: Iterable[str]) -> list[Word]:
     """Return the rows of the tree: words in the order of words.tsv, `classes` after their parent."""
-    by_hand = {row["id"]: Word(*(row[key] for key in Word.__dataclass_fields__)) for row in rows(WORDS)}
+    by_hand = {key: Word(*(row[column] for column in Word.__dataclass_fields__)) for key, row in rows(WORDS).items()}
     words = {word.id: word for word in by_hand.values() if not word.is_class}
     below: dict[str, list[Word]] = {}
     for synset in classes:
@@ -74,12 +79,18 @@ def tree(nouns: Nouns, classes: Iterable[str]) -> list[Word]:
     unknown = by_hand.keys() - words.keys() - set(classes)
     if unknown:
         sys.exit(f"{WORDS}: neither a word with a state for its classes nor a class: {', '.join(sorted(unknown))}")
+    astray = below.keys() - words.keys() - {"-"}
+    if astray:
+        sys.exit(f"{WORDS}: no words with a state for their classes, but parents of some: {', '.join(sorted(astray))}")
     return [row for word in words.values() for row in (word, *below.get(word.id, ()))] + below.get("-", [])
 
 
 def table(words: Iterable[Word]) -> str:
     """Return the text of imagenet.tsv."""
-    names = {row["id"]: row for row in rows(NAMES)}
+    words, names = list(words), rows(NAMES)
+    unknown = names.keys() - {word.id for word in words}
+    if unknown:
+        sys.exit(f"{NAMES}: not in the tree: {', '.join(sorted(unknown))}")
     lines = ["\t".join(("id", "parent", "state", "name", "threshold", "synonyms", *LANGUAGES))]
     for word in words:
         more = names.get(word.id, {})
