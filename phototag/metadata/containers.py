@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Literal, Protocol, TypeAlias
 
@@ -46,13 +46,14 @@ class Blocks:
 
     `xmp`: the packet, inflated, without what the container wraps it in. `exif`: from the byte order mark (`II`, `MM`)
     on; the first, where there are several. `iptc`: the Photoshop image resources, all segments' together.
-    `can_create_exif`: would `rewrite` take a new EXIF block?
+    `can_create_exif`: would `rewrite` take a new EXIF block? `layout`: where it all is, for the format's own module.
     """
 
     xmp: bytes | None = None
     exif: bytes | None = None
     iptc: bytes | None = None
     can_create_exif: bool = False
+    layout: object = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,9 @@ class _Format(Protocol):
 
     def read_blocks(self, data: Data) -> Blocks: ...
 
-    def rewrite(self, data: Data, changes: Changes) -> Edits: ...
+    def rewrite(self, data: Data, changes: Changes, blocks: Blocks) -> Edits:
+        """`blocks`: those that `read_blocks` found in `data`."""
+        ...
 
     def foreign(self, data: Data) -> Iterator[Data]:
         """Yield, in an order of the format's own, all that `rewrite` must not change: image data, other metadata."""
@@ -92,19 +95,22 @@ def rewrite(data: Data, changes: Changes, blocks: Blocks | None = None) -> Edits
     one that is.
     """
     form = _format(data)
-    expected = _expected(_blocks(form, data) if blocks is None else blocks, changes)
+    blocks = _blocks(form, data) if blocks is None else blocks
+    expected = _expected(blocks, changes)
     if expected.xmp is not None and len(expected.xmp) > MAX_PACKET:
         raise Unwritable("its XMP packet would be larger than 16 MB")
-    return form.rewrite(data, changes)
+    return form.rewrite(data, changes, blocks)
 
 
-def verify(before: Data, after: Data, changes: Changes) -> None:
+def verify(before: Data, after: Data, changes: Changes, blocks: Blocks | None = None) -> None:
     """Read the file `after` anew: its blocks must be those of `before` with `changes`, and all else the same.
 
-    This trusts nothing that `rewrite` computed. Raises `Unwritable` where anything is off.
+    This trusts nothing that `rewrite` computed. `blocks`: what `read_blocks` has returned of `before`, where that is
+    known. Raises `Unwritable` where anything is off.
     """
     form = _format(before)
-    if _format(after) is not form or _blocks(form, after) != _expected(_blocks(form, before), changes):
+    blocks = _blocks(form, before) if blocks is None else blocks
+    if _format(after) is not form or _blocks(form, after) != _expected(blocks, changes):
         raise Unwritable("its metadata would not read back as written")
     if not _is_same_around(form, before, after):
         raise Unwritable("more than its keywords would change")

@@ -72,6 +72,19 @@ def applied(data: Data, edits: Sequence[Edit]) -> bytes:
     return b"".join(pieces(data, edits))
 
 
+def leads_to(edits: Sequence[Edit], before: Data, after: Data) -> bool:
+    """Is `after` what `edits` make of `before`, and nothing else?"""
+    at, moved = 0, 0
+    for edit in (*edits, Edit(len(before), b"", b"")):
+        start, end = edit.offset + moved, edit.offset + len(edit.removed)
+        if before[at : edit.offset] != after[at + moved : start] or before[edit.offset : end] != edit.removed:
+            return False
+        if after[start : start + len(edit.inserted)] != edit.inserted:
+            return False
+        at, moved = end, moved + len(edit.inserted) - len(edit.removed)
+    return len(after) == len(before) + moved
+
+
 def inverse(edits: Sequence[Edit]) -> Edits:
     """Return the edits that take `edits` back: of the result, to what was before."""
     taken_back: list[Edit] = []

@@ -8,7 +8,7 @@ from typing import Literal
 
 from phototag.metadata import containers, exif, iptc, xmp
 from phototag.metadata.containers import DROP, Blocks, BlockUnwritable, Change, Changes
-from phototag.metadata.edits import Data, Edits, applied, growth, inverse
+from phototag.metadata.edits import Data, Edits, applied, growth, leads_to
 from phototag.metadata.keywords import Keywords, Unwritable, all_paths, key, noted_names, wanted_keywords, without_ours
 from phototag.taxonomy import Tag
 
@@ -26,13 +26,14 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Rewriting:
-    """What becomes of a photo's bytes: `edits` of the file, which make `changes` of its blocks.
+    """What becomes of a photo's bytes: `edits` of the file, which make `changes` of its `blocks`.
 
     `left_out`: (list, keyword) of each keyword that a list cannot hold, by the names of the lists in `Keywords`.
     """
 
     edits: Edits
     changes: Changes
+    blocks: Blocks
     left_out: tuple[tuple[str, str], ...] = ()
 
 
@@ -128,13 +129,9 @@ def prove(before: Data, after: bytes, rewriting: Rewriting) -> None:
     Two proofs that share no code: the edits taken back give `before` byte for byte; and read anew, only the blocks that
     were to change have changed, into what they were to become.
     """
-    try:
-        same = applied(after, inverse(rewriting.edits)) == before
-    except ValueError:
-        same = False
-    if not same:
+    if not leads_to(rewriting.edits, before, after):
         raise Unwritable("what was written does not prove to be the photo with keywords added")
-    containers.verify(before, after, rewriting.changes)
+    containers.verify(before, after, rewriting.changes, rewriting.blocks)
 
 
 def is_photo_before(before: bytes | None, now: bytes) -> bool:
@@ -245,9 +242,9 @@ def _not_in_iptc(blocks: Blocks, wanted: Keywords) -> tuple[tuple[str, str], ...
 
 def _rewriting(data: Data, blocks: Blocks, changes: Changes) -> Rewriting:
     if changes == Changes():
-        return Rewriting((), changes)
+        return Rewriting((), changes, blocks)
     try:
-        return Rewriting(containers.rewrite(data, changes, blocks), changes)
+        return Rewriting(containers.rewrite(data, changes, blocks), changes, blocks)
     except BlockUnwritable:
         raise
     except Unwritable:
@@ -255,4 +252,4 @@ def _rewriting(data: Data, blocks: Blocks, changes: Changes) -> Rewriting:
         if blocks.xmp is None or not isinstance(changes.xmp, tuple) or growth(changes.xmp) >= 0:
             raise
         changes = replace(changes, xmp=xmp.refilled(blocks.xmp, changes.xmp))
-        return Rewriting(containers.rewrite(data, changes, blocks), changes)
+        return Rewriting(containers.rewrite(data, changes, blocks), changes, blocks)

@@ -89,12 +89,14 @@ def read_blocks(data: Data) -> Blocks:
         _content(data, layout.exif[0], _EXIF) if layout.exif else None,
         b"".join(_content(data, segment, _PHOTOSHOP) for segment in layout.photoshop) if layout.photoshop else None,
         can_create_exif=not layout.exif,
+        layout=layout,
     )
 
 
-def rewrite(data: Data, changes: Changes) -> Edits:
+def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:
     """See `containers.rewrite`. A new EXIF block comes behind JFIF, and a new packet behind both where it may."""
-    layout = _layout(data)
+    layout = blocks.layout
+    assert isinstance(layout, _Layout)
     # EXIF first: where both are new, they go to the same place.
     edits = [*_exif_edits(data, layout, changes.exif), *_xmp_edits(data, layout, changes.xmp)]
     return ordered([*edits, *_block_edits(data, layout, layout.photoshop, _PHOTOSHOP, "iptc", changes.iptc)])

@@ -45,7 +45,7 @@ def read_blocks(data: Data) -> Blocks:
     return Blocks(packet.xmp if packet else None)
 
 
-def rewrite(data: Data, changes: Changes) -> Edits:
+def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:
     """See `containers.rewrite`. A compressed packet stays compressed."""
     chunks = _chunks(data)
     packet = _packet(data, chunks)

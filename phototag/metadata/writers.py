@@ -249,7 +249,7 @@ class _Source:
             if status.st_size > limit:
                 raise Unwritable(f"it is larger than {limit >> 20} MB")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                data = file.read(limit + 1)
+                data = file.read(status.st_size + 1)
         finally:
             os.close(descriptor)
         if len(data) != status.st_size:
@@ -280,7 +280,7 @@ class _Source:
 
         files.write_file(
             self.path,
-            pieces(self.data, edits),
+            pieces(memoryview(self.data), edits),
             like=self.status,
             keep_times=not touch,
             before_rename=before_rename,
