@@ -119,18 +119,26 @@ class Figures:
 
 def judge_tags(collection: Collection, scores: NDArray[np.float64], tagger: Tagger) -> Figures:
     """Count the right and wrong tags that `tagger` chooses."""
-    rights, wrongs = [], []
+    rights, wrongs = count_tags(collection, scores, tagger)
+    return Figures(
+        precision=float(rights.sum() / max(1, rights.sum() + wrongs.sum())),
+        coverage=float((rights > 0).mean()),
+        wrong=float((wrongs > 0).mean()),
+        tags=float((rights.sum() + wrongs.sum()) / max(1, len(rights))),
+    )
+
+
+def count_tags(
+    collection: Collection, scores: NDArray[np.float64], tagger: Tagger
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return how many right and how many wrong tags `tagger` gives each photo, [photos] each."""
+    counts = []
     for right, row in zip(collection.right, scores, strict=True):
         ids = [tag.synset or f"x-{tag.name.replace(' ', '-')}" for tag in tagger.choose(row)]
         judged = [one for one in ids if collection.judged is None or one in collection.judged]
-        rights.append(sum(one in right for one in judged))
-        wrongs.append(len(judged) - rights[-1])
-    return Figures(
-        precision=sum(rights) / max(1, sum(rights) + sum(wrongs)),
-        coverage=float(np.mean([count > 0 for count in rights])),
-        wrong=float(np.mean([count > 0 for count in wrongs])),
-        tags=(sum(rights) + sum(wrongs)) / max(1, len(rights)),
-    )
+        counts.append((sum(one in right for one in judged), sum(one not in right for one in judged)))
+    rights, wrongs = np.array(counts).T
+    return rights, wrongs
 
 
 def logits_of(collection: Collection, model: Model, classifier: Classifier) -> NDArray[np.float64]:
@@ -197,12 +205,7 @@ def count(collection: Collection, probabilities: NDArray[np.float64], model: Mod
             # 1 - 1e-9: no other level gives a tag.
             levels = replace(LevelThresholds(1 - 1e-9, 1 - 1e-9, 1 - 1e-9), **{level: threshold})
             tagger = TreeTagger(model.labels, model.taxonomy, levels=levels, max_tags=10**6)
-            pairs = []
-            for words, row in zip(collection.right, probabilities, strict=True):
-                ids = [tag.synset or f"x-{tag.name.replace(' ', '-')}" for tag in tagger.choose(row)]
-                judged = [one for one in ids if collection.judged is None or one in collection.judged]
-                pairs.append((sum(one in words for one in judged), sum(one not in words for one in judged)))
-            right[level, threshold], wrong[level, threshold] = np.array(pairs).T
+            right[level, threshold], wrong[level, threshold] = count_tags(collection, probabilities, tagger)
     return Counted(right, wrong)
 
 

@@ -443,7 +443,7 @@ def open_image(path: Path, shortest_side: int) -> Image.Image:
     except PhotoError:
         raise
     except MemoryError:
-        raise PhotoError(path, _NO_MEMORY) from None
+        raise PhotoError(path, NO_MEMORY) from None
     # Decoders of hostile input raise whatever comes: OSError, SyntaxError, struct.error, IndexError, ...
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -490,10 +490,10 @@ def prepare_photo(path: Path, preprocessing: Preprocessing, crops: int = 1) -> N
     try:
         return preprocessing.crops(image, crops)
     except MemoryError:
-        raise PhotoError(path, _NO_MEMORY) from None
+        raise PhotoError(path, NO_MEMORY) from None
 
 
-_NO_MEMORY = "it needs more memory than this machine has"
+NO_MEMORY = "it needs more memory than this machine has"
 
 
 def _decode(file: BinaryIO, path: Path, shortest_side: int) -> Image.Image:

@@ -63,8 +63,8 @@ def with_tags(data: Data, tags: Sequence[Tag], stamp: Stamp) -> Rewriting:
             can_hold_xp="exif" not in skipped and (blocks.exif is not None or blocks.can_create_exif),
         )
         try:
-            rewriting = _rewriting(data, blocks, _changes(blocks, found, plan.keywords, skipped))
-            return replace(rewriting, left_out=(*plan.left_out, *_not_in_iptc(blocks, plan.keywords)))
+            changes, not_in_iptc = _changes(blocks, found, plan.keywords, skipped)
+            return replace(_rewriting(data, blocks, changes), left_out=(*plan.left_out, *not_in_iptc))
         except BlockUnwritable as error:
             if error.block in skipped:
                 raise
@@ -78,7 +78,8 @@ def without_tags(data: Data) -> Rewriting:
     """
     blocks = containers.read_blocks(data)
     found = _read(blocks)
-    return _rewriting(data, blocks, _changes(blocks, found, without_ours(found), set()))
+    changes, _ = _changes(blocks, found, without_ours(found), set())
+    return _rewriting(data, blocks, changes)
 
 
 def sidecar_with_tags(packet: bytes | None, held: Keywords, tags: Sequence[Tag], stamp: Stamp) -> bytes | None:
@@ -179,14 +180,18 @@ def _read_xp(blocks: Blocks) -> tuple[str, ...] | None:
         return None
 
 
-def _changes(blocks: Blocks, found: Keywords, wanted: Keywords, skipped: set[_Block]) -> Changes:
+def _changes(
+    blocks: Blocks, found: Keywords, wanted: Keywords, skipped: set[_Block]
+) -> tuple[Changes, tuple[tuple[str, str], ...]]:
+    """What is to become of the blocks, and the keywords that IPTC cannot hold, as in `Rewriting.left_out`."""
     if wanted == found:
-        return Changes()
+        return Changes(), ()
     in_exif = _exif_change(blocks.exif, found, wanted) if "exif" not in skipped else None
-    in_iptc = _iptc_change(blocks.iptc, found, wanted) if "iptc" not in skipped else None
+    in_iptc, left_out = _iptc_change(blocks.iptc, found, wanted) if "iptc" not in skipped else (None, ())
     if in_exif is None and in_iptc is None and _says_the_same(found, wanted):
-        return Changes()  # what is wanted beyond the packet cannot be had, and a new date is no reason to write
-    return Changes(_xmp_change(blocks.xmp, found, wanted), in_exif, in_iptc)
+        return Changes(), ()  # what is wanted beyond the packet cannot be had, and a new date is no reason to write
+    not_in_iptc = tuple(("iptc", keyword) for keyword in left_out)
+    return Changes(_xmp_change(blocks.xmp, found, wanted), in_exif, in_iptc), not_in_iptc
 
 
 def _says_the_same(found: Keywords, wanted: Keywords) -> bool:
@@ -220,24 +225,15 @@ def _exif_change(block: bytes | None, found: Keywords, wanted: Keywords) -> Chan
         raise BlockUnwritable("exif", str(error)) from None
 
 
-def _iptc_change(block: bytes | None, found: Keywords, wanted: Keywords) -> Edits | None:
+def _iptc_change(block: bytes | None, found: Keywords, wanted: Keywords) -> tuple[Edits | None, tuple[str, ...]]:
+    """The edits of the IPTC block, and the keywords that it cannot hold."""
     if block is None or wanted.iptc is None or wanted.iptc == found.iptc:
-        return None
+        return None, ()
     try:
-        edits, _ = iptc.update_keywords(block, wanted.iptc)
+        edits, left_out = iptc.update_keywords(block, wanted.iptc)
     except Unwritable as error:
         raise BlockUnwritable("iptc", str(error)) from None
-    return edits or None
-
-
-def _not_in_iptc(blocks: Blocks, wanted: Keywords) -> tuple[tuple[str, str], ...]:
-    if blocks.iptc is None or wanted.iptc is None:
-        return ()
-    try:
-        _, left_out = iptc.update_keywords(blocks.iptc, wanted.iptc)
-    except Unwritable:
-        return ()
-    return tuple(("iptc", keyword) for keyword in left_out)
+    return edits or None, left_out
 
 
 def _rewriting(data: Data, blocks: Blocks, changes: Changes) -> Rewriting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -86,6 +87,14 @@ def write_file(
             os.utime(temporary, ns=(like.st_atime_ns, like.st_mtime_ns))
         os.replace(temporary, path)
     sync_folder(path.parent)
+
+
+def os_fault(what: str, error: OSError) -> str:
+    """Say why a file could not be written, and what to do about it: the rest of a sentence about a photo."""
+    hint = "check the folder's permissions and the room on the disk"
+    if error.errno == errno.ENAMETOOLONG:
+        hint = "shorten the photo's name"
+    return f"{what} ({error.strerror}); {hint}"
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,7 +6,6 @@ Never `photo.jpg.json` or `*.supplemental-metadata.json`: those belong to Google
 from __future__ import annotations
 
 import datetime
-import errno
 import json
 import os
 import stat
@@ -17,7 +16,7 @@ from typing import Any
 
 import phototag
 from phototag.errors import PhotoError
-from phototag.metadata.files import Written, write_file
+from phototag.metadata.files import Written, os_fault, write_file
 from phototag.photos import OWN_SUFFIX, Photo
 from phototag.taxonomy import Prediction, Tag
 
@@ -56,12 +55,7 @@ class JsonSidecarWriter:
                 write_file(sidecar, [text.encode("utf-8", "surrogateescape")], mode=mode)
             return Written((sidecar,), photo)
         except OSError as error:
-            hint = "check the folder's permissions and the room on the disk"
-            if error.errno == errno.ENAMETOOLONG:
-                hint = "shorten the photo's name"
-            raise PhotoError(
-                photo.path, f"its sidecar {sidecar.name} cannot be written ({error.strerror}); {hint}"
-            ) from None
+            raise PhotoError(photo.path, os_fault(f"its sidecar {sidecar.name} cannot be written", error)) from None
 
     def _content(self, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> dict[str, Any]:
         return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import errno
 import hashlib
 import os
 import stat
@@ -17,14 +16,13 @@ from phototag.errors import PhotoError
 from phototag.metadata import embedding, files, json_sidecar, xmp
 from phototag.metadata.edits import Edit, Edits, applied, inverse, packed, pieces, replacement, unpacked
 from phototag.metadata.embedding import Stamp
-from phototag.metadata.files import Undo, Written
+from phototag.metadata.files import Undo, Written, os_fault
 from phototag.metadata.keywords import FIELDS, Keywords, Unwritable
-from phototag.photos import READABLE_SUFFIXES, UNREADABLE, Photo, embedded_keywords
+from phototag.photos import NO_MEMORY, READABLE_SUFFIXES, UNREADABLE, Photo, embedded_keywords
 from phototag.taxonomy import Prediction, Tag
 
 MAX_PHOTO = 1 << 29  # bytes; a file is held in memory twice while it is written into
 XMP_SUFFIX = ".xmp"
-_NO_MEMORY = "it needs more memory than this machine has"
 
 
 class Journal(Protocol):
@@ -67,9 +65,9 @@ class EmbedWriter:
                 notes.append("those of an earlier run stay in it")
             return Written(done.files, done.photo, f"{', '.join(notes)}: {reason}" if notes else None)
         except OSError as error:
-            raise PhotoError(photo.path, _os_fault("it cannot be written into", error)) from None
+            raise PhotoError(photo.path, os_fault("it cannot be written into", error)) from None
         except MemoryError:
-            raise PhotoError(photo.path, _NO_MEMORY) from None
+            raise PhotoError(photo.path, NO_MEMORY) from None
         # There may be a sidecar from when the photo could not be written into.
         remove_from_sidecars(photo.path, self.journal, only_its_own=True)
         return Written((photo.path,) if tags else (), _look_again(photo), note)
@@ -121,9 +119,9 @@ class XmpSidecarWriter:
             fault = f"its sidecar {sidecar.name} is left alone ({reason}); move it away to have a new one"
             raise PhotoError(photo.path, fault) from None
         except OSError as error:
-            raise PhotoError(photo.path, _os_fault(f"its sidecar {sidecar.name} cannot be written", error)) from None
+            raise PhotoError(photo.path, os_fault(f"its sidecar {sidecar.name} cannot be written", error)) from None
         except MemoryError:
-            raise PhotoError(photo.path, _NO_MEMORY) from None
+            raise PhotoError(photo.path, NO_MEMORY) from None
         return Written((sidecar,) if tags else (), photo)
 
 
@@ -141,9 +139,9 @@ def untag(path: Path, journal: Journal, *, dry_run: bool = False) -> tuple[Path,
     except Unwritable as reason:
         raise PhotoError(path, f"its tags cannot be removed: {reason}") from None
     except OSError as error:
-        raise PhotoError(path, _os_fault("its tags cannot be removed", error)) from None
+        raise PhotoError(path, os_fault("its tags cannot be removed", error)) from None
     except MemoryError:
-        raise PhotoError(path, _NO_MEMORY) from None
+        raise PhotoError(path, NO_MEMORY) from None
     changed += remove_from_sidecars(path, journal, dry_run=dry_run)
     sidecar = json_sidecar.sidecar_path(path)
     if json_sidecar.remove_sidecar(path, dry_run=dry_run):
@@ -161,7 +159,7 @@ def remove_from_sidecars(
     try:
         sidecars = dict.fromkeys((_full_name(path), xmp_sidecar(path))) if only_its_own else _sidecars(path)
     except OSError as error:
-        raise PhotoError(path, _os_fault("its sidecars cannot be found", error)) from None
+        raise PhotoError(path, os_fault("its sidecars cannot be found", error)) from None
     changed = []
     for sidecar in sidecars:
         try:
@@ -171,7 +169,7 @@ def remove_from_sidecars(
             fault = f"phototag's tags cannot be removed from its sidecar {sidecar.name}: {reason}"
             raise PhotoError(path, fault) from None
         except OSError as error:
-            raise PhotoError(path, _os_fault(f"its sidecar {sidecar.name} cannot be changed", error)) from None
+            raise PhotoError(path, os_fault(f"its sidecar {sidecar.name} cannot be changed", error)) from None
     return changed
 
 
@@ -194,7 +192,7 @@ def read_keywords(path: Path) -> tuple[tuple[Path, Keywords], ...]:
             except Unwritable as reason:
                 raise PhotoError(path, f"its sidecar {sidecar.name} cannot be read: {reason}") from None
             except OSError as error:
-                raise PhotoError(path, _os_fault(f"its sidecar {sidecar.name} cannot be read", error)) from None
+                raise PhotoError(path, os_fault(f"its sidecar {sidecar.name} cannot be read", error)) from None
     return tuple(found)
 
 
@@ -436,7 +434,7 @@ def _look_again(photo: Photo) -> Photo:
     try:
         status = os.stat(photo.path)
     except OSError as error:
-        raise PhotoError(photo.path, _os_fault("it has gone since it was written", error)) from None
+        raise PhotoError(photo.path, os_fault("it has gone since it was written", error)) from None
     return Photo(photo.path, status.st_size, status.st_mtime_ns)
 
 
@@ -445,10 +443,3 @@ def _stamp(model_name: str) -> Stamp:
     # A model is called what its folder is called, which may be any bytes; XML has not all of them.
     name = "".join(character if character.isprintable() else "?" for character in model_name)
     return Stamp(name, phototag.__version__, now)
-
-
-def _os_fault(what: str, error: OSError) -> str:
-    hint = "check the folder's permissions and the room on the disk"
-    if error.errno == errno.ENAMETOOLONG:
-        hint = "shorten the photo's name"
-    return f"{what} ({error.strerror}); {hint}"
