@@ -6,13 +6,14 @@ import contextlib
 import errno
 import fnmatch
 import functools
+import hashlib
 import logging
 import os
 import re
 import stat
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
@@ -100,6 +101,7 @@ class Photo:
     path: Path
     size: int
     mtime_ns: int
+    companions: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -479,6 +481,34 @@ def embedded_keywords(path: Path) -> tuple[bytes | None, tuple[str, ...] | None,
         tuple(value.decode("utf-8", "replace") for value in datasets) or None,
         tuple(filter(None, text.split(";"))) or None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A photo as it was read: the SHA-256 of its content, and its pixels, where they were wanted."""
+
+    digest: bytes
+    pixels: NDArray[np.uint8] | None
+
+
+def look_at(
+    path: Path, preprocessing: Preprocessing, crops: int, is_known: Callable[[bytes], bool] = lambda _: False
+) -> Looked:
+    """Return the digest of the photo at `path`, and what `prepare_photo` gives unless `is_known` accepts the digest.
+
+    Raises `PhotoError`.
+    """
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            sha256 = hashlib.sha256()
+            while chunk := file.read(1 << 20):
+                sha256.update(chunk)
+    except OSError as error:
+        raise PhotoError(path, _os_reason(error)) from None
+    digest = sha256.digest()
+    if is_known(digest):
+        return Looked(digest, None)
+    return Looked(digest, prepare_photo(path, preprocessing, crops))
 
 
 def prepare_photo(path: Path, preprocessing: Preprocessing, crops: int = 1) -> NDArray[np.uint8]:

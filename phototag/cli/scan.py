@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from phototag.index import Index
     from phototag.models import Model
     from phototag.photos import Found
-    from phototag.tagging import Classify, Outcome, Pipeline, Writer
+    from phototag.tagging import Engine, Outcome, Pipeline, Writer
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def run_scan(options: ScanOptions) -> int:
         with interruptible(quiet=options.quiet) as stop, open_index(index_path, read_only=options.dry_run) as index:
             pipeline = _pipeline(options, model, index, console)
             outcomes = closing(pipeline.run(output.note_passed_over(found), stop))
-            with nullcontext() if options.dry_run else index.run(output.report.counts), outcomes as each:
+            with nullcontext() if options.dry_run else index.run(output.report.counts, options.paths), outcomes as each:
                 for outcome in each:
                     output.show(outcome)
             interrupted = stop()
@@ -135,32 +135,37 @@ def _count_photos(options: ScanOptions) -> int:
 
 def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console) -> Pipeline:
     from phototag.building import ensure_built
-    from phototag.photos import prepare_photo
-    from phototag.tagging import Pipeline, recipe_digest
+    from phototag.photos import look_at
+    from phototag.tagging import Engine, Pipeline, recipe_digest, scores_digest
 
     tagger = make_tagger(options.tags, model)
-    writer = _writer(options, model, index)
     crops = options.tags.crops
+    recipe = recipe_digest(model, crops, tagger, options.write)
+    writer = _writer(options, model, index)
 
-    def load_classifier() -> Classify:
+    def load_engine() -> Engine:
         # Only now is there work that takes time: a run with nothing new is over before the photos are counted.
         console.expect(lambda: _count_photos(options))
         ensure_built(model, console.message)
         from phototag.classifier import Classifier
 
-        return scorer(options.tags, Classifier(model))
+        return Engine(scorer(options.tags, Classifier(model)))
 
     return Pipeline(
-        decode=lambda path: prepare_photo(path, model.preprocessing, crops),
-        load_classifier=load_classifier,
+        look=lambda path, is_known: look_at(path, model.preprocessing, crops, is_known),
+        load_engine=load_engine,
         tagger=tagger,
         writer=writer,
         index=index,
-        recipe=recipe_digest(model, crops, tagger, writer),
+        recipe=recipe,
+        model=scores_digest(model, crops, "probabilities" if options.tags.logit_threshold is None else "logits"),
+        classes=len(model.labels),
         jobs=options.jobs,
         batch_size=max(1, options.batch_size // crops),
         dry_run=options.dry_run,
         force=options.force,
+        roots=[Path(os.path.abspath(path)) for path in options.paths],
+        details=options.format == "json" or options.verbose or options.dry_run,
     )
 
 

@@ -89,7 +89,7 @@ class _Untagging:
 
         files = untag_photo(path, index, dry_run=self._dry_run)
         if not self._dry_run:
-            index.forget(path)
+            index.untagged(path)
         if files:
             self._changed += 1
             if not self._quiet:

@@ -15,6 +15,7 @@ from pathlib import Path
 from phototag.metadata.edits import Data
 from phototag.metadata.keywords import Unwritable
 from phototag.photos import UNFINISHED_PREFIX, UNFINISHED_SUFFIX, Photo
+from phototag.taxonomy import Prediction, Tag
 
 if sys.platform != "win32":
     import fcntl
@@ -30,6 +31,17 @@ class Written:
     files: tuple[Path, ...]
     photo: Photo
     note: str | None = None
+    digest: bytes | None = None
+    rejected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an earlier run left in the `files` of a photo."""
+
+    tags: tuple[Tag, ...]
+    predictions: tuple[Prediction, ...]
+    files: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,12 @@ class JsonSidecarWriter:
 
     name = "json"
 
-    def write(self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> Written:
+    def standing(self, photo: Photo) -> None:
+        """Nothing yet."""
+
+    def write(
+        self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], previous: Sequence[str] = ()
+    ) -> Written:
         """Make the sidecar of `photo` say `tags`, and return the files that now hold them: the sidecar or none.
 
         Without tags there is no sidecar, and an earlier one of phototag's is removed. One that says the same already

@@ -54,7 +54,12 @@ class EmbedWriter:
 
     name = "embed"
 
-    def write(self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> Written:
+    def standing(self, photo: Photo) -> None:
+        """Nothing yet."""
+
+    def write(
+        self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], previous: Sequence[str] = ()
+    ) -> Written:
         """Make `photo` say `tags` beside what people wrote in it. Raises `PhotoError`."""
         try:
             note = self._embed(photo, tags)
@@ -102,7 +107,12 @@ class XmpSidecarWriter:
 
     name = "xmp"
 
-    def write(self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> Written:
+    def standing(self, photo: Photo) -> None:
+        """Nothing yet."""
+
+    def write(
+        self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], previous: Sequence[str] = ()
+    ) -> Written:
         """Make the sidecar of `photo` say `tags` beside all else that it says. Raises `PhotoError`."""
         sidecar = _full_name(photo.path)
         try:
