@@ -213,7 +213,8 @@ class Index:
         self._connection.execute(
             "INSERT INTO photos (path, size, mtime_ns, recipe, files, companions, digest, tags, predictions, run) "
             "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (path) DO UPDATE SET "
-            "size = ?2, mtime_ns = ?3, recipe = ?4, files = ?5, companions = ?6, digest = ?7, tags = ?8, predictions = ?9, run = ?10",
+            "size = ?2, mtime_ns = ?3, recipe = ?4, files = ?5, companions = ?6, digest = ?7, tags = ?8, "
+            "predictions = ?9, run = ?10",
             (
                 path,
                 photo.size,
