@@ -16,6 +16,7 @@ from phototag.cli.inspect import inspect
 from phototag.cli.models import models
 from phototag.cli.scan import scan
 from phototag.cli.show import show
+from phototag.cli.status import status
 from phototag.cli.terminal import complain, is_verbose, keep_native_noise_out
 from phototag.cli.untag import untag
 from phototag.errors import ConfigError, IndexBusy, IndexUnusable, ModelError, OutputError, PhotoError, PhototagError
@@ -66,6 +67,7 @@ cli.add_command(inspect)
 cli.add_command(models)
 cli.add_command(scan)
 cli.add_command(show)
+cli.add_command(status)
 cli.add_command(untag)
 
 

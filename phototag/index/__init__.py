@@ -374,6 +374,11 @@ class Index:
                 for number, started, finished, pid, version, counts, paths, ending in rows
             ]
 
+    def has_run(self, run: int) -> bool:
+        """Is there a run of that number?"""
+        with self._using:
+            return self._connection.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone() is not None
+
     def failures(self) -> list[Failure]:
         """Return what failed when it was last tried, by path."""
         with self._using:
@@ -481,6 +486,19 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_held(path: Path) -> bool:
+    """Does a run hold the index at `path` right now?"""
+    if not Path(f"{path}.lock").exists():  # asking would make it
+        return False
+    try:
+        with filelock.FileLock(f"{path}.lock", timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+    except (OSError, NotImplementedError):
+        return False
 
 
 def _holder(path: Path) -> str:
