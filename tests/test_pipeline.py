@@ -14,7 +14,8 @@ from phototag.errors import PhotoError
 from phototag.hedging import LabelTagger
 from phototag.index import Index, open_index
 from phototag.metadata.json_sidecar import JsonSidecarWriter
-from phototag.photos import Found, PassedOver, Photo, find_photos, open_image
+from phototag.opening import open_image
+from phototag.photos import Found, PassedOver, Photo, find_photos
 from phototag.preprocessing import Preprocessing
 from phototag.tagging import Outcome, Pipeline
 from phototag.taxonomy import Label

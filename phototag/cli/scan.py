@@ -135,7 +135,7 @@ def _count_photos(options: ScanOptions) -> int:
 
 def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console) -> Pipeline:
     from phototag.building import ensure_built
-    from phototag.photos import prepare_photo
+    from phototag.opening import prepare_photo
     from phototag.tagging import Pipeline, recipe_digest
 
     tagger = make_tagger(options.tags, model)
