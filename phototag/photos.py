@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import fnmatch
 import functools
+import operator
 import os
 import re
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -47,9 +47,9 @@ OWN_SUFFIX = ".phototag.json"
 UNFINISHED_PREFIX, UNFINISHED_SUFFIX = ".phototag-", ".tmp"
 UNFINISHED = re.compile(re.escape(UNFINISHED_PREFIX) + r"\w+" + re.escape(UNFINISHED_SUFFIX))
 
-# What programs keep for themselves: thumbnails, previews, bins, backups, catalogues. Case does not matter.
-DEFAULT_EXCLUDES = (
-    ".*",  # hidden files and folders, and the ._ companions that macOS leaves on foreign disks
+# What programs keep for themselves: thumbnails, previews, bins, backups, catalogues. Case does not matter. Besides, all
+# that is hidden: what begins with a dot, such as the ._ companions that macOS leaves on foreign disks.
+DEFAULT_EXCLUDES = frozenset(map(str.lower, (
     "@eaDir",
     "@Recycle",
     "@SynoResource",
@@ -60,20 +60,23 @@ DEFAULT_EXCLUDES = (
     "lost+found",
     "Thumbs.db",
     "iPod Photo Cache",
-    "*.lrdata",
-    "*.lrlibrary",
-    "*.cocatalogdb",
-    "*.photoslibrary",
-    "*.aplibrary",
-    "*.migratedphotolibrary",
-    "*_original",  # exiftool's backups: IMG_1.jpg_original
-    "*~",
-    "*.bak",
     "__MACOSX",
+)))  # fmt: skip
+DEFAULT_EXCLUDED_ENDINGS = (
+    ".lrdata",
+    ".lrlibrary",
+    ".cocatalogdb",
+    ".photoslibrary",
+    ".aplibrary",
+    ".migratedphotolibrary",
+    "_original",  # exiftool's backups: IMG_1.jpg_original
+    "~",
+    ".bak",
 )
 # A folder that holds one of these is passed over with all that is below it.
 STOP_FILES = (".nomedia", ".noimage")
 IGNORE_FILES = (".phototagignore", ".ppignore")
+_SIGNS = frozenset(STOP_FILES + IGNORE_FILES)
 MAX_IGNORE_FILE = 1 << 20  # bytes
 # Patterns become regular expressions, which take time that grows with the power of their stars.
 MAX_PATTERN = 1000
@@ -81,24 +84,58 @@ MAX_STARS = 3  # between two slashes, and of `**`
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
-    """A photo's file as one stat saw it. `path` is absolute, `mtime_ns` in nanoseconds since 1970."""
+class _Named(os.PathLike[str]):
+    """A file, known by its path, which is kept as text: to make a `Path` costs more than all else a walk does.
 
-    path: Path
+    What takes a path, `os.fsencode` say, takes the file itself at no such cost.
+    """
+
+    _name: str
+
+    def __fspath__(self) -> str:
+        return self._name
+
+    @property
+    def path(self) -> Path:
+        """The absolute path, made anew each time."""
+        return Path(self._name)
+
+
+_set = object.__setattr__  # what a frozen dataclass's own `__init__` does
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Photo(_Named):
+    """A photo's file as one stat saw it. `size` is in bytes, `mtime_ns` in nanoseconds since 1970."""
+
     size: int
     mtime_ns: int
 
+    def __init__(self, path: str | os.PathLike[str], size: int, mtime_ns: int) -> None:
+        _set(self, "_name", os.fspath(path))
+        _set(self, "size", size)
+        _set(self, "mtime_ns", mtime_ns)
 
-@dataclass(frozen=True, slots=True)
-class PassedOver:
+
+@dataclass(frozen=True, slots=True, init=False)
+class PassedOver(_Named):
     """A file or folder that is left alone: a photo phototag cannot read, no photo at all, or excluded.
 
     `unfinished`: a file that phototag itself was writing.
     """
 
-    path: Path
     kind: Literal["unreadable", "other", "excluded", "unfinished"]
     reason: str
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        kind: Literal["unreadable", "other", "excluded", "unfinished"],
+        reason: str,
+    ) -> None:
+        _set(self, "_name", os.fspath(path))
+        _set(self, "kind", kind)
+        _set(self, "reason", reason)
 
 
 Found: TypeAlias = Photo | PassedOver | PhotoError
@@ -122,14 +159,14 @@ def find_photos(
 
     Raises `ConfigError` before anything is yielded where a root does not exist or a pattern is malformed.
     """
-    walk = _Walk(_compile_patterns(exclude, "--exclude"), default_excludes, follow_symlinks)
+    walk = _Walk(_compile_patterns(exclude, "--exclude", os.curdir), default_excludes, follow_symlinks)
     for root in roots:
         if not os.path.lexists(root):
             raise ConfigError(f"{root} does not exist; check the path")
         if not os.path.exists(root):
             raise ConfigError(f"{root} is a symbolic link to nothing; check where it points")
     try:
-        absolute = [Path(os.path.abspath(root)) for root in roots]
+        absolute = [os.path.abspath(root) for root in roots]
     except FileNotFoundError:
         raise ConfigError("the current folder, which the paths are relative to, is gone; change to another") from None
     # Files first: what the user names is never passed over, also where a folder's walk would exclude it.
@@ -137,25 +174,45 @@ def find_photos(
 
 
 @dataclass(frozen=True, slots=True)
-class _Folder:
-    """A folder to be walked, and the patterns that hold inside.
+class _Patterns:
+    """The patterns of one ignore file or of the options, in gitignore syntax, relative to the folder `base`.
 
-    Each pattern comes with the path of the folder it is relative to; the innermost comes first and has the last word.
+    `some` finds what at least one of them finds: most paths match none, and to ask one by one costs far more.
     """
 
-    path: Path
-    patterns: tuple[tuple[str, pathspec.GitIgnoreSpec], ...]
+    base: str
+    patterns: pathspec.GitIgnoreSpec
+    some: re.Pattern[str]
+
+    def decide(self, path: str, is_folder: bool) -> bool | None:
+        """Is what is at `path`, below the base, to be ignored? None: they do not say."""
+        start = len(self.base) + (not self.base.endswith(os.sep))
+        relative = path[start:].replace(os.sep, "/") + "/" * is_folder
+        return None if self.some.search(relative) is None else self.patterns.check_file(relative).include
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder to be walked, and the patterns that hold inside: the innermost come first and have the last word."""
+
+    path: str
+    patterns: tuple[_Patterns, ...]
     is_named: bool = False
 
 
 # What tells one file from another, however it is reached: device and number (os.stat_result.st_dev, st_ino).
 _Identity: TypeAlias = tuple[int, int]
+# Gives the stat of a file; what was asked once, as os.DirEntry.stat, does not ask again.
+_Stat: TypeAlias = Callable[[], os.stat_result]
 
 
 class _Walk:
-    """One walk over several roots; remembers where it was."""
+    """One walk over several roots; remembers where it was.
 
-    def __init__(self, exclude: pathspec.GitIgnoreSpec, default_excludes: bool, follow_symlinks: bool) -> None:
+    Each photo costs one stat and little else (`make bench`): a library may have a million.
+    """
+
+    def __init__(self, exclude: _Patterns, default_excludes: bool, follow_symlinks: bool) -> None:
         self._exclude = exclude
         self._default_excludes = default_excludes
         self._follow_symlinks = follow_symlinks
@@ -163,13 +220,14 @@ class _Walk:
         # Only files reached by another way than their folder: roots and links. The rest cannot come twice.
         self._seen_files: set[_Identity] = set()
 
-    def root(self, path: Path) -> Iterator[Found]:
+    def root(self, path: str) -> Iterator[Found]:
         try:
             if not os.path.isdir(path):
-                if not path.name.endswith(OWN_SUFFIX):  # as a shell's `*` names it
-                    yield from self._file(path, is_detour=True)
+                if not path.endswith(OWN_SUFFIX):  # as a shell's `*` names it
+                    found = self._file(path, functools.partial(os.stat, path), is_detour=True)
+                    yield from () if found is None else (found,)
                 return
-            own = ((str(path), self._exclude),) if self._exclude.patterns else ()
+            own = (replace(self._exclude, base=path),) if self._exclude.patterns.patterns else ()
             folder = _Folder(path, (*own, *_patterns_above(path)), is_named=True)
         except (OSError, PhotoError) as error:
             yield _as_photo_error(path, error)
@@ -180,13 +238,13 @@ class _Walk:
         # A stack and not recursion: a tree may be deeper than Python's stack.
         pending = [self._children(top)]
         while pending:
-            child = next(pending[-1], None)
-            if child is None:
-                pending.pop()
-            elif isinstance(child, _Folder):
-                pending.append(self._children(child))
-            else:
+            for child in pending[-1]:
+                if isinstance(child, _Folder):
+                    pending.append(self._children(child))
+                    break
                 yield child
+            else:
+                pending.pop()
 
     def _children(self, folder: _Folder) -> Iterator[Found | _Folder]:
         try:
@@ -195,57 +253,65 @@ class _Walk:
                 return
             self._seen_folders.add(identity)
             with os.scandir(folder.path) as entries:
-                children = sorted(entries, key=lambda entry: entry.name)
+                children = sorted(entries, key=operator.attrgetter("name"), reverse=True)
         except OSError as error:
-            yield PhotoError(folder.path, f"the folder cannot be read ({strerror(error)}); check its permissions")
+            yield _lost_folder(folder.path, error)
             return
-        stop = next((entry.name for entry in children if entry.name in STOP_FILES), None)
-        if stop is not None and not folder.is_named:
-            yield PassedOver(folder.path, "excluded", f"the folder holds {stop}")
+        signs = {entry.name for entry in children if entry.name in _SIGNS}
+        if not (folder.is_named or signs.isdisjoint(STOP_FILES)):
+            yield PassedOver(folder.path, "excluded", f"the folder holds {min(signs.intersection(STOP_FILES))}")
             return
         try:
-            folder = _with_ignore_files(folder, {entry.name for entry in children})
+            folder = _with_ignore_files(folder, signs)
         except PhotoError as error:
             yield error
             return
-        for entry in children:
+        while children:
+            entry = children.pop()  # with its stat, or they would add up
             try:
-                if not (entry.name.endswith(OWN_SUFFIX) and entry.is_file()):
-                    yield from self._child(folder, entry)
+                child = self._child(folder, entry)
             except OSError as error:  # a link that leads to itself, say
-                yield _as_photo_error(folder.path / entry.name, error)
+                child = _as_photo_error(entry.path, error)
+            if child is not None:
+                yield child
 
-    def _child(self, folder: _Folder, entry: os.DirEntry[str]) -> Iterator[Found | _Folder]:
-        path = folder.path / entry.name
-        if UNFINISHED.fullmatch(entry.name):
-            yield PassedOver(path, "unfinished", "a file that phototag was, or is, writing")
-            return
-        if self._default_excludes and _default_excludes_match(entry.name):
-            yield PassedOver(path, "excluded", "excluded by default (see --no-default-excludes)")
-            return
+    def _child(self, folder: _Folder, entry: os.DirEntry[str]) -> Found | _Folder | None:
+        """What the entry is, unless it is not worth a word or came before."""
+        if entry.name.endswith(OWN_SUFFIX) and entry.is_file():
+            return None
+        left_out = self._left_out(folder, entry)
+        if left_out is not None:
+            return left_out
+        if entry.is_dir():
+            return _Folder(entry.path, folder.patterns)
         is_link = entry.is_symlink()
-        if is_link and not self._follow_symlinks:
-            yield PassedOver(path, "excluded", "a symbolic link (see --follow-symlinks)")
-            return
-        is_folder = entry.is_dir()
-        if folder.patterns and _ignored(folder, path, is_folder):
-            yield PassedOver(path, "excluded", "excluded by --exclude or an ignore file")
-        elif is_folder:
-            yield _Folder(path, folder.patterns)
-        elif not (is_link and self._comes_under_its_own_name(path)):
-            yield from self._file(path, is_detour=is_link)
+        if is_link and self._comes_under_its_own_name(entry.path):
+            return None
+        return self._file(entry.path, entry.stat, is_detour=is_link)
 
-    def _file(self, path: Path, *, is_detour: bool) -> Iterator[Found]:
+    def _left_out(self, folder: _Folder, entry: os.DirEntry[str]) -> PassedOver | None:
+        name = entry.name
+        if name.startswith(UNFINISHED_PREFIX) and UNFINISHED.fullmatch(name):
+            return PassedOver(entry.path, "unfinished", "a file that phototag was, or is, writing")
+        if self._default_excludes and _is_excluded_by_default(name):
+            return PassedOver(entry.path, "excluded", "excluded by default (see --no-default-excludes)")
+        if entry.is_symlink() and not self._follow_symlinks:
+            return PassedOver(entry.path, "excluded", "a symbolic link (see --follow-symlinks)")
+        if folder.patterns and _ignored(folder, entry.path, entry.is_dir()):
+            return PassedOver(entry.path, "excluded", "excluded by --exclude or an ignore file")
+        return None
+
+    def _file(self, path: str, ask_stat: _Stat, *, is_detour: bool) -> Found | None:
         """What the file at `path` is, unless it came before. `is_detour`: it may come again by way of its folder."""
         if is_detour or self._seen_files:
-            identity = _identity(os.stat(path))
+            identity = _identity(ask_stat())
             if identity in self._seen_files:
-                return
+                return None
             if is_detour:
                 self._seen_files.add(identity)
-        yield _look_at(path)
+        return _look_at(path, ask_stat)
 
-    def _comes_under_its_own_name(self, link: Path) -> bool:
+    def _comes_under_its_own_name(self, link: str) -> bool:
         real = os.path.realpath(link)
         return os.path.exists(real) and _identity(os.stat(os.path.dirname(real))) in self._seen_folders
 
@@ -254,44 +320,48 @@ def _identity(status: os.stat_result) -> _Identity:
     return status.st_dev, status.st_ino
 
 
-def _as_photo_error(path: Path, error: OSError | PhotoError) -> PhotoError:
+def _lost_folder(path: str, error: OSError) -> PhotoError:
+    remedy = "check its permissions" if isinstance(error, PermissionError) else "check the disk or the network it is on"
+    return PhotoError(path, f"the folder cannot be read ({strerror(error)}); {remedy}")
+
+
+def _as_photo_error(path: str, error: OSError | PhotoError) -> PhotoError:
     if isinstance(error, PhotoError):
         return error
-    if path.is_symlink():
+    if os.path.islink(path):
         return PhotoError(path, f"it is a symbolic link that leads nowhere ({strerror(error)}); remove or correct it")
     return PhotoError(path, os_reason(error))
 
 
-def _look_at(path: Path) -> Found:
+def _look_at(path: str, ask_stat: _Stat) -> Found:
     """Say what the file at `path` is: by its suffix where that is known, else by its first bytes."""
-    suffix = path.suffix.lower()
+    suffix = _suffix(os.path.basename(path))
     if suffix in OTHER_SUFFIXES:
         return PassedOver(path, "other", "no photo")
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            return PassedOver(path, "other", "no regular file")
-        if suffix in UNREADABLE:
-            return PassedOver(path, "unreadable", UNREADABLE[suffix])
-        if suffix not in READABLE_SUFFIXES:
-            with open(path, "rb") as file:
-                kind = sniff(file.read(SNIFF_BYTES))
-            if kind == "JPEG XL":
-                return PassedOver(path, "unreadable", JPEG_XL)
-            if kind not in READABLE_KINDS:
-                return PassedOver(path, "other", "no photo")
-    except OSError as error:
-        return _as_photo_error(path, error)
+    status = ask_stat()
+    if not stat.S_ISREG(status.st_mode):
+        return PassedOver(path, "other", "no regular file")
+    if suffix in UNREADABLE:
+        return PassedOver(path, "unreadable", UNREADABLE[suffix])
+    if suffix not in READABLE_SUFFIXES:
+        with open(path, "rb") as file:
+            kind = sniff(file.read(SNIFF_BYTES))
+        if kind == "JPEG XL":
+            return PassedOver(path, "unreadable", JPEG_XL)
+        if kind not in READABLE_KINDS:
+            return PassedOver(path, "other", "no photo")
     return Photo(path, status.st_size, status.st_mtime_ns)
 
 
-@functools.cache
-def _default_exclude_pattern() -> re.Pattern[str]:
-    return re.compile("|".join(fnmatch.translate(pattern.lower()) for pattern in DEFAULT_EXCLUDES))
+def _suffix(name: str) -> str:
+    """Return what `PurePath.suffix` does of a file's name, in small letters."""
+    stem, dot, suffix = name.rpartition(".")
+    return dot + suffix.lower() if stem and suffix else ""
 
 
-def _default_excludes_match(name: str) -> bool:
-    return _default_exclude_pattern().match(name.lower()) is not None
+def _is_excluded_by_default(name: str) -> bool:
+    folded = name.lower()
+    return folded.startswith(".") or folded.endswith(DEFAULT_EXCLUDED_ENDINGS) or folded in DEFAULT_EXCLUDES
 
 
 def _with_ignore_files(folder: _Folder, names: set[str]) -> _Folder:
@@ -300,30 +370,31 @@ def _with_ignore_files(folder: _Folder, names: set[str]) -> _Folder:
     return replace(folder, patterns=(*own, *folder.patterns)) if own else folder
 
 
-def _patterns_above(root: Path) -> Iterator[tuple[str, pathspec.GitIgnoreSpec]]:
+def _patterns_above(root: str) -> Iterator[_Patterns]:
     """The patterns of the ignore files in the folders above `root`, the nearest first.
 
     Those that leave out `root` itself are left out here: who names a folder wants it.
     """
-    for folder in root.parents:
+    for folder in map(str, Path(root).parents):
         for name in IGNORE_FILES:
-            if (folder / name).is_file():
-                base, patterns = _read_ignore_file(folder, name)
-                if not patterns.match_file(os.path.relpath(root, base) + "/"):
-                    yield base, patterns
+            if os.path.isfile(os.path.join(folder, name)):
+                patterns = _read_ignore_file(folder, name)
+                if not patterns.decide(root, is_folder=True):
+                    yield patterns
 
 
-def _read_ignore_file(folder: Path, name: str) -> tuple[str, pathspec.GitIgnoreSpec]:
-    """Return the patterns in the ignore file `name` of `folder`, and what they are relative to."""
-    path = folder / name
+def _read_ignore_file(folder: str, name: str) -> _Patterns:
+    """Return the patterns in the ignore file `name` of `folder`."""
+    path = os.path.join(folder, name)
     try:
-        if not path.is_file():  # a pipe would never end
+        if not os.path.isfile(path):  # a pipe would never end
             raise PhotoError(folder, f"it is left out, because {name} in it is no file; remove that")
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             data = file.read(MAX_IGNORE_FILE + 1)
         if len(data) > MAX_IGNORE_FILE:
             raise PhotoError(folder, f"it is left out, because {name} in it has more than a megabyte; shorten it")
-        return str(folder), _compile_patterns(data.decode("utf-8-sig", "surrogateescape").splitlines(), str(path))
+        lines = data.decode("utf-8-sig", "surrogateescape").splitlines()
+        return _compile_patterns(lines, path, folder)
     except OSError as error:
         raise PhotoError(folder, f"it is left out, because {name} in it cannot be read ({strerror(error)})") from None
     except ConfigError as error:
@@ -331,7 +402,10 @@ def _read_ignore_file(folder: Path, name: str) -> tuple[str, pathspec.GitIgnoreS
         raise PhotoError(folder, f"it is left out: {error}") from None
 
 
-def _compile_patterns(patterns: Sequence[str], source: str) -> pathspec.GitIgnoreSpec:
+_NOTHING = r"(?!)"
+
+
+def _compile_patterns(patterns: Sequence[str], source: str, base: str) -> _Patterns:
     for pattern in patterns:
         if pattern.startswith("#"):  # a comment may be as starry as it likes
             continue
@@ -342,18 +416,18 @@ def _compile_patterns(patterns: Sequence[str], source: str) -> pathspec.GitIgnor
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of odd brackets, which are odd but not wrong
-            return pathspec.GitIgnoreSpec.from_lines(patterns)
+            compiled = pathspec.GitIgnoreSpec.from_lines(patterns)
+            regexes = (one.regex.pattern for one in compiled.patterns if one.regex is not None)
+            nameless = (re.sub(r"\(\?P<\w+>", "(?:", regex) for regex in regexes)  # a name may stand but once
+            some = re.compile("|".join(f"(?:{regex})" for regex in nameless) or _NOTHING)
+            return _Patterns(base, compiled, some)
     except (ValueError, re.error) as error:
         raise ConfigError(f"a pattern of {source} is not in gitignore syntax ({error}); correct it") from None
 
 
-def _ignored(folder: _Folder, path: Path, is_folder: bool) -> bool:
-    for base, patterns in folder.patterns:
-        relative = os.path.relpath(path, base) + ("/" if is_folder else "")
-        decision = patterns.check_file(relative).include
-        if decision is not None:
-            return decision
-    return False
+def _ignored(folder: _Folder, path: str, is_folder: bool) -> bool:
+    decisions = (patterns.decide(path, is_folder) for patterns in folder.patterns)
+    return next((decision for decision in decisions if decision is not None), False)
 
 
 # --- Kinds of files -------------------------------------------------------------------------------------------------

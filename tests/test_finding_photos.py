@@ -48,6 +48,17 @@ def test_a_photo_comes_with_its_size_and_mtime(tree: Callable[..., Path]) -> Non
     assert photo == Photo(root / "a.jpg", len(JPEG), 1_700_000_000_123_456_789)
 
 
+def test_a_photo_is_a_path_to_what_takes_one(tree: Callable[..., Path]) -> None:
+    root = tree("a.jpg")
+    (photo,) = find_photos([root])
+    assert isinstance(photo, Photo)
+    assert os.fsencode(photo) == os.fsencode(root / "a.jpg")
+    assert Path(photo) == photo.path == root / "a.jpg"
+    assert Path(photo).read_bytes() == JPEG
+    assert {photo, Photo(root / "a.jpg", photo.size, photo.mtime_ns)} == {photo}
+    assert photo != Photo(root / "a.jpg", photo.size, photo.mtime_ns + 1)
+
+
 def test_paths_are_absolute_whatever_is_given(tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     root = tree("sub/a.jpg")
     monkeypatch.chdir(root)
@@ -176,6 +187,34 @@ def test_a_path_that_is_given_is_never_excluded(tree: Callable[..., Path]) -> No
 def test_exclude_takes_gitignore_patterns(tree: Callable[..., Path], patterns: list[str], expected: list[str]) -> None:
     root = tree("a.jpg", "trip/b.jpg", "trip/c.png", "trip/raw/d.jpg")
     assert photos(find_photos([root], exclude=patterns), root) == expected
+
+
+def test_patterns_mean_what_they_mean_to_git(tree: Callable[..., Path]) -> None:
+    """Each file is held against all patterns at once first, which must not change what comes out."""
+    names = [
+        f"{folder}{name}" for folder in ("", "a/", "a/b/", "keep/", "[x]/") for name in ("1.jpg", "b.png", "a b.gif")
+    ]
+    root = tree(*names)
+    lines = [
+        "*.gif",
+        "!a b.gif",
+        "a/b",
+        "/b.png",
+        "**/keep/*.p?g",
+        "!keep/1.jpg",
+        "[[]x]/",
+        "[(?P<x>]",
+        "# all",
+        "",
+        "nothing/",
+    ]
+    for count in range(1, len(lines) + 1):
+        subprocess.run(["git", "init", "-q", root], check=True)
+        (root / ".git/info/exclude").write_text("\n".join(lines[:count]) + "\n")
+        ignored = subprocess.run(
+            ["git", "-C", root, "check-ignore", "--no-index", *names], capture_output=True, text=True
+        ).stdout.splitlines()
+        assert set(photos(find_photos([root], exclude=lines[:count]), root)) == set(names) - set(ignored)
 
 
 @pytest.mark.parametrize("name", [".phototagignore", ".ppignore"])

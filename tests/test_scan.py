@@ -510,13 +510,13 @@ def test_an_interrupt_while_nothing_but_other_files_is_found(scan: Scan, tmp_pat
         (tmp_path / f"others/{number}.txt").touch()
     import phototag.photos as photos
 
-    looked_at: list[Path] = []
+    looked_at: list[str] = []
     look_at = photos._look_at
 
-    def interrupting(path: Path) -> Any:
+    def interrupting(path: str, *rest: Any) -> Any:
         looked_at.append(path)
         signal.raise_signal(signal.SIGINT)
-        return look_at(path)
+        return look_at(path, *rest)
 
     monkeypatch.setattr(photos, "_look_at", interrupting)
     assert scan(tmp_path / "others").exit_code == 130
