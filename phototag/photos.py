@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -40,6 +40,13 @@ OTHER_SUFFIXES = frozenset({
 _RAW = "a camera RAW file, which phototag cannot read"
 JPEG_XL = "a JPEG XL file, which phototag cannot read"
 UNREADABLE = dict.fromkeys(RAW_SUFFIXES, _RAW) | {".jxl": JPEG_XL}
+# The photos that may own the other files of their shot. Where there are several of one stem, the first of this order
+# does, so that each file has one owner only: JPEGs first, which are what cameras write beside a RAW.
+_OWNERS = {".jpg": 0, ".jpeg": 1, ".heic": 2, ".heif": 3, ".hif": 4}
+_VIDEO, _VIDEO_OWNERS = ".mov", {".jpg", ".jpeg", ".heic"}  # of a Live Photo
+_COMPANION_SUFFIXES = RAW_SUFFIXES | {_VIDEO}
+# Pixel phones: PXL_1.RAW-01.COVER.jpg and PXL_1.RAW-02.ORIGINAL.dng are one shot; with a video in the first, RAW-01.MP.
+_PIXEL_PART = re.compile(r"\.raw-\d\d(?:\.mp)?\.(?:cover|original)\Z")
 # What phototag wrote itself is not worth a word.
 OWN_SUFFIX = ".phototag.json"
 # Files that phototag is writing. Short, so that the long name of a photo does not become too long; hidden, so that no
@@ -77,6 +84,7 @@ DEFAULT_EXCLUDED_ENDINGS = (
 STOP_FILES = (".nomedia", ".noimage")
 IGNORE_FILES = (".phototagignore", ".ppignore")
 _SIGNS = frozenset(STOP_FILES + IGNORE_FILES)
+_BY_NAME = operator.attrgetter("name")
 MAX_IGNORE_FILE = 1 << 20  # bytes
 # Patterns become regular expressions, which take time that grows with the power of their stars.
 MAX_PATTERN = 1000
@@ -106,15 +114,22 @@ _set = object.__setattr__  # what a frozen dataclass's own `__init__` does
 
 @dataclass(frozen=True, slots=True, init=False)
 class Photo(_Named):
-    """A photo's file as one stat saw it. `size` is in bytes, `mtime_ns` in nanoseconds since 1970."""
+    """A photo's file as one stat saw it. `size` is in bytes, `mtime_ns` in nanoseconds since 1970.
+
+    `companions`: the other files of the same shot, which are to get its tags: the RAW, and a Live Photo's video.
+    """
 
     size: int
     mtime_ns: int
+    companions: tuple[Path, ...] = ()
 
-    def __init__(self, path: str | os.PathLike[str], size: int, mtime_ns: int) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], size: int, mtime_ns: int, companions: tuple[Path, ...] = ()
+    ) -> None:
         _set(self, "_name", os.fspath(path))
         _set(self, "size", size)
         _set(self, "mtime_ns", mtime_ns)
+        _set(self, "companions", companions)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -155,7 +170,8 @@ def find_photos(
 
     `exclude` are patterns in gitignore syntax, relative to each root. Ignore files inside the folders and above them
     are honoured. A root itself is never excluded, and it may be a symbolic link; links below it need `follow_symlinks`.
-    A folder that cannot be read is yielded as a `PhotoError`, and the walk goes on.
+    A folder that cannot be read is yielded as a `PhotoError`, and the walk goes on. In a folder, what is a photo's
+    companion is not yielded itself; what the user named has no companions and is none.
 
     Raises `ConfigError` before anything is yielded where a root does not exist or a pattern is malformed.
     """
@@ -253,11 +269,11 @@ class _Walk:
                 return
             self._seen_folders.add(identity)
             with os.scandir(folder.path) as entries:
-                children = sorted(entries, key=operator.attrgetter("name"), reverse=True)
+                children = sorted(entries, key=_BY_NAME, reverse=True)
         except OSError as error:
             yield _lost_folder(folder.path, error)
             return
-        signs = {entry.name for entry in children if entry.name in _SIGNS}
+        signs = _SIGNS.intersection(map(_BY_NAME, children))
         if not (folder.is_named or signs.isdisjoint(STOP_FILES)):
             yield PassedOver(folder.path, "excluded", f"the folder holds {min(signs.intersection(STOP_FILES))}")
             return
@@ -266,14 +282,73 @@ class _Walk:
         except PhotoError as error:
             yield error
             return
-        while children:
-            entry = children.pop()  # with its stat, or they would add up
+        yield from self._found(folder, children)
+
+    def _found(self, folder: _Folder, entries: list[os.DirEntry[str]]) -> Iterator[Found | _Folder]:
+        """Yield what the entries of the folder are, the last first, and use them up."""
+        companions = self._companions(folder, entries)
+        with_their_owner = frozenset[str]().union(*companions.values())
+        while entries:
+            entry = entries.pop()  # with its stat, or they would add up
+            if entry.name in with_their_owner:
+                continue
             try:
                 child = self._child(folder, entry)
             except OSError as error:  # a link that leads to itself, say
                 child = _as_photo_error(entry.path, error)
+            if companions and entry.name in companions and isinstance(child, Photo):
+                paths = tuple(Path(folder.path, name) for name in companions[entry.name])
+                child = Photo(child, child.size, child.mtime_ns, paths)
             if child is not None:
                 yield child
+
+    def _companions(self, folder: _Folder, entries: Sequence[os.DirEntry[str]]) -> dict[str, list[str]]:
+        """Return the names of the photos that have companions, with the names of those, sorted.
+
+        What is left out, a link, or named by the user itself is neither the one nor the other.
+        """
+        suffixes = {entry.name[entry.name.rfind(".") :] for entry in entries}
+        if _COMPANION_SUFFIXES.isdisjoint(
+            map(str.lower, suffixes)
+        ):  # as in most folders: no more than a glance at each
+            return {}
+        shots = self._shots(folder, entries, _COMPANION_SUFFIXES)
+        owners = self._shots(folder, entries, _OWNERS, among=shots)
+        companions = {}
+        for shot, names in owners.items():
+            owner = min(names, key=lambda name: (_OWNERS[_suffix(name)], name))
+            may_be_live = _suffix(owner) in _VIDEO_OWNERS
+            companions[owner] = sorted(name for name in shots[shot] if may_be_live or _suffix(name) != _VIDEO)
+        return companions
+
+    def _shots(
+        self,
+        folder: _Folder,
+        entries: Sequence[os.DirEntry[str]],
+        suffixes: Container[str],
+        among: Container[str] | None = None,
+    ) -> dict[str, list[str]]:
+        """Return the names of the files of these suffixes by their shot, all or those of the shots `among`."""
+        shots: dict[str, list[str]] = {}
+        for entry in entries:
+            name = entry.name
+            if (
+                _suffix(name) in suffixes
+                and (among is None or _shot(name) in among)
+                and self._takes_part(folder, entry)
+            ):
+                shots.setdefault(_shot(name), []).append(name)
+        return shots
+
+    def _takes_part(self, folder: _Folder, entry: os.DirEntry[str]) -> bool:
+        try:
+            return (
+                entry.is_file(follow_symlinks=False)
+                and self._left_out(folder, entry) is None
+                and not (self._seen_files and _identity(entry.stat()) in self._seen_files)
+            )
+        except OSError:  # is said when its turn comes
+            return False
 
     def _child(self, folder: _Folder, entry: os.DirEntry[str]) -> Found | _Folder | None:
         """What the entry is, unless it is not worth a word or came before."""
@@ -359,12 +434,17 @@ def _suffix(name: str) -> str:
     return dot + suffix.lower() if stem and suffix else ""
 
 
+def _shot(name: str) -> str:
+    """Return what the names of all files of one shot have in common."""
+    return _PIXEL_PART.sub("", name.rpartition(".")[0].lower())
+
+
 def _is_excluded_by_default(name: str) -> bool:
     folded = name.lower()
     return folded.startswith(".") or folded.endswith(DEFAULT_EXCLUDED_ENDINGS) or folded in DEFAULT_EXCLUDES
 
 
-def _with_ignore_files(folder: _Folder, names: set[str]) -> _Folder:
+def _with_ignore_files(folder: _Folder, names: frozenset[str]) -> _Folder:
     """Return `folder` with the patterns of the ignore files in it put first."""
     own = [_read_ignore_file(folder.path, name) for name in IGNORE_FILES if name in names]
     return replace(folder, patterns=(*own, *folder.patterns)) if own else folder
