@@ -310,7 +310,7 @@ class _Walk:
         suffixes = {entry.name[entry.name.rfind(".") :] for entry in entries}
         if _COMPANION_SUFFIXES.isdisjoint(
             map(str.lower, suffixes)
-        ):  # as in most folders: no more than a glance at each
+        ):  # as in most folders
             return {}
         shots = self._shots(folder, entries, _COMPANION_SUFFIXES)
         owners = self._shots(folder, entries, _OWNERS, among=shots)
