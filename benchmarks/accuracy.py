@@ -21,7 +21,8 @@ import numpy as np
 from phototag.building import ensure_built
 from phototag.classifier import Classifier
 from phototag.models import DEFAULT_MODEL, Model, find_model
-from phototag.photos import Photo, find_photos, prepare_photo
+from phototag.opening import prepare_photo
+from phototag.photos import Photo, find_photos
 
 BATCH_SIZE = 32
 

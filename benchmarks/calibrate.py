@@ -32,7 +32,8 @@ from phototag.building import ensure_built
 from phototag.classifier import Classifier
 from phototag.hedging import LabelTagger, Tagger, TreeTagger
 from phototag.models import DEFAULT_MODEL, Model, find_model
-from phototag.photos import Photo, find_photos, prepare_photo
+from phototag.opening import prepare_photo
+from phototag.photos import Photo, find_photos
 from phototag.preprocessing import MOST_CROPS
 from phototag.taxonomy import LevelThresholds, Taxonomy
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,12 @@ from phototag.index import Index, Known, Record
 from phototag.metadata.files import Standing, Written
 from phototag.metadata.keywords import key
 from phototag.models import Model
-from phototag.photos import Found, Looked, Photo
+from phototag.photos import Found, Photo
 from phototag.scores import pack, unpack
 from phototag.taxonomy import Prediction, Tag
+
+if TYPE_CHECKING:
+    from phototag.opening import Looked
 
 Status = Literal["tagged", "untagged", "unchanged", "skipped", "failed"]
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -407,7 +410,8 @@ class Pipeline:
                 records.append(record)
             return Outcome(photo.path, "failed", tags, predictions, error=error.reason)
         tags = _without(tags, written.rejected)
-        digest = written.digest or (sight.digest if written.photo == photo else None)
+        is_as_seen = (written.photo.size, written.photo.mtime_ns) == (photo.size, photo.mtime_ns)
+        digest = written.digest or (sight.digest if is_as_seen else None)
         rejected = tuple(dict.fromkeys((*rejected, *written.rejected)))
         done = replace(record, photo=written.photo, recipe=self.recipe, tags=tags, written=written.files, digest=digest)
         records.append(replace(done, rejected=rejected))
@@ -440,7 +444,7 @@ class Pipeline:
             companions.append(path)
             files += other.files
             notes.append(f"{path.name}: {other.note}" if other.note is not None else None)
-        now = replace(written.photo, companions=tuple(companions))
+        now = Photo(written.photo, written.photo.size, written.photo.mtime_ns, tuple(companions))
         note = "; ".join(filter(None, notes)) or None
         return replace(written, files=tuple(files), photo=now, note=note), fault
 
@@ -470,7 +474,7 @@ class _Walk:
         last = None
         for one in found:
             if isinstance(one, Photo):
-                folder = os.path.dirname(one.path)
+                folder = os.path.dirname(one)
                 if folder != last:
                     self._with_photos.add(folder)
                     last = folder

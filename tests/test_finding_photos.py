@@ -48,6 +48,17 @@ def test_a_photo_comes_with_its_size_and_mtime(tree: Callable[..., Path]) -> Non
     assert photo == Photo(root / "a.jpg", len(JPEG), 1_700_000_000_123_456_789)
 
 
+def test_a_photo_is_a_path_to_what_takes_one(tree: Callable[..., Path]) -> None:
+    root = tree("a.jpg")
+    (photo,) = find_photos([root])
+    assert isinstance(photo, Photo)
+    assert os.fsencode(photo) == os.fsencode(root / "a.jpg")
+    assert Path(photo) == photo.path == root / "a.jpg"
+    assert Path(photo).read_bytes() == JPEG
+    assert {photo, Photo(root / "a.jpg", photo.size, photo.mtime_ns)} == {photo}
+    assert photo != Photo(root / "a.jpg", photo.size, photo.mtime_ns + 1)
+
+
 def test_paths_are_absolute_whatever_is_given(tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     root = tree("sub/a.jpg")
     monkeypatch.chdir(root)
@@ -176,6 +187,34 @@ def test_a_path_that_is_given_is_never_excluded(tree: Callable[..., Path]) -> No
 def test_exclude_takes_gitignore_patterns(tree: Callable[..., Path], patterns: list[str], expected: list[str]) -> None:
     root = tree("a.jpg", "trip/b.jpg", "trip/c.png", "trip/raw/d.jpg")
     assert photos(find_photos([root], exclude=patterns), root) == expected
+
+
+def test_patterns_mean_what_they_mean_to_git(tree: Callable[..., Path]) -> None:
+    """Each file is held against all patterns at once first, which must not change what comes out."""
+    names = [
+        f"{folder}{name}" for folder in ("", "a/", "a/b/", "keep/", "[x]/") for name in ("1.jpg", "b.png", "a b.gif")
+    ]
+    root = tree(*names)
+    lines = [
+        "*.gif",
+        "!a b.gif",
+        "a/b",
+        "/b.png",
+        "**/keep/*.p?g",
+        "!keep/1.jpg",
+        "[[]x]/",
+        "[(?P<x>]",
+        "# all",
+        "",
+        "nothing/",
+    ]
+    for count in range(1, len(lines) + 1):
+        subprocess.run(["git", "init", "-q", root], check=True)
+        (root / ".git/info/exclude").write_text("\n".join(lines[:count]) + "\n")
+        ignored = subprocess.run(
+            ["git", "-C", root, "check-ignore", "--no-index", *names], capture_output=True, text=True
+        ).stdout.splitlines()
+        assert set(photos(find_photos([root], exclude=lines[:count]), root)) == set(names) - set(ignored)
 
 
 @pytest.mark.parametrize("name", [".phototagignore", ".ppignore"])
@@ -358,3 +397,85 @@ def test_a_starry_comment_in_an_ignore_file_is_only_a_comment(tree: Callable[...
     root = tree("a.jpg", "b.png")
     (root / ".phototagignore").write_text("# ***** what is left out *****\n*.png\n")
     assert photos(find_photos([root]), root) == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("photo", "companions"),
+    [
+        ("IMG_1.JPG", ["IMG_1.CR2"]),
+        ("IMG_1.jpeg", ["img_1.nef"]),
+        ("IMG_1.HEIC", ["IMG_1.DNG", "IMG_1.MOV"]),
+        ("IMG_1.heic", ["IMG_1.mov"]),
+        ("DSCF1.HIF", ["DSCF1.RAF"]),
+        ("two.dots.jpg", ["two.dots.cr3"]),
+        ("PXL_2.RAW-01.COVER.jpg", ["PXL_2.RAW-02.ORIGINAL.dng"]),
+        ("PXL_2.RAW-01.MP.COVER.jpg", ["PXL_2.RAW-02.ORIGINAL.dng"]),
+    ],
+)
+def test_the_files_of_one_shot_come_with_its_photo(
+    tree: Callable[..., Path], photo: str, companions: list[str]
+) -> None:
+    root = tree(f"a/{photo}", *(f"a/{name}" for name in companions), "a/other.jpg")
+    found = list(find_photos([root]))
+    with_companions = {one.path: one.companions for one in found if isinstance(one, Photo)}
+    assert with_companions == {
+        root / "a" / photo: tuple(root / "a" / name for name in companions),
+        root / "a/other.jpg": (),
+    }
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("IMG_1.JPG", "IMG_2.CR2"),
+        ("IMG_1.JPG", "raw/IMG_1.CR2"),
+        ("IMG_1.JPG", "IMG_1.mp4"),
+        ("IMG_1.JPG", "IMG_1.edited.dng"),
+        ("IMG_E1234.JPG", "IMG_1234.MOV"),
+        ("IMG_1-edited.JPG", "IMG_1.DNG"),
+        ("IMG_1.png", "IMG_1.CR2"),  # an export: its pixels are its own
+        ("DSCF1.HIF", "DSCF1.MOV"),
+        ("IMG_1.JPG", "._IMG_1.CR2"),
+        ("IMG_1.JPG", "IMG_1.CR2/"),
+        ("PXL_1.RAW-01.COVER.jpg", "PXL_2.RAW-02.ORIGINAL.dng"),
+    ],
+)
+def test_files_of_other_shots_are_no_companions(tree: Callable[..., Path], names: tuple[str, ...]) -> None:
+    found = list(find_photos([tree(*names)]))
+    assert [one.companions for one in found if isinstance(one, Photo) and one.path.name == names[0]] == [()]
+
+
+def test_each_file_has_one_photo_it_goes_with_the_jpeg_first(tree: Callable[..., Path]) -> None:
+    root = tree("IMG_1.HEIC", "IMG_1.JPG", "IMG_1.jpeg", "IMG_1.DNG", "IMG_1.MOV", "IMG_1.ORF")
+    found = {one.path.name: one.companions for one in find_photos([root]) if isinstance(one, Photo)}
+    assert found == {
+        "IMG_1.HEIC": (),
+        "IMG_1.JPG": (root / "IMG_1.DNG", root / "IMG_1.MOV", root / "IMG_1.ORF"),
+        "IMG_1.jpeg": (),
+    }
+
+
+@pytest.mark.parametrize("left_out", ["IMG_1.CR2", "IMG_1.JPG"])
+def test_what_is_left_out_is_no_companion_and_has_none(tree: Callable[..., Path], left_out: str) -> None:
+    root = tree("IMG_1.JPG", "IMG_1.CR2")
+    found = list(find_photos([root], exclude=[left_out]))
+    assert [one.companions for one in found if isinstance(one, Photo)] in ([()], [])
+    assert {one.path.name for one in found if not isinstance(one, PhotoError)} == {"IMG_1.JPG", "IMG_1.CR2"}
+
+
+@pytest.mark.parametrize("follow_symlinks", [False, True])
+def test_a_link_is_no_companion(tree: Callable[..., Path], tmp_path: Path, follow_symlinks: bool) -> None:
+    root = tree("IMG_1.JPG")
+    (tmp_path / "elsewhere.CR2").write_bytes(b"II*\0")
+    (root / "IMG_1.CR2").symlink_to(tmp_path / "elsewhere.CR2")
+    found = find_photos([root], follow_symlinks=follow_symlinks)
+    assert [one.companions for one in found if isinstance(one, Photo) and one.path.suffix == ".JPG"] == [()]
+
+
+def test_what_is_named_itself_has_no_companions_and_is_none(tree: Callable[..., Path]) -> None:
+    root = tree("IMG_1.JPG", "IMG_1.CR2", "IMG_2.JPG", "IMG_2.CR2")
+    for named in ("IMG_1.JPG", "IMG_1.CR2"):
+        found = [one for one in find_photos([root, root / named]) if not isinstance(one, PhotoError)]
+        assert sorted(one.path.name for one in found) == ["IMG_1.CR2", "IMG_1.JPG", "IMG_2.JPG"]
+        assert {one.path.name: one.companions for one in found if isinstance(one, Photo)}["IMG_1.JPG"] == ()

@@ -56,7 +56,7 @@ ALLOWED = {
     "click": {"cli"},
     "tqdm": {"cli"},
     "sqlite3": {"index"},
-    "PIL": {"photos", "preprocessing", "classifier"},
+    "PIL": {"opening", "preprocessing", "classifier"},
 }
 
 

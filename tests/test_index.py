@@ -35,6 +35,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "new folder" / "index.sqlite3"
 
 
+def photo_like(photo: Photo, **changes: Any) -> Photo:
+    return Photo(**{"path": photo.path, "size": photo.size, "mtime_ns": photo.mtime_ns, **changes})
+
+
 def facts(known: Known | None) -> tuple[Any, ...]:
     assert known is not None
     return known.recipe, known.tags, known.predictions, known.written
@@ -64,10 +68,10 @@ def test_what_is_added_is_there_in_the_next_run(path: Path) -> None:
 def test_another_size_or_time_of_change_is_told(path: Path, change: dict[str, int]) -> None:
     with open_index(path) as index, index.run({}):
         index.add([RECORD])
-        known = index.known(replace(PHOTO, **change))
+        known = index.known(photo_like(PHOTO, **change))
         assert known is not None
-        assert not known.is_of(replace(PHOTO, **change))
-        assert index.known(replace(PHOTO, path=Path("/p/b.jpg"))) is None
+        assert not known.is_of(photo_like(PHOTO, **change))
+        assert index.known(photo_like(PHOTO, path=Path("/p/b.jpg"))) is None
 
 
 def test_scores_stay_until_others_come(path: Path) -> None:
@@ -85,29 +89,29 @@ def test_a_moved_photo_keeps_its_record_and_a_copy_does_not_take_it(path: Path, 
     here, there = tmp_path / "a.jpg", tmp_path / "b.jpg"
     here.write_bytes(b"photo")
     with open_index(path) as index, index.run({}):
-        index.add([replace(RECORD, photo=replace(PHOTO, path=here))])
-        moved = replace(PHOTO, path=there)
+        index.add([replace(RECORD, photo=photo_like(PHOTO, path=here))])
+        moved = photo_like(PHOTO, path=there)
         assert index.moved_here(moved, b"digest") is None
         here.rename(there)
         assert index.moved_here(moved, b"other") is None
         known = index.moved_here(moved, b"digest")
         assert known is not None
         assert (known.recipe, index.rejected(known)) == ("recipe", ("cat",))
-        assert index.known(replace(PHOTO, path=here)) is None
+        assert index.known(photo_like(PHOTO, path=here)) is None
 
 
 def test_photos_can_be_forgotten_with_all_that_belongs_to_them(path: Path) -> None:
     with open_index(path) as index, index.run({}):
         for name in ("a/1.jpg", "a/2.jpg", "a-b/3.jpg", "a0/4.jpg"):
-            index.add([replace(RECORD, photo=replace(PHOTO, path=Path("/p") / name), digest=name.encode())])
-        first = index.known(replace(PHOTO, path=Path("/p/a/1.jpg")))
+            index.add([replace(RECORD, photo=photo_like(PHOTO, path=Path("/p") / name), digest=name.encode())])
+        first = index.known(photo_like(PHOTO, path=Path("/p/a/1.jpg")))
         assert first is not None
         rest = index.below(Path("/p/a"), lambda number: number != first.id)
         assert [path for _, path in rest] == [Path("/p/a/2.jpg")]
         assert len(index.below(Path("/"), lambda _: True)) == 4
         assert [path for _, path in index.below(Path("/p/a0/4.jpg"), lambda _: True)] == [Path("/p/a0/4.jpg")]
         index.forget(number for number, _ in rest)
-        assert index.known(replace(PHOTO, path=Path("/p/a/2.jpg"))) is None
+        assert index.known(photo_like(PHOTO, path=Path("/p/a/2.jpg"))) is None
         assert index.scores_of(b"a/2.jpg", "model") is None
         assert index.count() == {"photos": 3, "tagged": 3, "rejected": 3}
 
@@ -117,7 +121,7 @@ def test_failures_are_there_until_they_are_settled(path: Path) -> None:
     with open_index(path) as index, index.run({}):
         index.add([], [(broken, "it is \udcff"), (mended, "it was")])
     with open_index(path) as index, index.run({}) as run:
-        index.add([replace(RECORD, photo=replace(PHOTO, path=mended))])
+        index.add([replace(RECORD, photo=photo_like(PHOTO, path=mended))])
         assert [(one.path, one.reason) for one in index.failures()] == [(broken, "it is \\udcff")]
         index.add([], [(Path("/p/new.jpg"), "new")])
         index.settle_failures(Path("/p"))

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from phototag.errors import PhotoError
-from phototag.photos import MAX_PIXELS, open_image
+from phototag.opening import MAX_PIXELS, open_image
 
 CORNERS = {"top left": "red", "top right": "lime", "bottom left": "blue", "bottom right": "white"}
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from phototag.errors import PhotoError
 from phototag.hedging import LabelTagger
 from phototag.index import Index, open_index
 from phototag.metadata.json_sidecar import JsonSidecarWriter
-from phototag.photos import Found, Looked, PassedOver, Photo, find_photos, look_at
+from phototag.opening import Looked, look_at
+from phototag.photos import Found, PassedOver, Photo, find_photos
 from phototag.preprocessing import Preprocessing
 from phototag.tagging import Engine, Outcome, Pipeline
 from phototag.taxonomy import Label
@@ -78,11 +78,11 @@ def library(make_photo: Callable[..., Path]) -> Path:
 
 def test_outcomes_keep_the_order_of_the_photos(pipeline: Callable[..., Pipeline], library: Path) -> None:
     (library / "07.jpg").write_bytes(b"broken")
-    (library / "08.cr2").write_bytes(b"raw")
+    (library / "08-raw.cr2").write_bytes(b"raw")
     outcomes = run(pipeline(), find_photos([library]))
     assert [outcome.path.name for outcome in outcomes] == sorted(path.name for path in library.glob("*.[jc][pr]*[g2]"))
     statuses = dict(summary(outcomes))
-    assert (statuses["07.jpg"], statuses["08.cr2"], statuses["30.jpg"]) == ("failed", "skipped", "untagged")
+    assert (statuses["07.jpg"], statuses["08-raw.cr2"], statuses["30.jpg"]) == ("failed", "skipped", "untagged")
     assert [outcome.tags[0].name for outcome in outcomes[:3]] == ["red", "green", "blue"]
 
 
@@ -383,10 +383,12 @@ def test_photos_of_one_shot_are_classified_once_and_all_get_the_tags(
     assert [file.name for file in outcome.written] == ["IMG_1.jpg.phototag.json", "IMG_1.CR2.phototag.json"]
     assert summary(run(pipeline(load_engine=no_model), [photo])) == [("IMG_1.jpg", "unchanged")]
     # Named alone, it is still done; and one that comes later gets the tags without the model.
-    assert summary(run(pipeline(load_engine=no_model), [replace(photo, companions=())])) == [("IMG_1.jpg", "unchanged")]
+    assert summary(run(pipeline(load_engine=no_model), [Photo(path, photo.size, photo.mtime_ns)])) == [
+        ("IMG_1.jpg", "unchanged")
+    ]
     other = path.with_name("IMG_1.mov")
     other.write_bytes(b"video")
-    (outcome,) = run(pipeline(load_engine=no_model), [replace(photo, companions=(raw, other))])
+    (outcome,) = run(pipeline(load_engine=no_model), [Photo(path, photo.size, photo.mtime_ns, (raw, other))])
     assert outcome.written[-1].name == "IMG_1.mov.phototag.json"
 
 

@@ -291,7 +291,7 @@ def test_a_bug_is_an_apology_and_a_traceback_only_on_request(
     scan: Scan, make_photo: MakePhoto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo = make_photo("a.jpg")
-    monkeypatch.setattr("phototag.photos.open_image", lambda *_: 1 / 0)
+    monkeypatch.setattr("phototag.opening.open_image", lambda *_: 1 / 0)
     result = scan(photo)
     assert result.exit_code == 3
     assert result.stderr.endswith("Run it again with --verbose for the details to report.\n")
@@ -510,13 +510,13 @@ def test_an_interrupt_while_nothing_but_other_files_is_found(scan: Scan, tmp_pat
         (tmp_path / f"others/{number}.txt").touch()
     import phototag.photos as photos
 
-    looked_at: list[Path] = []
+    looked_at: list[str] = []
     look_at = photos._look_at
 
-    def interrupting(path: Path) -> Any:
+    def interrupting(path: str, *rest: Any) -> Any:
         looked_at.append(path)
         signal.raise_signal(signal.SIGINT)
-        return look_at(path)
+        return look_at(path, *rest)
 
     monkeypatch.setattr(photos, "_look_at", interrupting)
     assert scan(tmp_path / "others").exit_code == 130

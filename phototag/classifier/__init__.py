@@ -15,7 +15,7 @@ from phototag.classifier._runner import SUM_TOLERANCE, Pixels, Runner, is_distri
 from phototag.endpoint import Endpoint
 from phototag.errors import SignatureMismatch
 from phototag.models import DEFAULT_MODEL, Model, check_classes, find_model
-from phototag.photos import prepare_photo
+from phototag.opening import prepare_photo
 from phototag.preprocessing import Preprocessing
 from phototag.taxonomy import Label, Prediction
 

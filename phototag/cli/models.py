@@ -179,7 +179,8 @@ def _calibration_images(model: Model, photos: Path) -> Any:
     import numpy as np
 
     from phototag.errors import PhotoError
-    from phototag.photos import Photo, find_photos, prepare_photo
+    from phototag.opening import prepare_photo
+    from phototag.photos import Photo, find_photos
 
     paths = [one.path for one in find_photos([photos]) if isinstance(one, Photo)]
     step = max(1, len(paths) // CALIBRATION_PHOTOS)

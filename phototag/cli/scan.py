@@ -207,7 +207,7 @@ def _count_photos(options: ScanOptions) -> int:
 
 def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console) -> Pipeline:
     from phototag.building import ensure_built
-    from phototag.photos import look_at
+    from phototag.opening import look_at
     from phototag.tagging import Engine, Pipeline, recipe_digest, scores_digest
 
     tagger = make_tagger(options.tags, model)

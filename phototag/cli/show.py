@@ -127,7 +127,7 @@ def _in_json(path: Path) -> Iterator[_Shown]:
 def _explained(options: TagOptions, photos: Iterable[Path], as_json: bool) -> Iterator[list[str] | PhotoError]:
     """Why the words of the tree are tags of the photos or not: a list of lines for each."""
     from phototag.building import ensure_built
-    from phototag.photos import prepare_photo
+    from phototag.opening import prepare_photo
 
     model = find_wanted_model(options)
     if options.wants_labels or model.taxonomy is None:

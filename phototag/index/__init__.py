@@ -64,7 +64,7 @@ class Known:
         "size",
     )
 
-    def __init__(self, path: Path, row: tuple[int, int, int, str, bytes, bytes, str, str], guard: _Guard) -> None:
+    def __init__(self, path: str, row: tuple[int, int, int, str, bytes, bytes, str, str], guard: _Guard) -> None:
         self.id, self.size, self.mtime_ns, self.recipe = row[:4]
         self._files, self._companions, self._tags, self._predictions = row[4:]
         self._path, self._guard = path, guard
@@ -80,7 +80,7 @@ class Known:
     @property
     def written(self) -> tuple[Path, ...]:
         """The files that hold the tags."""
-        return tuple(self._path.with_name(name) for name in _names(self._files))
+        return tuple(Path(self._path).with_name(name) for name in _names(self._files))
 
     def is_written(self) -> bool:
         """Are the files that hold the tags still there?"""
@@ -156,9 +156,9 @@ class Index:
         """Return what is known of the photo at that path, whatever it was then."""
         with self._using:
             row = self._connection.execute(
-                f"SELECT {_KNOWN} FROM photos WHERE path = ?", (os.fsencode(photo.path),)
+                f"SELECT {_KNOWN} FROM photos WHERE path = ?", (os.fsencode(photo),)
             ).fetchone()
-            return Known(photo.path, row, self._using) if row is not None else None
+            return Known(os.fspath(photo), row, self._using) if row is not None else None
 
     def scores(self, known: Known, model: str) -> bytes | None:
         """Return the packed scores of a photo if `model` gave them, else None."""
@@ -195,8 +195,8 @@ class Index:
             if gone is None:
                 return None
             with self._connection:
-                self._connection.execute("UPDATE photos SET path = ? WHERE id = ?", (os.fsencode(photo.path), gone[0]))
-            return Known(photo.path, gone[:-1], self._using)
+                self._connection.execute("UPDATE photos SET path = ? WHERE id = ?", (os.fsencode(photo), gone[0]))
+            return Known(os.fspath(photo), gone[:-1], self._using)
 
     def add(self, records: Sequence[Record], failures: Sequence[tuple[Path, str]] = ()) -> None:
         """Store `records`, and the paths and reasons of what failed: all or none."""
@@ -209,7 +209,7 @@ class Index:
             )
 
     def _add(self, record: Record) -> None:
-        photo, path = record.photo, os.fsencode(record.photo.path)
+        photo, path = record.photo, os.fsencode(record.photo)
         self._connection.execute(
             "INSERT INTO photos (path, size, mtime_ns, recipe, files, companions, digest, tags, predictions, run) "
             "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (path) DO UPDATE SET "

@@ -18,7 +18,8 @@ from phototag.metadata.edits import Edit, Edits, applied, inverse, packed, piece
 from phototag.metadata.embedding import Stamp
 from phototag.metadata.files import Undo, Written, os_fault
 from phototag.metadata.keywords import FIELDS, Keywords, Unwritable
-from phototag.photos import NO_MEMORY, READABLE_SUFFIXES, UNREADABLE, Photo, embedded_keywords
+from phototag.opening import NO_MEMORY, embedded_keywords
+from phototag.photos import READABLE_SUFFIXES, UNREADABLE, Photo
 from phototag.taxonomy import Prediction, Tag
 
 MAX_PHOTO = 1 << 29  # bytes; a file is held in memory twice while it is written into

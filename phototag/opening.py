@@ -1,0 +1,277 @@
+"""Open a photo upright and small, whatever its kind, its mode and its author's intentions."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, IptcImagePlugin, UnidentifiedImageError
+
+from phototag.errors import PhotoError
+from phototag.photos import JPEG_XL, READABLE_KINDS, SNIFF_BYTES, os_reason, sniff
+from phototag.preprocessing import Preprocessing
+
+READABLE_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "HEIF", "AVIF")
+KINDS = "JPEG, PNG, WebP, TIFF, GIF, BMP, HEIC and AVIF"
+
+# Refused above: 268 megapixels, more than any camera takes in one shot (200), and about 1 GB once decoded.
+MAX_PIXELS = 2**28
+MAX_META_BOX = 1 << 20  # bytes; a camera's has a few thousand
+# Larger images (50 megapixels) are decoded one at a time: each takes hundreds of megabytes.
+LARGE_PIXELS = 50 * 10**6
+_LARGE_IMAGES = threading.Lock()
+MAX_SCANS = 500  # of a progressive JPEG
+_REDUCIBLE_MODES = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F")
+NO_MEMORY = "it needs more memory than this machine has"
+
+# What turns an image of each EXIF orientation upright (EXIF 2.32, 4.6.4 A, tag 274).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_image(path: Path, shortest_side: int) -> Image.Image:
+    """Return the photo at `path` as an upright RGB image, both sides at least `shortest_side` pixels if it has them.
+
+    A JPEG is decoded at a fraction of its size where that suffices, which is several times faster. Transparency is
+    laid over white; 16-bit samples are scaled to 8; of an animation or a file of several pages the first is taken.
+
+    Raises `PhotoError` with the reason for anything that is wrong with the file. Thread-safe.
+    """
+    _prepare_pillow()
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            head = file.read(SNIFF_BYTES)
+            file.seek(0)
+            return _decode(file, path, shortest_side)
+    except PhotoError:
+        raise
+    except MemoryError:
+        raise PhotoError(path, NO_MEMORY) from None
+    # Decoders of hostile input raise whatever comes: OSError, SyntaxError, struct.error, IndexError, ...
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise PhotoError(path, os_reason(error)) from None
+        raise PhotoError(path, _damage_reason(error, head)) from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file that was one when it was found; should it be a pipe by now, do not wait for its other end."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def embedded_keywords(path: Path) -> tuple[bytes | None, tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Return the XMP packet in the photo at `path`, its IPTC keywords and its XPKeywords, as far as they can be read.
+
+    For reading alone, of any kind of photo; nothing tells where they stand, or whether they are well-formed.
+    """
+    _prepare_pillow()
+    try:
+        with (
+            open(path, "rb", opener=_open_at_once) as file,
+            Image.open(file, formats=READABLE_FORMATS) as image,
+        ):
+            packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
+            in_exif = image.getexif().get(ExifTags.Base.XPKeywords)
+            in_iptc = (IptcImagePlugin.getiptcinfo(image) or {}).get((2, 25))
+    except Exception:  # noqa: BLE001  # decoders of hostile input raise whatever comes
+        return None, None, None
+    datasets = in_iptc if isinstance(in_iptc, list) else [in_iptc] if in_iptc else []
+    text = bytes(in_exif).decode("utf-16-le", "replace").rstrip("\0") if isinstance(in_exif, bytes | tuple) else ""
+    return (
+        packet.encode("utf-8", "replace") if isinstance(packet, str) else packet,
+        tuple(value.decode("utf-8", "replace") for value in datasets) or None,
+        tuple(filter(None, text.split(";"))) or None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A photo as it was read: the SHA-256 of its content, and its pixels, where they were wanted."""
+
+    digest: bytes
+    pixels: NDArray[np.uint8] | None
+
+
+def look_at(
+    path: Path, preprocessing: Preprocessing, crops: int, is_known: Callable[[bytes], bool] = lambda _: False
+) -> Looked:
+    """Return the digest of the photo at `path`, and what `prepare_photo` gives unless `is_known` accepts the digest.
+
+    Raises `PhotoError`.
+    """
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            sha256 = hashlib.sha256()
+            while chunk := file.read(1 << 20):
+                sha256.update(chunk)
+    except OSError as error:
+        raise PhotoError(path, os_reason(error)) from None
+    digest = sha256.digest()
+    if is_known(digest):
+        return Looked(digest, None)
+    return Looked(digest, prepare_photo(path, preprocessing, crops))
+
+
+def prepare_photo(path: Path, preprocessing: Preprocessing, crops: int = 1) -> NDArray[np.uint8]:
+    """Return the photo at `path` as `Preprocessing.crops` makes it: uint8 [crops, height, width, 3], RGB.
+
+    Raises `PhotoError` with the reason for anything that is wrong with the file. Thread-safe.
+    """
+    image = open_image(path, preprocessing.shortest_side)
+    try:
+        return preprocessing.crops(image, crops)
+    except MemoryError:
+        raise PhotoError(path, NO_MEMORY) from None
+
+
+def _decode(file: BinaryIO, path: Path, shortest_side: int) -> Image.Image:
+    with Image.open(file, formats=READABLE_FORMATS) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise PhotoError(
+                path, f"it claims {width} x {height} pixels, over the limit of {MAX_PIXELS // 10**6} megapixels"
+            )
+        if image.format == "JPEG" and image.info.get("progressive"):
+            _check_scans(file, path)
+        image.draft("RGB", (shortest_side, shortest_side))
+        with _LARGE_IMAGES if image.width * image.height > LARGE_PIXELS else contextlib.nullcontext():
+            return _upright_rgb(image, file, shortest_side)
+
+
+def _check_scans(file: BinaryIO, path: Path) -> None:
+    """Refuse a progressive JPEG with absurdly many scans, each of which costs the time of the whole picture.
+
+    Encoders write about ten; the limit is what libjpeg-turbo advises against such bombs (its report LJT-01-005).
+    """
+    at = file.tell()
+    file.seek(0)
+    scans, tail = 0, b""
+    while chunk := file.read(1 << 20):
+        # A start of scan, SOS; in the data of a scan every 0xFF is followed by another byte.
+        scans += (tail + chunk).count(b"\xff\xda")
+        tail = chunk[-1:]
+    file.seek(at)
+    if scans > MAX_SCANS:
+        raise PhotoError(path, f"it has {scans} progressive scans, over the limit of {MAX_SCANS}")
+
+
+def _upright_rgb(image: Image.Image, file: BinaryIO, shortest_side: int) -> Image.Image:
+    image.load()
+    orientation = _heif_orientation(image, file) if image.format == "HEIF" else _exif_orientation(image)
+    factor = min(image.size) // (2 * shortest_side)
+    small: Image.Image = image
+    if factor > 1 and image.mode in _REDUCIBLE_MODES and "transparency" not in image.info:
+        small = image.reduce(factor)  # before anything that would need memory for all the pixels once more
+    rgb = _to_rgb(small)
+    turn = _UPRIGHT.get(orientation)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _exif_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8.
+
+    Not `ImageOps.exif_transpose`: it writes the EXIF anew, and fails where any other value of it is malformed.
+    """
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001
+        return 1
+
+
+def _heif_orientation(image: Image.Image, file: BinaryIO) -> int:
+    """Return the EXIF orientation where it still has to be applied, else 1.
+
+    A HEIF container has its own way to say how the image is turned (ISO/IEC 23008-12, `irot` and `imir`), and then EXIF
+    is only a copy of that. Photos from which some program took the container's word are turned by EXIF alone.
+    """
+    original = image.info.get("original_orientation") or 1
+    return 1 if original == 1 or _container_turns(file) else int(original)
+
+
+def _container_turns(file: BinaryIO) -> bool:
+    """Look for a turn or a flip among the properties in the container's `meta` box."""
+    at = 0
+    while True:
+        file.seek(at)
+        head = file.read(16)
+        if len(head) < 8:
+            return False
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:  # the real length follows
+            length = int.from_bytes(head[8:], "big")
+        if head[4:8] == b"meta":
+            meta = head[8:] + file.read(min(length, MAX_META_BOX))
+            return b"irot" in meta or b"imir" in meta
+        if length < 8:  # 0 means to the end of the file
+            return False
+        at += length
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return _deep_grey_to_rgb(image)
+    if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
+        layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
+    """Scale grey samples of 16 or 32 bits, or floating-point ones, to 8 bits; Pillow alone would clip them."""
+    with np.errstate(all="ignore"):  # a photo may hold any floating-point number
+        samples = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0.0, neginf=0.0)
+    top = float(samples.max(initial=0.0))
+    if image.mode == "F":
+        white = 1.0 if top <= 1.0 else 255.0 if top <= 255.0 else top
+    else:
+        white = 255.0 if image.mode == "I" and top <= 255.0 else max(65535.0, top)
+    return Image.fromarray(np.clip(samples * (255.0 / white), 0, 255).astype(np.uint8)).convert("RGB")
+
+
+@functools.cache
+def _prepare_pillow() -> None:
+    """Let Pillow read HEIC, and replace its limit of size, which refuses the 200 megapixels of today's phones."""
+    import pillow_heif
+
+    # What Pillow would log of a damaged file is in the reason that is given for it.
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+    pillow_heif.register_heif_opener()
+    Image.MAX_IMAGE_PIXELS = None  # open_image has its own limit, checked before anything is decoded
+
+
+def _damage_reason(error: Exception, head: bytes) -> str:
+    if not head:
+        return "the file is empty"
+    if isinstance(error, UnidentifiedImageError):
+        kind = sniff(head)
+        if kind is None:
+            return f"it is no photo of a kind that phototag reads ({KINDS})"
+        if kind == "JPEG XL":
+            return f"it is {JPEG_XL}"
+        if kind not in READABLE_KINDS:
+            return f"it is no photo, whatever its name says ({kind})"
+        return f"it is damaged: it begins like a {kind} file, but its header cannot be read"
+    text = str(error)
+    if "truncated" in text.lower() or isinstance(error, EOFError):
+        return "the file is truncated; restore it from a backup"
+    return f"it is damaged and cannot be decoded ({text or type(error).__name__})"
