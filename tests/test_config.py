@@ -258,6 +258,12 @@ def test_config_prints_a_config_file_that_says_the_same(config_file, monkeypatch
     assert {key: value for key, (value, _) in settings().items()} == before
 
 
+def test_config_is_a_command_with_a_setting_itself(config_file) -> None:  # type: ignore[no-untyped-def]
+    config_file('format = "json"')
+    assert json.loads(phototag("config").stdout)["config_file"]["read"] is True
+    assert 'format = "text"  # --format' in phototag("config", "--format", "text").stdout
+
+
 def test_config_says_where_the_file_is_looked_for(config_file, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     where = tmp_path / "config/phototag/config.toml"
     assert f"# config file: {where}, which is not there\n" in phototag("config").stdout

@@ -349,11 +349,12 @@ def _rows(ctx: click.Context, settings: Settings, table: Table, command: click.C
     # Resilient: without the arguments that are required, and nothing is done.
     with command.make_context(" ".join(table), [], resilient_parsing=True) as built_in:
         for option in _settings(command):
+            name = str(option.name)
             found = settings.find(built_in, table, option)
-            if command is ctx.command and is_on_command_line(str(option.name)):
-                yield _Row(table, option, ctx.params[str(option.name)], _spelled(option))
+            if command is ctx.command and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                yield _Row(table, option, ctx.params[name], _spelled(option))
             elif found is None:
-                yield _Row(table, option, _plain(option, built_in.params[str(option.name)]), None)
+                yield _Row(table, option, _plain(option, built_in.params[name]), None)
             else:
                 is_toml = _kind(option) in ("flag", "whole", "number") and not option.multiple
                 yield _Row(table, option, found.converted if is_toml else found.spelled, found.where)
