@@ -98,13 +98,18 @@ class Outcome:
     that was wanted.
     """
 
-    path: Path
+    file: os.PathLike[str]
     status: Status
     tags: tuple[Tag, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     written: tuple[Path, ...] = ()
     error: str | None = None
     note: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """The photo's path, made anew each time: a million of them take seconds."""
+        return Path(self.file)
 
 
 @dataclass
@@ -264,16 +269,16 @@ class Pipeline:
             if stop():
                 return
             if isinstance(one, Photo):
-                known = self.index.known(one)
-                if known is not None:
-                    walk.see(known.id)
-                yield self._set_out(one, known, pool, engine)
+                yield self._set_out(one, pool, engine, walk)
             elif isinstance(one, PhotoError):
                 yield self._failed(Path(one.path), one.reason)
             elif one.kind == "unreadable":
-                yield Outcome(one.path, "skipped", error=one.reason)
+                yield Outcome(one, "skipped", error=one.reason)
 
-    def _set_out(self, photo: Photo, known: Known | None, pool: ThreadPoolExecutor, engine: _Lazy) -> _Item:
+    def _set_out(self, photo: Photo, pool: ThreadPoolExecutor, engine: _Lazy, walk: _Walk) -> _Item:
+        known = self.index.known(photo)
+        if known is not None:
+            walk.see(known.id)
         if known is not None and known.is_of(photo) and not self.force:
             if self._is_done(photo, known):
                 return self._unchanged(photo, known)
@@ -295,8 +300,8 @@ class Pipeline:
 
     def _unchanged(self, photo: Photo, known: Known) -> Outcome:
         if not self.details:
-            return Outcome(photo.path, "unchanged")
-        return Outcome(photo.path, "unchanged", known.tags, known.predictions, known.written)
+            return Outcome(photo, "unchanged")
+        return Outcome(photo, "unchanged", known.tags, known.predictions, known.written)
 
     def _failed(self, path: Path, reason: str) -> Outcome:
         if not self.dry_run:
@@ -378,11 +383,11 @@ class Pipeline:
     def _settle(self, pending: _Pending, sight: _Sight | PhotoError, records: list[Record]) -> Outcome:
         photo, known = pending.photo, pending.known
         if isinstance(sight, PhotoError):
-            return Outcome(photo.path, "failed", error=sight.reason)
+            return Outcome(photo, "failed", error=sight.reason)
         if sight.standing is not None:
             stands = sight.standing
             records.append(Record(photo, self.recipe, stands.tags, stands.predictions, stands.files))
-            return Outcome(photo.path, "unchanged", stands.tags, stands.predictions, stands.files)
+            return Outcome(photo, "unchanged", stands.tags, stands.predictions, stands.files)
         if sight.digest is not None and not self.force and not self.dry_run:
             known = known or self.index.moved_here(photo, sight.digest)
             if known is not None and self.index.digest(known) == sight.digest and self._is_done(photo, known):
@@ -402,13 +407,13 @@ class Pipeline:
             photo, "", (), predictions, (), sight.digest, self.model, packed if sight.is_new else None, rejected
         )
         if self.dry_run:
-            return Outcome(photo.path, "tagged" if tags else "untagged", tags, predictions)
+            return Outcome(photo, "tagged" if tags else "untagged", tags, predictions)
         try:
             written, fault = self._write(photo, tags, predictions, known)
         except PhotoError as error:
             if known is None:  # the next run need not look at it again
                 records.append(record)
-            return Outcome(photo.path, "failed", tags, predictions, error=error.reason)
+            return Outcome(photo, "failed", tags, predictions, error=error.reason)
         tags = _without(tags, written.rejected)
         is_as_seen = (written.photo.size, written.photo.mtime_ns) == (photo.size, photo.mtime_ns)
         digest = written.digest or (sight.digest if is_as_seen else None)
@@ -416,9 +421,9 @@ class Pipeline:
         done = replace(record, photo=written.photo, recipe=self.recipe, tags=tags, written=written.files, digest=digest)
         records.append(replace(done, rejected=rejected))
         if fault is not None:
-            return Outcome(photo.path, "failed", tags, predictions, written.files, fault, written.note)
+            return Outcome(photo, "failed", tags, predictions, written.files, fault, written.note)
         status: Status = "tagged" if tags else "untagged"
-        return Outcome(photo.path, status, tags, predictions, written.files, note=written.note)
+        return Outcome(photo, status, tags, predictions, written.files, note=written.note)
 
     def _write(
         self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], known: Known | None

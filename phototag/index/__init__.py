@@ -84,10 +84,8 @@ class Known:
 
     def is_written(self) -> bool:
         """Are the files that hold the tags still there?"""
-        if not self._files:
-            return True
-        folder, own = os.path.split(self._path)
-        return all(name == own or os.path.exists(os.path.join(folder, name)) for name in _names(self._files))
+        folder, separator, own = self._path.rpartition(os.sep)
+        return all(name == own or os.path.exists(folder + separator + name) for name in _names(self._files))
 
     @property
     def tags(self) -> tuple[Tag, ...]:
