@@ -8,14 +8,16 @@ SQL or Click.
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,10 @@ from phototag.taxonomy import Prediction, Tag
 if TYPE_CHECKING:
     from phototag.opening import Looked
 
+T = TypeVar("T")
+# Finding photos; asking the index; loading the model; reading and decoding; the model; tags into files and the index;
+# and how long the thread that takes the outcomes had nothing to do.
+Stage = Literal["walk", "index", "load", "decode", "infer", "write", "wait"]
 Status = Literal["tagged", "untagged", "unchanged", "skipped", "failed"]
 Pixels: TypeAlias = NDArray[np.uint8]
 Classify: TypeAlias = Callable[[Pixels], NDArray[np.float32]]
@@ -134,6 +140,35 @@ class Report:
         return self.counts["failed"] == 0
 
 
+class Timings:
+    """Where the time of a run went: seconds by stage, summed over the threads that worked in it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[Stage, float] = dict.fromkeys(get_args(Stage), 0.0)
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def measure(self, stage: Stage) -> Iterator[None]:
+        """Add the time that passes inside to `stage`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            passed = time.perf_counter() - started
+            with self._lock:
+                self.seconds[stage] += passed
+
+    def of_each(self, stage: Stage, items: Iterable[T]) -> Iterator[T]:
+        """Hand `items` on; what it takes to get them is of `stage`."""
+        iterator = iter(items)
+        while True:
+            with self.measure(stage):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
+
+
 @dataclass(frozen=True, slots=True)
 class _Sight:
     """What was found out about a photo: its scores, or the pixels that have yet to be classified.
@@ -189,7 +224,7 @@ class Pipeline:
     averaged. `classes`: how many scores there are. `recipe` and `model` are `recipe_digest`'s and `scores_digest`'s.
     `roots`: the folders that are walked, absolute; what is gone from them is forgotten.
     `dry_run`: nothing is written or recorded. `force`: what is done is done again. `forget_rejections`: tags that
-    people removed are written again. `details`: outcomes of unchanged photos tell their tags.
+    people removed are written again. `details`: outcomes of unchanged photos tell their tags. `timings`: to be filled.
     """
 
     look: Callable[[Path, Callable[[bytes], bool]], Looked]
@@ -207,6 +242,7 @@ class Pipeline:
     force: bool = False
     forget_rejections: bool = False
     details: bool = True
+    timings: Timings | None = None
 
     def run(self, found: Iterable[Found], stop: Callable[[], bool]) -> Generator[Outcome, None, None]:
         """Yield the outcome of each photo in `found`, in that order. What is yielded is written and recorded by then.
@@ -215,18 +251,24 @@ class Pipeline:
 
         Raises `ModelError` where the model fails, `IndexUnusable` where the index does.
         """
-        engine, walk = _Lazy(self.load_engine), _Walk()
+        engine, walk = _Lazy(self._load), _Walk()
         with (
             ThreadPoolExecutor(self.jobs, thread_name_prefix="look") as pool,
             ThreadPoolExecutor(1, thread_name_prefix="write") as writing,
         ):
             try:
+                if self.timings is not None:
+                    found = self.timings.of_each("walk", found)
                 items = self._items(walk.note(found), pool, engine, walk, stop)
                 yield from self._in_order(items, engine, writing, stop)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
         if not stop() and not self.dry_run:
             self._forget_gone(walk)
+
+    def _load(self) -> Engine:
+        with self._timed("load"):
+            return self.load_engine()
 
     def _in_order(
         self, items: Iterable[_Item], engine: _Lazy, writing: ThreadPoolExecutor, stop: Callable[[], bool]
@@ -242,7 +284,7 @@ class Pipeline:
                 return  # asked for while the model was loaded: nothing is in hand yet
             written.append(writing.submit(self._write_all, seen))
             while len(written) > 1:
-                yield from written.popleft().result()
+                yield from self._outcomes(written.popleft())
 
         for item in items:
             if isinstance(item, Outcome) and not window and not written:
@@ -254,7 +296,14 @@ class Pipeline:
         while window and not stop():
             yield from finish()
         while written:
-            yield from written.popleft().result()
+            yield from self._outcomes(written.popleft())
+
+    def _outcomes(self, written: Future[Sequence[Outcome]]) -> Sequence[Outcome]:
+        with self._timed("wait"):
+            return written.result()
+
+    def _timed(self, stage: Stage) -> contextlib.AbstractContextManager[None]:
+        return self.timings.measure(stage) if self.timings is not None else _UNTIMED
 
     def _items(
         self,
@@ -276,7 +325,8 @@ class Pipeline:
                 yield Outcome(one, "skipped", error=one.reason)
 
     def _set_out(self, photo: Photo, pool: ThreadPoolExecutor, engine: _Lazy, walk: _Walk) -> _Item:
-        known = self.index.known(photo)
+        with self._timed("index"):
+            known = self.index.known(photo)
         if known is not None:
             walk.see(known.id)
         if known is not None and known.is_of(photo) and not self.force:
@@ -330,12 +380,14 @@ class Pipeline:
             scores = None if self.force else self._remembered(self.index.scores_of(digest, self.model))
             return scores is not None
 
-        looked = self.look(photo.path, is_known)
+        with self._timed("decode"):
+            looked = self.look(photo.path, is_known)
         if scores is not None or looked.pixels is None:
             return _Sight(looked.digest, scores)
         classifier = engine.get()
         if classifier.by_photo:
-            return _Sight(looked.digest, classifier.classify(looked.pixels).mean(axis=0))
+            with self._timed("infer"):
+                return _Sight(looked.digest, classifier.classify(looked.pixels).mean(axis=0))
         return _Sight(looked.digest, pixels=looked.pixels)
 
     # --- In the thread that takes the outcomes ------------------------------------------------------------------------
@@ -348,14 +400,16 @@ class Pipeline:
                 seen.append(item)
                 continue
             try:
-                seen.append((item, item.sight.result()))
+                with self._timed("wait"):
+                    seen.append((item, item.sight.result()))
             except PhotoError as error:
                 seen.append((item, error))
         sights = [one[1] for one in seen if not isinstance(one, Outcome)]
         pixels = [sight.pixels for sight in sights if isinstance(sight, _Sight) and sight.pixels is not None]
         if not pixels:
             return seen
-        scores = engine.get().classify(np.concatenate(pixels))
+        with self._timed("infer"):
+            scores = engine.get().classify(np.concatenate(pixels))
         rows = iter(scores.reshape(len(pixels), -1, scores.shape[-1]).mean(axis=1))
         return [one if isinstance(one, Outcome) else (one[0], _with_scores(one[1], rows)) for one in seen]
 
@@ -369,6 +423,10 @@ class Pipeline:
 
     def _write_all(self, seen: Sequence[_Seen]) -> Sequence[Outcome]:
         """Tag, write and record the photos of a batch; return the outcomes of all."""
+        with self._timed("write"):
+            return self._written(seen)
+
+    def _written(self, seen: Sequence[_Seen]) -> Sequence[Outcome]:
         records: list[Record] = []
         outcomes = [one if isinstance(one, Outcome) else self._settle(*one, records) for one in seen]
         failures = [
@@ -452,6 +510,9 @@ class Pipeline:
         now = Photo(written.photo, written.photo.size, written.photo.mtime_ns, tuple(companions))
         note = "; ".join(filter(None, notes)) or None
         return replace(written, files=tuple(files), photo=now, note=note), fault
+
+
+_UNTIMED = contextlib.nullcontext()
 
 
 def _with_scores(sight: _Sight | PhotoError, rows: Iterator[Scores]) -> _Sight | PhotoError:

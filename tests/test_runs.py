@@ -180,3 +180,20 @@ def test_status_of_a_damaged_index_is_one_sentence(tmp_path: Path) -> None:
     result = phototag("status", "--index", path)
     assert (result.exit_code, result.stdout) == (3, "")
     assert "move it away" in result.stderr
+
+
+# --- Where the time goes ----------------------------------------------------------------------------------------------
+
+
+def profile(result: Result) -> dict[str, float]:
+    return {
+        stage: float(seconds) for stage, seconds in re.findall(r"^  (\w+) +(\d+\.\d\d)  ", result.stderr, re.MULTILINE)
+    }
+
+
+def test_a_profile_tells_where_the_time_went(scan: Scan, library: Path) -> None:
+    assert profile(scan(library)) == {}
+    first, second = profile(scan("--profile", "--force", library)), profile(scan("--profile", library / "0.jpg"))
+    assert list(first) == ["walk", "index", "load", "decode", "infer", "write", "wait"]
+    assert first["load"] > 0
+    assert second["load"] == second["decode"] == second["infer"] == 0

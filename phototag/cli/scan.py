@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from phototag.index import Index, Run
     from phototag.models import Model
     from phototag.photos import Found
-    from phototag.tagging import Engine, Outcome, Pipeline, Writer
+    from phototag.tagging import Engine, Outcome, Pipeline, Stage, Timings, Writer
 
 # How a run ended; "failed": by an error.
 Ending: TypeAlias = Literal["complete", "interrupted", "out of time", "failed"]
@@ -52,6 +52,7 @@ class ScanOptions:
     index: Path | None
     report: Path | None
     log_file: Path | None
+    profile: bool
     format: str
     quiet: bool
     verbose: bool
@@ -67,6 +68,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="One line a photo, or one JSON object a line.",
         ),
+        click.option("--profile", is_flag=True, help="Print where the time went."),
         click.option(
             "--log-file",
             type=click.Path(path_type=Path, dir_okay=False),
@@ -164,6 +166,8 @@ def run_scan(options: ScanOptions) -> int:
             console.close()
         output.write_report()
         console.message(output.summary())
+        for line in output.profile():
+            console.message(line)
         if output.ending != "complete":
             why = "Interrupted" if output.ending == "interrupted" else "Out of time (--max-runtime)"
             console.message(f"{why}: run the same command again to go on.")
@@ -193,6 +197,7 @@ def _scan(options: ScanOptions, found: Iterable[Found], output: _Output, console
             output.run = run
             for outcome in each:
                 output.show(outcome)
+            output.timings = pipeline.timings
             ending: Ending = "interrupted" if asked() else "out of time" if stop() else "complete"
             if run is not None:
                 run.ending = ending
@@ -208,7 +213,7 @@ def _count_photos(options: ScanOptions) -> int:
 def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console) -> Pipeline:
     from phototag.building import ensure_built
     from phototag.opening import look_at
-    from phototag.tagging import Engine, Pipeline, recipe_digest, scores_digest
+    from phototag.tagging import Engine, Pipeline, Timings, recipe_digest, scores_digest
 
     tagger = make_tagger(options.tags, model)
     crops = options.tags.crops
@@ -237,6 +242,7 @@ def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console
         dry_run=options.dry_run,
         force=options.force,
         forget_rejections=options.forget_rejections,
+        timings=Timings() if options.profile else None,
         roots=[Path(os.path.abspath(path)) for path in options.paths],
         details=options.format == "json" or options.verbose or options.dry_run,
     )
@@ -254,6 +260,18 @@ def _writer(options: ScanOptions, model: Model, index: Index) -> Writer:
     return XmpSidecarWriter(model.card.name, index) if options.write == "xmp" else NullWriter()
 
 
+# The stages of `tagging.Timings`, for people.
+_STAGES: dict[Stage, str] = {
+    "walk": "finding photos",
+    "index": "asking the index for them",
+    "load": "loading the model, or making it",
+    "decode": "reading and decoding, in the worker threads",
+    "infer": "the model",
+    "write": "tags into files and the index, in a thread of its own",
+    "wait": "the main thread, with nothing to do until the others were ready",
+}
+
+
 class _Output:
     """Prints what a run comes to, and counts it."""
 
@@ -263,6 +281,7 @@ class _Output:
         self.report = Report()
         self.ending: Ending = "failed"
         self.run: Run | None = None
+        self.timings: Timings | None = None
         self._started = datetime.datetime.now(datetime.timezone.utc)
         self._failures: list[dict[str, str]] = []
         self._options = options
@@ -338,6 +357,15 @@ class _Output:
 
     def _seconds(self) -> float:
         return (datetime.datetime.now(datetime.timezone.utc) - self._started).total_seconds()
+
+    def profile(self) -> Iterator[str]:
+        """What --profile prints."""
+        if self.timings is None:
+            return
+        wall, seconds, jobs = self._seconds(), self.timings.seconds, self._options.jobs
+        yield f"Where {wall:.1f} s went, in seconds of the threads that did it ({plural(jobs, 'worker thread')}):"
+        for stage, what in _STAGES.items():
+            yield f"  {stage:<7}{seconds[stage]:>9.2f}  {what}"
 
     def summary(self) -> str:
         """One line with the counts."""
