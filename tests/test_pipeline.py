@@ -45,7 +45,7 @@ def pipeline(index: Index) -> Callable[..., Pipeline]:
             "decode": decode,
             "load_classifier": lambda: classify,
             "tagger": TAGGER,
-            "writer": JsonSidecarWriter("m", "d"),
+            "writer": JsonSidecarWriter("m", "d", index),
             "index": index,
             "recipe": "recipe",
             "jobs": 2,

@@ -170,7 +170,7 @@ def _writer(options: ScanOptions, model: Model, index: Index) -> Writer:
     from phototag.tagging import NullWriter
 
     if options.write == "json":
-        return JsonSidecarWriter(model.card.name, model.digest)
+        return JsonSidecarWriter(model.card.name, model.digest, index)
     if options.write == "embed":
         return EmbedWriter(model.card.name, index, touch=options.touch)
     return XmpSidecarWriter(model.card.name, index) if options.write == "xmp" else NullWriter()
