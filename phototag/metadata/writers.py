@@ -365,16 +365,20 @@ _SIDECAR_SUFFIXES = {".json", ".pp3", ".xml", XMP_SUFFIX}
 def _photos_of(sidecar: Path) -> bool:
     """Is there any file that `sidecar` may belong to, in whatever case its name is written? Raises `OSError`."""
     is_json = sidecar.name.endswith(OWN_SUFFIX)
-    photo = key(sidecar.name.removesuffix(OWN_SUFFIX if is_json else XMP_SUFFIX))
+    photo = _folded(sidecar.name.removesuffix(OWN_SUFFIX if is_json else XMP_SUFFIX))
     if not photo:
         return True
+    suffixes = {""}
+    if not is_json:
+        suffixes |= {*READABLE_SUFFIXES, *UNREADABLE, *OTHER_SUFFIXES} - _SIDECAR_SUFFIXES
     with os.scandir(sidecar.parent) as entries:
-        names = [entry.name for entry in entries]
-    if any(key(name) == photo for name in names):
-        return True
-    stems = (os.path.splitext(name) for name in names)
-    suffixes = {*READABLE_SUFFIXES, *UNREADABLE, *OTHER_SUFFIXES} - _SIDECAR_SUFFIXES
-    return not is_json and any(key(stem) == photo and suffix.lower() in suffixes for stem, suffix in stems)
+        names = (_folded(entry.name) for entry in entries)
+        return any(name.startswith(photo) and name[len(photo) :] in suffixes for name in names)
+
+
+def _folded(name: str) -> str:
+    """The `key` of a file's name; there may be very many in a folder."""
+    return name.strip().lower() if name.isascii() else key(name)
 
 
 def read_keywords(path: Path) -> tuple[tuple[Path, Keywords], ...]:
