@@ -464,6 +464,35 @@ def test_what_was_removed_from_a_sidecar_stays_out_of_the_photo_and_the_reverse(
     assert "cat" not in (keywords_of(sidecar_of(path)).subject or ())
 
 
+def test_a_sidecar_stays_where_it_alone_remembers(make_photo: Callable[..., Path], index: Index) -> None:
+    path = make_photo("1.jpg")
+    before = path.read_bytes()
+    write_sidecar(path, index, CAT, DOG)
+    remove(sidecar_of(path), "cat")
+    for _ in range(2):
+        assert write_again(path, index, CAT).rejected == ("cat",)
+        assert path.read_bytes() == before
+        assert keywords_of(sidecar_of(path)).subject is None
+    assert write_again(path, index, CAT, DOG).rejected == ("cat",)
+    assert not sidecar_of(path).exists()
+    assert keywords_of(path).subject == ("dog",)
+    assert write_again(path, index, CAT, DOG, forget_rejections=True).rejected == ()
+    assert keywords_of(path).subject == ("dog", "cat")
+
+
+def test_a_photo_that_was_emptied_is_not_taken_for_one_of_phototags(
+    make_photo: Callable[..., Path], index: Index
+) -> None:
+    path = make_photo("1.jpg")
+    write_again(path, index, CAT, way="json")
+    write_again(path, index, way="json")  # the journal knows of a file that is nothing now
+    looked_at = found(path)
+    path.write_bytes(b"")
+    with pytest.raises(PhotoError, match="changed while it was looked at"):
+        EmbedWriter("toy", index).write(looked_at, [CAT], ())
+    assert untag(path, index) == ()
+
+
 def test_a_tag_removed_from_a_json_sidecar_is_not_written_again(make_photo: Callable[..., Path], index: Index) -> None:
     path = make_photo("1.jpg")
     write_again(path, index, CAT, DOG, way="json")

@@ -42,7 +42,7 @@ from phototag.taxonomy import Prediction, Tag
 
 MAX_PHOTO = 1 << 29  # bytes; a file is held in memory twice while it is written into
 MAX_OTHER = 1 << 26  # bytes; a file of a kind that is not written into
-_JPEG_HEAD = 1 << 20  # bytes; the packet is in the first few segments
+_JPEG_HEAD = 1 << 18  # bytes; the packet is in the first few segments
 XMP_SUFFIX = ".xmp"
 
 
@@ -85,7 +85,11 @@ class EmbedWriter:
         except MemoryError:
             raise PhotoError(photo.path, NO_MEMORY) from None
         # There may be a sidecar from when the photo could not be written into.
-        remove_from_sidecars(photo.path, self.journal, in_run=True)
+        if not done.files and not self.forget_rejections and _rejected_beside(photo.path):
+            # It alone remembers what a person has removed: nothing was written in which the photo could.
+            XmpSidecarWriter(self.model_name, self.journal, self.recipe).write(photo, (), ())
+        else:
+            remove_from_sidecars(photo.path, self.journal, in_run=True)
         return replace(done, photo=_look_again(photo))
 
     def standing(self, photo: Photo) -> Standing | None:
@@ -97,7 +101,7 @@ class EmbedWriter:
         source = _Source.read(path)
         there = (source.status.st_size, source.status.st_mtime_ns)
         # As phototag left it, nobody has removed anything: what is missing was not wanted by the last run.
-        is_ours = self.journal.undo_of(source.digest) is not None
+        is_ours = source.digest != NO_FILE and self.journal.undo_of(source.digest) is not None
         # Its other name in this run may have been written into; else the tags are those of the picture it was.
         if there != (photo.size, photo.mtime_ns) and not is_ours:
             raise PhotoError(path, "it was changed while it was looked at; the next scan looks again")
