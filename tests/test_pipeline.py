@@ -48,7 +48,7 @@ def pipeline(index: Index) -> Callable[..., Pipeline]:
             "look": look,
             "load_engine": lambda: Engine(classify),
             "tagger": TAGGER,
-            "writer": JsonSidecarWriter("m", "d"),  # type: ignore
+            "writer": JsonSidecarWriter("m", "d", index),
             "index": index,
             "recipe": "recipe",
             "model": "model",

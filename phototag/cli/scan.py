@@ -218,7 +218,7 @@ def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console
     tagger = make_tagger(options.tags, model)
     crops = options.tags.crops
     recipe = recipe_digest(model, crops, tagger, options.write)
-    writer = _writer(options, model, index)
+    writer = _writer(options, model, index, recipe)
 
     def load_engine() -> Engine:
         # Only now is there work that takes time: a run with nothing new is over before the photos are counted.
@@ -248,16 +248,21 @@ def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console
     )
 
 
-def _writer(options: ScanOptions, model: Model, index: Index) -> Writer:
-    from phototag.metadata.json_sidecar import JsonSidecarWriter
-    from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter
-    from phototag.tagging import NullWriter
+def _writer(options: ScanOptions, model: Model, index: Index, recipe: str) -> Writer:
+    again = options.forget_rejections
+    if options.write == "none":
+        from phototag.tagging import NullWriter
 
+        return NullWriter()
     if options.write == "json":
-        return JsonSidecarWriter(model.card.name, model.digest)
+        from phototag.metadata.json_sidecar import JsonSidecarWriter
+
+        return JsonSidecarWriter(model.card.name, model.digest, index, recipe, again)
+    from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter
+
     if options.write == "embed":
-        return EmbedWriter(model.card.name, index, touch=options.touch)
-    return XmpSidecarWriter(model.card.name, index) if options.write == "xmp" else NullWriter()
+        return EmbedWriter(model.card.name, index, recipe, again, touch=options.touch)
+    return XmpSidecarWriter(model.card.name, index, recipe, again)
 
 
 # The stages of `tagging.Timings`, for people.
