@@ -26,10 +26,19 @@ TOY_CARD: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="session")
+def conversions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where models that are converted for LiteRT are kept: for all tests together, since it takes seconds."""
+    return tmp_path_factory.mktemp("converted")
+
+
 @pytest.fixture(autouse=True)
-def data_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def data_directory(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, conversions: Path
+) -> Path:
     """Every test has its own place for models and the index; none touches the user's."""
     path = tmp_path_factory.mktemp("data")
+    (path / "converted").symlink_to(conversions)
     monkeypatch.setenv("PHOTOTAG_DATA_DIR", str(path))
     return path
 
@@ -75,9 +84,10 @@ def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def default_model_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def default_model_home(tmp_path_factory: pytest.TempPathFactory, conversions: Path) -> Path:
     """A data directory in which the default model is built."""
     path = tmp_path_factory.mktemp("built")
+    (path / "converted").symlink_to(conversions)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PHOTOTAG_DATA_DIR", str(path))
         ensure_built(find_model("efficientnet-lite0"), lambda _: None)

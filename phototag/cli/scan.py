@@ -148,7 +148,7 @@ def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console
         ensure_built(model, console.message)
         from phototag.classifier import Classifier
 
-        return scorer(options.tags, Classifier(model))
+        return scorer(options.tags, Classifier(model, options.tags.engine, console.message))
 
     return Pipeline(
         decode=lambda path: prepare_photo(path, model.preprocessing, crops),

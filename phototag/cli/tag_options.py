@@ -14,7 +14,7 @@ from phototag.cli.model_options import MODEL_FACTS, given_facts, model_fact_opti
 from phototag.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from phototag.classifier import Classifier
+    from phototag.classifier import Classifier, Engine
     from phototag.hedging import LabelTagger, Tagger, TreeTagger
     from phototag.models import Model
     from phototag.tagging import Classify
@@ -51,6 +51,7 @@ class TagOptions:
     """The options, as the command line gives them; None where they are not given."""
 
     model: str
+    engine: Engine
     labels: Path | None
     given_facts: dict[str, Any]
     threshold: float | None
@@ -75,6 +76,14 @@ _OPTIONS = (
         default="efficientnet-lite0",
         show_default=True,
         help="The model: a name, or a SavedModel directory.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["auto", "litert", "tensorflow"]),
+        default="auto",
+        show_default=True,
+        help="What runs the model: LiteRT, for which it is converted once, or TensorFlow, slower by seconds; "
+        "auto is LiteRT where the scores are the same and there is no GPU.",
     ),
     click.option(
         "--threshold",
