@@ -1,45 +1,26 @@
-"""Convert a SavedModel for LiteRT and hold the result to TensorFlow. Run as a program, in a process of its own.
-
-As a program it reads a request from stdin and answers on stdout, see `main`.
-"""
+"""Convert a SavedModel for LiteRT, and hold the result to TensorFlow."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sys
 import warnings
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-    from phototag.classifier._runner import Pixels
-    from phototag.classifier._saved_model import TensorFlowRunner
-    from phototag.endpoint import Endpoint
-    from phototag.preprocessing import Preprocessing
+from phototag.classifier._litert import Conversion, LiteRTRunner
+from phototag.classifier._runner import Pixels, Runner, first_line
+from phototag.classifier._saved_model import TensorFlowRunner
+from phototag.classifier._tensorflow import import_tensorflow, native_stderr_silenced
+from phototag.endpoint import Endpoint
+from phototag.errors import ModelError
+from phototag.preprocessing import Preprocessing
 
 # How far scores may be from TensorFlow's, as a share of the largest one. Float32 arithmetic in another order makes
 # 0.00001 of it; a layer that was converted to something else makes far more.
 TOLERANCE = 2e-4
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What came of converting a model: the `content` of the file, or the `reason` why there is none.
-
-    `reason` is the end of a sentence, and `gpu` whether TensorFlow saw a GPU. What is not `lasting` may come out
-    otherwise the next time.
-    """
-
-    content: bytes | None
-    reason: str | None = None
-    gpu: bool = False
-    lasting: bool = True
 
 
 def convert(directory: Path, endpoint: Endpoint, preprocessing: Preprocessing) -> Conversion:
@@ -47,12 +28,6 @@ def convert(directory: Path, endpoint: Endpoint, preprocessing: Preprocessing) -
 
     Raises `ModelError` where TensorFlow cannot be imported or the SavedModel not be loaded.
     """
-    from phototag.classifier._litert import LiteRTRunner
-    from phototag.classifier._runner import first_line
-    from phototag.classifier._saved_model import TensorFlowRunner
-    from phototag.classifier._tensorflow import import_tensorflow, native_stderr_silenced
-    from phototag.errors import ModelError
-
     tf = import_tensorflow()
     gpu = bool(tf.config.list_physical_devices("GPU"))
     if endpoint.dtype == "string":
@@ -68,7 +43,7 @@ def convert(directory: Path, endpoint: Endpoint, preprocessing: Preprocessing) -
         return Conversion(None, f"its conversion failed ({first_line(error)})", gpu)
     images = test_images(preprocessing.height, preprocessing.width)
     try:
-        theirs, ours = (_scores(runner.run, images) for runner in (reference, converted))
+        theirs, ours = (_scores(runner, images) for runner in (reference, converted))
     except ModelError as error:
         return Conversion(None, f"it cannot be checked: {error}", gpu)
     difference = disagreement(theirs, ours)
@@ -103,9 +78,6 @@ def test_images(height: int, width: int) -> Pixels:
 
     The same at every call: uint8 [16, height, width, 3].
     """
-    import numpy as np
-    from PIL import Image
-
     random = np.random.default_rng(0)
 
     def blobs(side: int) -> Pixels:
@@ -127,17 +99,13 @@ def test_images(height: int, width: int) -> Pixels:
     return np.stack(images)
 
 
-def _scores(run: Any, images: Pixels) -> NDArray[np.float32]:
+def _scores(runner: Runner, images: Pixels) -> NDArray[np.float32]:
     """Four at a time, for some models take a lot of memory for each."""
-    import numpy as np
-
-    return np.concatenate([run(images[start : start + 4]) for start in range(0, len(images), 4)])
+    return np.concatenate([runner.run(images[start : start + 4]) for start in range(0, len(images), 4)])
 
 
 def disagreement(theirs: NDArray[np.float32], ours: NDArray[np.float32]) -> str | None:
     """Say how LiteRT's scores, `ours`, differ from TensorFlow's, both [N, classes]; None where they agree."""
-    import numpy as np
-
     if theirs.shape != ours.shape:
         return f"LiteRT gives {ours.shape[1]} scores and TensorFlow {theirs.shape[1]}"
     largest = np.abs(theirs).max(axis=1)
@@ -148,55 +116,3 @@ def disagreement(theirs: NDArray[np.float32], ours: NDArray[np.float32]) -> str 
     if (chosen < theirs.max(axis=1) - TOLERANCE * largest).any():
         return "LiteRT's first guess is not always TensorFlow's"
     return None
-
-
-# --- In a process of its own ------------------------------------------------------------------------------------------
-
-
-def request_for(directory: Path, endpoint: Endpoint, preprocessing: Preprocessing) -> bytes:
-    """Return what `main` reads: JSON."""
-    request = {
-        "path": sys.path,
-        "directory": str(directory),
-        "endpoint": asdict(endpoint),
-        "preprocessing": asdict(preprocessing),
-    }
-    return json.dumps(request).encode()
-
-
-def answer_of(output: bytes) -> Conversion:
-    """Return what `main` wrote. Raises `ValueError` where that is no answer."""
-    head, _, content = output.partition(b"\n")
-    facts = json.loads(head)
-    if len(content) != facts.pop("size"):
-        raise ValueError("the answer is cut off")
-    return Conversion(content or None, **facts)
-
-
-def main() -> None:
-    """Convert what the request on stdin asks for; write a line of JSON to stdout, and after it the file's content.
-
-    Nothing is written to disk: who asked may have ended meanwhile.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked
-    request = json.load(sys.stdin.buffer)
-    sys.path[:] = request["path"]  # the folder of this file is no place to import from
-    answer = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever native code prints is no answer
-    from phototag.endpoint import Endpoint
-    from phototag.preprocessing import Preprocessing
-
-    tag_set = tuple(request["endpoint"].pop("tag_set"))
-    conversion = convert(
-        Path(request["directory"]),
-        Endpoint(tag_set, **request["endpoint"]),
-        Preprocessing(**request["preprocessing"]),
-    )
-    content = conversion.content or b""
-    facts = {"reason": conversion.reason, "gpu": conversion.gpu, "size": len(content)}
-    answer.write(json.dumps(facts).encode() + b"\n" + content)
-    answer.close()
-
-
-if __name__ == "__main__":
-    main()

@@ -7,8 +7,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +15,7 @@ from typing import Any, Literal
 
 import filelock
 
-from phototag.classifier import _convert
-from phototag.classifier._convert import Conversion
-from phototag.classifier._litert import LiteRTRunner, is_litert_installed
+from phototag.classifier._litert import Conversion, LiteRTRunner, is_litert_installed
 from phototag.classifier._runner import Runner, first_line
 from phototag.errors import ModelError
 from phototag.models import Model, data_directory, saved_model_parts
@@ -30,8 +26,6 @@ Engine = Literal["auto", "litert", "tensorflow"]
 FORMAT = 1
 MAX_VERDICT = 1 << 16  # bytes
 MAX_CONTENT = 1 << 31  # what a flatbuffer can be at most
-# How a converter ends that came upon a model it cannot cope with; otherwise somebody ended it.
-_CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
 
 
 def open_runner(model: Model, engine: Engine, announce: Callable[[str], None]) -> Runner:
@@ -212,18 +206,12 @@ def _gpus() -> tuple[object, ...]:
 
 
 def _make(model: Model) -> Conversion:
-    """Convert `model`: here where TensorFlow is there already, else in another process, which takes it along.
+    """Convert `model`: here where TensorFlow is there already, else in another process.
 
     Raises `ModelError` where TensorFlow cannot load the model.
     """
     if "tensorflow" in sys.modules or not sys.executable:
-        return _convert.convert(model.directory, model.endpoint, model.preprocessing)
-    request = _convert.request_for(model.directory, model.endpoint, model.preprocessing)
-    command = [sys.executable, _convert.__file__]
-    ended = subprocess.run(command, input=request, capture_output=True, check=False)
-    if ended.returncode == 0:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            return _convert.answer_of(ended.stdout)
-    crashed = -ended.returncode in {getattr(signal, name, None) for name in _CRASHES}
-    how = "crashed" if crashed else "was broken off"
-    return Conversion(None, f"its conversion {how}", lasting=crashed)
+        from phototag.classifier._convert import convert
+    else:
+        from phototag.classifier._child import convert_in_child as convert
+    return convert(model.directory, model.endpoint, model.preprocessing)

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,20 @@ from phototag.preprocessing import Preprocessing
 def is_litert_installed() -> bool:
     """Say whether LiteRT can be imported; there are platforms that it has no wheels for."""
     return importlib.util.find_spec("ai_edge_litert") is not None
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What came of converting a model: the `content` of the file, or the `reason` why there is none.
+
+    `reason` is the end of a sentence, and `gpu` whether TensorFlow saw a GPU. What is not `lasting` may come out
+    otherwise the next time.
+    """
+
+    content: bytes | None
+    reason: str | None = None
+    gpu: bool = False
+    lasting: bool = True
 
 
 class LiteRTRunner(Runner):
