@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phototag.classifier._engine import Engine, forget_conversions, open_runner
+from phototag.classifier._litert import LiteRTRunner
 from phototag.classifier._runner import SUM_TOLERANCE, Pixels, is_distribution
 from phototag.endpoint import Endpoint
 from phototag.errors import SignatureMismatch
@@ -68,6 +69,11 @@ class Classifier:
     def labels(self) -> tuple[Label, ...]:
         """The label of each class, in the order of the scores."""
         return self._model.labels
+
+    @property
+    def engine(self) -> Literal["litert", "tensorflow"]:
+        """What runs the model."""
+        return "litert" if isinstance(self._runner, LiteRTRunner) else "tensorflow"
 
     @property
     def scores(self) -> Literal["logits", "probabilities"]:

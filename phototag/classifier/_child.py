@@ -29,7 +29,7 @@ def convert_in_child(directory: Path, endpoint: Endpoint, preprocessing: Preproc
     from phototag.classifier._litert import Conversion
 
     request = {
-        "path": sys.path,
+        "path": [str(path) for path in sys.path],
         "directory": str(directory),
         "endpoint": asdict(endpoint),
         "preprocessing": asdict(preprocessing),

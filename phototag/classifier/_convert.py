@@ -20,7 +20,7 @@ from phototag.preprocessing import Preprocessing
 
 # How far scores may be from TensorFlow's, as a share of the largest one. Float32 arithmetic in another order makes
 # 0.00001 of it; a layer that was converted to something else makes far more.
-TOLERANCE = 2e-4
+TOLERANCE = 1e-4
 
 
 def convert(directory: Path, endpoint: Endpoint, preprocessing: Preprocessing) -> Conversion:
