@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from phototag import Classifier
 from phototag.building import ensure_built
 from phototag.cli import cli
 from phototag.models import Model, find_model
@@ -78,9 +79,15 @@ def export_toy(
 
 
 @pytest.fixture(scope="session")
-def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a model that calls a red photo red."""
-    return export_toy(tmp_path_factory.mktemp("toy") / "model")
+def toy_model(tmp_path_factory: pytest.TempPathFactory, conversions: Path) -> Path:
+    """The directory of a model that calls a red photo red, and that is converted already."""
+    directory = export_toy(tmp_path_factory.mktemp("toy") / "model")
+    home = tmp_path_factory.mktemp("data")
+    (home / "converted").symlink_to(conversions)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHOTOTAG_DATA_DIR", str(home))
+        Classifier(find_model(str(directory)))
+    return directory
 
 
 @pytest.fixture(scope="session")

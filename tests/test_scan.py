@@ -264,8 +264,9 @@ def test_an_unusable_model_is_exit_3_and_nothing_is_written(
         export_toy(model, factor=float("nan"))
     result = scan(photo, model=model)
     assert result.exit_code == 3
-    assert result.stderr.count("\n") == 1
-    assert str(model) in result.stderr
+    *before, last = result.stderr.splitlines()
+    assert str(model) in last
+    assert not [line for line in before if "model" not in line.split(":")[0]]  # on its way into LiteRT
     assert list(photo.parent.iterdir()) == [photo]
 
 

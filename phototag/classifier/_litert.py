@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +52,7 @@ class LiteRTRunner(Runner):
         super().__init__(directory, endpoint, preprocessing, endpoint.batch or 1)
         self._content = content
         self._of_thread = threading.local()
-        quiet = "TF_CPP_MIN_LOG_LEVEL" not in os.environ
-        # The first interpreter of a process says that it is one.
-        with native_stderr_silenced() if quiet else contextlib.nullcontext():
+        with native_stderr_silenced():  # the first interpreter of a process says that it is one
             self._interpreter()
 
     def _infer(self, images: Pixels) -> NDArray[Any]:
