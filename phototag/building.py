@@ -206,6 +206,9 @@ def remove_model(name: str) -> None:
         # Renamed first: half a model must not be found under its name.
         os.rename(directory, staging / "removed")
         shutil.rmtree(staging)
+    from phototag.classifier import forget_conversions
+
+    forget_conversions(directory)
 
 
 def installed_models() -> list[str]:

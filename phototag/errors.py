@@ -22,6 +22,10 @@ class NotASavedModel(ModelError):
     """The path holds no SavedModel."""
 
 
+class OutOfMemory(ModelError):
+    """The model needs more memory for a batch than there is."""
+
+
 class SignatureMismatch(ModelError):
     """The model takes or gives something else than its card says."""
 

@@ -41,8 +41,8 @@ class Model:
     """A model that can be run: its card, how to call it and feed it, its labels, and its tree if it has one.
 
     A model that comes with phototag is in `directory` once it is built. `labels` has one label a class, save for
-    class 0 where `background` says that it stands for none of the others. `digest` changes whenever the same photo may
-    get other scores.
+    class 0 where `background` says that it stands for none of the others. `weights` identifies the SavedModel, by its
+    files or its card; `digest` changes whenever the same photo may get other scores.
     """
 
     directory: Path
@@ -52,6 +52,7 @@ class Model:
     labels: tuple[Label, ...]
     background: bool
     taxonomy: Taxonomy | None
+    weights: str
     digest: str
 
 
@@ -299,7 +300,7 @@ def _model(directory: Path, card: ModelCard, graph: MetaGraph, labels: tuple[Lab
     labels, taxonomy = _with_taxonomy(card, labels)
     facts = (weights, endpoint, preprocessing, card.output, card.temperature, labels)
     digest = hashlib.sha256(repr(facts).encode("utf-8", "backslashreplace")).hexdigest()
-    return Model(directory, card, endpoint, preprocessing, labels, background, taxonomy, digest)
+    return Model(directory, card, endpoint, preprocessing, labels, background, taxonomy, weights, digest)
 
 
 def missing_facts(

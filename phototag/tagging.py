@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, get_arg
 import numpy as np
 from numpy.typing import NDArray
 
-from phototag.errors import PhotoError
+from phototag.errors import OutOfMemory, PhotoError
 from phototag.hedging import Scores, Tagger
 from phototag.index import Index, Known, Record
 from phototag.metadata.files import Standing, Written
@@ -84,7 +84,7 @@ class NullWriter:
 
 
 @dataclass(frozen=True)
-class Engine:
+class Scorer:
     """What classifies: takes pixels of many crops, one after the other, and gives a row of scores for each.
 
     `by_photo`: it may be called by several threads at once, and is as fast for one photo as for many.
@@ -219,7 +219,7 @@ class Pipeline:
     """How photos become outcomes.
 
     `look` reads a photo and gives its pixels, uint8 [crops, height, width, 3], the same shape for all, unless its
-    second argument says that a file of that digest is known; it runs in `jobs` threads. `load_engine` is called once,
+    second argument says that a file of that digest is known; it runs in `jobs` threads. `load_scorer` is called once,
     when the first photo needs it, so that a run with nothing to do loads no model; the scores of a photo's crops are
     averaged. `classes`: how many scores there are. `recipe` and `model` are `recipe_digest`'s and `scores_digest`'s.
     `roots`: the folders that are walked, absolute; what is gone from them is forgotten.
@@ -228,7 +228,7 @@ class Pipeline:
     """
 
     look: Callable[[Path, Callable[[bytes], bool]], Looked]
-    load_engine: Callable[[], Engine]
+    load_scorer: Callable[[], Scorer]
     tagger: Tagger
     writer: Writer
     index: Index
@@ -251,7 +251,7 @@ class Pipeline:
 
         Raises `ModelError` where the model fails, `IndexUnusable` where the index does.
         """
-        engine, walk = _Lazy(self._load), _Walk()
+        scorer, walk = _Lazy(self._load), _Walk()
         with (
             ThreadPoolExecutor(self.jobs, thread_name_prefix="look") as pool,
             ThreadPoolExecutor(1, thread_name_prefix="write") as writing,
@@ -259,27 +259,27 @@ class Pipeline:
             try:
                 if self.timings is not None:
                     found = self.timings.of_each("walk", found)
-                items = self._items(walk.note(found), pool, engine, walk, stop)
-                yield from self._in_order(items, engine, writing, stop)
+                items = self._items(walk.note(found), pool, scorer, walk, stop)
+                yield from self._in_order(items, scorer, writing, stop)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
         if not stop() and not self.dry_run:
             self._forget_gone(walk)
 
-    def _load(self) -> Engine:
+    def _load(self) -> Scorer:
         with self._timed("load"):
-            return self.load_engine()
+            return self.load_scorer()
 
     def _in_order(
-        self, items: Iterable[_Item], engine: _Lazy, writing: ThreadPoolExecutor, stop: Callable[[], bool]
+        self, items: Iterable[_Item], scorer: _Lazy, writing: ThreadPoolExecutor, stop: Callable[[], bool]
     ) -> Iterator[Outcome]:
         """Classify batch after batch, and yield the outcomes of each when it is written: one behind."""
         window = _Window(self.batch_size)
         written: collections.deque[Future[Sequence[Outcome]]] = collections.deque()
 
         def finish() -> Iterator[Outcome]:
-            is_first = not engine.is_loaded
-            seen = self._classified(window.take(), engine)
+            is_first = not scorer.is_loaded
+            seen = self._classified(window.take(), scorer)
             if is_first and stop():
                 return  # asked for while the model was loaded: nothing is in hand yet
             written.append(writing.submit(self._write_all, seen))
@@ -309,7 +309,7 @@ class Pipeline:
         self,
         found: Iterable[Found],
         pool: ThreadPoolExecutor,
-        engine: _Lazy,
+        scorer: _Lazy,
         walk: _Walk,
         stop: Callable[[], bool],
     ) -> Iterator[_Item]:
@@ -318,13 +318,13 @@ class Pipeline:
             if stop():
                 return
             if isinstance(one, Photo):
-                yield self._set_out(one, pool, engine, walk)
+                yield self._set_out(one, pool, scorer, walk)
             elif isinstance(one, PhotoError):
                 yield self._failed(Path(one.path), one.reason)
             elif one.kind == "unreadable":
                 yield Outcome(one, "skipped", error=one.reason)
 
-    def _set_out(self, photo: Photo, pool: ThreadPoolExecutor, engine: _Lazy, walk: _Walk) -> _Item:
+    def _set_out(self, photo: Photo, pool: ThreadPoolExecutor, scorer: _Lazy, walk: _Walk) -> _Item:
         with self._timed("index"):
             known = self.index.known(photo)
         if known is not None:
@@ -337,7 +337,7 @@ class Pipeline:
                 at_once: Future[_Sight] = Future()
                 at_once.set_result(_Sight(self.index.digest(known), scores, is_new=False))
                 return _Pending(photo, known, at_once)
-        return _Pending(photo, known, pool.submit(self._look, photo, known, engine))
+        return _Pending(photo, known, pool.submit(self._look, photo, known, scorer))
 
     def _is_done(self, photo: Photo, known: Known) -> bool:
         """Is there nothing to do for a photo whose content is known?"""
@@ -367,7 +367,7 @@ class Pipeline:
 
     # --- In the worker threads ----------------------------------------------------------------------------------------
 
-    def _look(self, photo: Photo, known: Known | None, engine: _Lazy) -> _Sight:
+    def _look(self, photo: Photo, known: Known | None, scorer: _Lazy) -> _Sight:
         """Look at a photo, unless its content is known. Raises `PhotoError`."""
         if known is None and not self.force and not photo.companions:
             standing = self.writer.standing(photo)
@@ -384,15 +384,15 @@ class Pipeline:
             looked = self.look(photo.path, is_known)
         if scores is not None or looked.pixels is None:
             return _Sight(looked.digest, scores)
-        classifier = engine.get()
-        if classifier.by_photo:
+        loaded = scorer.get()
+        if loaded.by_photo:
             with self._timed("infer"):
-                return _Sight(looked.digest, classifier.classify(looked.pixels).mean(axis=0))
+                return _Sight(looked.digest, loaded.classify(looked.pixels).mean(axis=0))
         return _Sight(looked.digest, pixels=looked.pixels)
 
     # --- In the thread that takes the outcomes ------------------------------------------------------------------------
 
-    def _classified(self, items: Sequence[_Item], engine: _Lazy) -> Sequence[_Seen]:
+    def _classified(self, items: Sequence[_Item], scorer: _Lazy) -> Sequence[_Seen]:
         """Wait for the sights of all `items`, and classify together those that have yet to be."""
         seen: list[_Seen] = []
         for item in items:
@@ -409,7 +409,7 @@ class Pipeline:
         if not pixels:
             return seen
         with self._timed("infer"):
-            scores = engine.get().classify(np.concatenate(pixels))
+            scores = _classify(scorer.get().classify, np.concatenate(pixels))
         rows = iter(scores.reshape(len(pixels), -1, scores.shape[-1]).mean(axis=1))
         return [one if isinstance(one, Outcome) else (one[0], _with_scores(one[1], rows)) for one in seen]
 
@@ -444,7 +444,8 @@ class Pipeline:
             return Outcome(photo, "failed", error=sight.reason)
         if sight.standing is not None:
             stands = sight.standing
-            records.append(Record(photo, self.recipe, stands.tags, stands.predictions, stands.files))
+            stood = Record(photo, self.recipe, stands.tags, stands.predictions, stands.files, write=self.writer.name)
+            records.append(stood)
             return Outcome(photo, "unchanged", stands.tags, stands.predictions, stands.files)
         if sight.digest is not None and not self.force and not self.dry_run:
             known = known or self.index.moved_here(photo, sight.digest)
@@ -476,7 +477,15 @@ class Pipeline:
         is_as_seen = (written.photo.size, written.photo.mtime_ns) == (photo.size, photo.mtime_ns)
         digest = written.digest or (sight.digest if is_as_seen else None)
         rejected = tuple(dict.fromkeys((*rejected, *written.rejected)))
-        done = replace(record, photo=written.photo, recipe=self.recipe, tags=tags, written=written.files, digest=digest)
+        done = replace(
+            record,
+            write=self.writer.name,
+            photo=written.photo,
+            recipe=self.recipe,
+            tags=tags,
+            written=written.files,
+            digest=digest,
+        )
         records.append(replace(done, rejected=rejected))
         if fault is not None:
             return Outcome(photo, "failed", tags, predictions, written.files, fault, written.note)
@@ -490,7 +499,9 @@ class Pipeline:
 
         `Written.photo` has the companions that have the tags now.
         """
-        previous = tuple(tag.name for tag in known.tags) if known is not None else ()
+        # Another writer's names would say nothing of what is missing where this one writes.
+        is_same_place = known is not None and known.write == self.writer.name
+        previous = tuple(tag.name for tag in known.tags) if known is not None and is_same_place else ()
         written = self.writer.write(photo, tags, predictions, previous)
         tags = _without(tags, written.rejected)
         companions, files, notes = [], list(written.files), [written.note]
@@ -510,6 +521,17 @@ class Pipeline:
         now = Photo(written.photo, written.photo.size, written.photo.mtime_ns, tuple(companions))
         note = "; ".join(filter(None, notes)) or None
         return replace(written, files=tuple(files), photo=now, note=note), fault
+
+
+def _classify(classify: Classify, pixels: Pixels) -> NDArray[np.float32]:
+    """Classify, in halves where the whole does not fit into memory. Raises `ModelError`."""
+    try:
+        return classify(pixels)
+    except OutOfMemory:
+        if len(pixels) == 1:
+            raise
+    middle = len(pixels) // 2
+    return np.concatenate([_classify(classify, part) for part in (pixels[:middle], pixels[middle:])])
 
 
 _UNTIMED = contextlib.nullcontext()
@@ -585,22 +607,22 @@ class _Walk:
 
 
 class _Lazy:
-    """An engine that is loaded when it is first needed, by whichever thread needs it."""
+    """A scorer that is loaded when it is first needed, by whichever thread needs it."""
 
-    def __init__(self, load: Callable[[], Engine]) -> None:
+    def __init__(self, load: Callable[[], Scorer]) -> None:
         self._load = load
         self._lock = threading.Lock()
-        self._engine: Engine | None = None
+        self._scorer: Scorer | None = None
 
     @property
     def is_loaded(self) -> bool:
-        return self._engine is not None
+        return self._scorer is not None
 
-    def get(self) -> Engine:
+    def get(self) -> Scorer:
         with self._lock:
-            if self._engine is None:
-                self._engine = self._load()
-            return self._engine
+            if self._scorer is None:
+                self._scorer = self._load()
+            return self._scorer
 
 
 class _Window:

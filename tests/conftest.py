@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from phototag import Classifier
 from phototag.building import ensure_built
 from phototag.cli import cli
 from phototag.models import Model, find_model
@@ -26,10 +27,19 @@ TOY_CARD: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="session")
+def conversions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where models that are converted for LiteRT are kept: for all tests together, since it takes seconds."""
+    return tmp_path_factory.mktemp("converted")
+
+
 @pytest.fixture(autouse=True)
-def data_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def data_directory(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, conversions: Path
+) -> Path:
     """Every test has its own place for models and the index, and no settings; none touches the user's."""
     path = tmp_path_factory.mktemp("data")
+    (path / "converted").symlink_to(conversions)
     for name in [name for name in os.environ if name.startswith("PHOTOTAG_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PHOTOTAG_CONFIG", os.devnull)
@@ -72,15 +82,22 @@ def export_toy(
 
 
 @pytest.fixture(scope="session")
-def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a model that calls a red photo red."""
-    return export_toy(tmp_path_factory.mktemp("toy") / "model")
+def toy_model(tmp_path_factory: pytest.TempPathFactory, conversions: Path) -> Path:
+    """The directory of a model that calls a red photo red, and that is converted already."""
+    directory = export_toy(tmp_path_factory.mktemp("toy") / "model")
+    home = tmp_path_factory.mktemp("data")
+    (home / "converted").symlink_to(conversions)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHOTOTAG_DATA_DIR", str(home))
+        Classifier(find_model(str(directory)))
+    return directory
 
 
 @pytest.fixture(scope="session")
-def default_model_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def default_model_home(tmp_path_factory: pytest.TempPathFactory, conversions: Path) -> Path:
     """A data directory in which the default model is built."""
     path = tmp_path_factory.mktemp("built")
+    (path / "converted").symlink_to(conversions)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PHOTOTAG_DATA_DIR", str(path))
         ensure_built(find_model("efficientnet-lite0"), lambda _: None)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("tensorflow", "keras", "numpy", "PIL", "pillow_heif", "tqdm", "sqlite3")
+HEAVY = ("tensorflow", "keras", "ai_edge_litert", "numpy", "PIL", "pillow_heif", "tqdm", "sqlite3")
 
 
 def imported_by(*arguments: str) -> set[str]:
@@ -37,19 +37,22 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert not imported_by(*arguments) & set(HEAVY)
 
 
-def test_a_run_with_nothing_new_never_imports_tensorflow(scan, make_photo, toy_model: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_imports_no_engine_that_it_does_not_need(scan, make_photo, toy_model: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     photo = make_photo("a.jpg")
     assert scan(photo).exit_code == 0
     options = ["scan", "--model", str(toy_model), "--index", str(tmp_path / "index.sqlite3"), str(photo)]
+    engines = {"tensorflow", "keras", "ai_edge_litert"}
     for extra in ([], ["--dry-run"]):
-        assert not imported_by(*options, *extra) & {"tensorflow", "keras"}
-    assert "tensorflow" in imported_by(*options, "--force")
+        assert not imported_by(*options, *extra) & engines
+    assert imported_by(*options, "--force") & engines == {"ai_edge_litert"}
+    assert imported_by(*options, "--force", "--engine", "tensorflow") & engines == {"tensorflow", "keras"}
 
 
 PACKAGE = Path(__file__).parent.parent / "phototag"
 # Which parts of phototag may import a module, at the top or inside a function.
 ALLOWED = {
     "tensorflow": {"classifier"},
+    "ai_edge_litert": {"classifier"},
     "keras": set(),
     "torch": set(),
     "pickle": {"checkpoint"},

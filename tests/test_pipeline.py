@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phototag.errors import PhotoError
+from phototag.errors import OutOfMemory, PhotoError
 from phototag.hedging import LabelTagger
 from phototag.index import Index, open_index
 from phototag.metadata.json_sidecar import JsonSidecarWriter
 from phototag.opening import Looked, look_at
 from phototag.photos import Found, PassedOver, Photo, find_photos
 from phototag.preprocessing import Preprocessing
-from phototag.tagging import Engine, Outcome, Pipeline
+from phototag.tagging import Outcome, Pipeline, Scorer
 from phototag.taxonomy import Label
 
 TAGGER = LabelTagger([Label("red"), Label("green"), Label("blue")], max_tags=5)
@@ -46,7 +46,7 @@ def pipeline(index: Index) -> Callable[..., Pipeline]:
     def make(**changes: Any) -> Pipeline:
         settings = {
             "look": look,
-            "load_engine": lambda: Engine(classify),
+            "load_scorer": lambda: Scorer(classify),
             "tagger": TAGGER,
             "writer": JsonSidecarWriter("m", "d", index),
             "index": index,
@@ -102,7 +102,7 @@ def test_batches_are_full_but_for_the_last(pipeline: Callable[..., Pipeline], li
         sizes.append(len(pixels))
         return classify(pixels)
 
-    run(pipeline(load_engine=lambda: Engine(counting)), find_photos([library]))
+    run(pipeline(load_scorer=lambda: Scorer(counting)), find_photos([library]))
     assert sizes == [4] * 7 + [3]
 
 
@@ -125,23 +125,23 @@ def test_decoding_is_never_far_ahead(pipeline: Callable[..., Pipeline], library:
 def test_the_classifier_is_loaded_once_and_only_when_needed(pipeline: Callable[..., Pipeline], library: Path) -> None:
     loaded: list[int] = []
 
-    def load() -> Engine:
+    def load() -> Scorer:
         loaded.append(1)
-        return Engine(classify)
+        return Scorer(classify)
 
-    run(pipeline(load_engine=load), [PassedOver(library / "a.cr2", "unreadable", "RAW")])
+    run(pipeline(load_scorer=load), [PassedOver(library / "a.cr2", "unreadable", "RAW")])
     (library / "00.jpg").write_bytes(b"broken")
-    run(pipeline(load_engine=load), find_photos([library / "00.jpg"]))
+    run(pipeline(load_scorer=load), find_photos([library / "00.jpg"]))
     assert loaded == []
-    run(pipeline(load_engine=load), find_photos([library]))
+    run(pipeline(load_scorer=load), find_photos([library]))
     assert loaded == [1]
-    run(pipeline(load_engine=load), find_photos([library / "01.jpg"]))
+    run(pipeline(load_scorer=load), find_photos([library / "01.jpg"]))
     assert loaded == [1]
 
 
 def test_a_second_run_changes_nothing(pipeline: Callable[..., Pipeline], library: Path) -> None:
     first = run(pipeline(), find_photos([library]))
-    second = run(pipeline(load_engine=lambda: pytest.fail("nothing is new")), find_photos([library]))
+    second = run(pipeline(load_scorer=lambda: pytest.fail("nothing is new")), find_photos([library]))
     assert {outcome.status for outcome in second} == {"unchanged"}
     assert [(o.path, o.tags, o.written) for o in second] == [(o.path, o.tags, o.written) for o in first]
 
@@ -244,7 +244,7 @@ def test_done_photos_do_not_wait_long_behind_a_new_one(
 # --- Between runs -----------------------------------------------------------------------------------------------------
 
 
-def no_model() -> Engine:
+def no_model() -> Scorer:
     pytest.fail("the model has no business here")
 
 
@@ -264,11 +264,11 @@ def test_a_new_threshold_or_writer_is_applied_without_the_model(
         return look(path, is_known)
 
     lenient = LabelTagger([Label("red"), Label("green"), Label("blue")], threshold=0.2, max_tags=5)
-    changed = pipeline(tagger=lenient, recipe="lenient", load_engine=no_model, look=seen)
+    changed = pipeline(tagger=lenient, recipe="lenient", load_scorer=no_model, look=seen)
     grey = run(changed, find_photos([library]))[-1]
     assert ({tag.name for tag in grey.tags}, grey.path.name) == ({"red", "green", "blue"}, "30.jpg")
     assert (library / "30.jpg.phototag.json").exists()
-    assert run(pipeline(load_engine=no_model, look=seen), find_photos([library]))[-1].status == "untagged"
+    assert run(pipeline(load_scorer=no_model, look=seen), find_photos([library]))[-1].status == "untagged"
     assert not (library / "30.jpg.phototag.json").exists()
     assert looked == []
 
@@ -282,24 +282,24 @@ def test_what_is_judged_again_is_judged_as_before(pipeline: Callable[..., Pipeli
 def test_another_model_looks_again(pipeline: Callable[..., Pipeline], library: Path) -> None:
     run(pipeline(), find_photos([library]))
     with pytest.raises(pytest.fail.Exception):
-        run(pipeline(recipe="other", model="another", load_engine=no_model), find_photos([library]))
+        run(pipeline(recipe="other", model="another", load_scorer=no_model), find_photos([library]))
 
 
 def test_a_touched_photo_is_not_classified_again(pipeline: Callable[..., Pipeline], library: Path) -> None:
     run(pipeline(), find_photos([library]))
     os.utime(library / "03.jpg", (1, 1))
     for _ in range(2):
-        outcomes = run(pipeline(load_engine=no_model), find_photos([library]))
+        outcomes = run(pipeline(load_scorer=no_model), find_photos([library]))
         assert {outcome.status for outcome in outcomes} == {"unchanged"}
     os.utime(library / "03.jpg", (2, 2))
-    other = run(pipeline(load_engine=no_model, recipe="other"), find_photos([library]))
+    other = run(pipeline(load_scorer=no_model, recipe="other"), find_photos([library]))
     assert other[3].tags[0].name == "red"
 
 
 def test_a_copy_is_not_classified_again(pipeline: Callable[..., Pipeline], library: Path) -> None:
     run(pipeline(), find_photos([library]))
     (library / "99.jpg").write_bytes((library / "01.jpg").read_bytes())
-    outcomes = run(pipeline(load_engine=no_model), find_photos([library]))
+    outcomes = run(pipeline(load_scorer=no_model), find_photos([library]))
     assert (outcomes[-1].path.name, outcomes[-1].tags[0].name) == ("99.jpg", "green")
 
 
@@ -312,7 +312,7 @@ def test_a_moved_photo_keeps_its_record_and_a_deleted_one_is_forgotten(
         (library / name).rename(library / "below" / name)
     (library / "05.jpg").rename(library / "below" / "5.jpg")
     (library / "06.jpg").unlink()
-    outcomes = run(pipeline(roots=[library], load_engine=no_model), find_photos([library]))
+    outcomes = run(pipeline(roots=[library], load_scorer=no_model), find_photos([library]))
     # With its sidecar nothing is to be done; without it, it is written anew.
     assert dict(summary([o for o in outcomes if o.path.parent.name == "below"])) == {
         "04.jpg": "unchanged",
@@ -351,9 +351,9 @@ def test_a_photo_whose_sidecar_cannot_be_written_is_not_classified_every_night(
     sidecar = library / "03.jpg.phototag.json"
     sidecar.write_text("mine")
     assert run(pipeline(), find_photos([library]))[3].status == "failed"
-    assert run(pipeline(load_engine=no_model), find_photos([library]))[3].status == "failed"
+    assert run(pipeline(load_scorer=no_model), find_photos([library]))[3].status == "failed"
     sidecar.unlink()
-    assert run(pipeline(load_engine=no_model), find_photos([library]))[3].status == "tagged"
+    assert run(pipeline(load_scorer=no_model), find_photos([library]))[3].status == "tagged"
 
 
 def test_the_index_knows_what_failed_and_why_until_it_does_not_any_more(
@@ -381,14 +381,14 @@ def test_photos_of_one_shot_are_classified_once_and_all_get_the_tags(
     photo = Photo(path, status.st_size, status.st_mtime_ns, (raw,))
     (outcome,) = run(pipeline(), [photo])
     assert [file.name for file in outcome.written] == ["IMG_1.jpg.phototag.json", "IMG_1.CR2.phototag.json"]
-    assert summary(run(pipeline(load_engine=no_model), [photo])) == [("IMG_1.jpg", "unchanged")]
+    assert summary(run(pipeline(load_scorer=no_model), [photo])) == [("IMG_1.jpg", "unchanged")]
     # Named alone, it is still done; and one that comes later gets the tags without the model.
-    assert summary(run(pipeline(load_engine=no_model), [Photo(path, photo.size, photo.mtime_ns)])) == [
+    assert summary(run(pipeline(load_scorer=no_model), [Photo(path, photo.size, photo.mtime_ns)])) == [
         ("IMG_1.jpg", "unchanged")
     ]
     other = path.with_name("IMG_1.mov")
     other.write_bytes(b"video")
-    (outcome,) = run(pipeline(load_engine=no_model), [Photo(path, photo.size, photo.mtime_ns, (raw, other))])
+    (outcome,) = run(pipeline(load_scorer=no_model), [Photo(path, photo.size, photo.mtime_ns, (raw, other))])
     assert outcome.written[-1].name == "IMG_1.mov.phototag.json"
 
 
@@ -404,7 +404,7 @@ def test_a_companion_that_cannot_be_written_is_a_failure_and_tried_again(
     assert outcome.status == "failed"
     assert "IMG_1.CR2 beside it: " in (outcome.error or "")
     theirs.unlink()
-    assert summary(run(pipeline(load_engine=no_model), [photo])) == [("IMG_1.jpg", "tagged")]
+    assert summary(run(pipeline(load_scorer=no_model), [photo])) == [("IMG_1.jpg", "tagged")]
 
 
 def test_engines_that_take_one_photo_at_a_time_give_the_same(pipeline: Callable[..., Pipeline], library: Path) -> None:
@@ -416,6 +416,30 @@ def test_engines_that_take_one_photo_at_a_time_give_the_same(pipeline: Callable[
         return classify(pixels)
 
     expected = run(pipeline(dry_run=True), find_photos([library]))
-    found = run(pipeline(dry_run=True, load_engine=lambda: Engine(one, by_photo=True)), find_photos([library]))
+    found = run(pipeline(dry_run=True, load_scorer=lambda: Scorer(one, by_photo=True)), find_photos([library]))
     assert found == expected
     assert threads == {"look"}
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved_and_no_photo_is_dropped(
+    pipeline: Callable[..., Pipeline], library: Path
+) -> None:
+    sizes: list[int] = []
+
+    def small(pixels: np.ndarray) -> np.ndarray:
+        sizes.append(len(pixels))
+        if len(pixels) > 2:
+            raise OutOfMemory("too much")
+        return classify(pixels)
+
+    expected = run(pipeline(dry_run=True, batch_size=8), find_photos([library]))
+    assert (
+        run(pipeline(dry_run=True, batch_size=8, load_scorer=lambda: Scorer(small)), find_photos([library])) == expected
+    )
+    assert max(sizes) == 8
+
+    def never(pixels: np.ndarray) -> np.ndarray:
+        raise OutOfMemory("too much")
+
+    with pytest.raises(OutOfMemory):
+        run(pipeline(load_scorer=lambda: Scorer(never)), find_photos([library]))

@@ -1,9 +1,9 @@
-"""Run a model. This package is the only part of phototag that imports TensorFlow, and it does so when it is needed."""
+"""Run a model. This package is the only part of phototag that imports TensorFlow or LiteRT, when they are needed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from phototag.classifier._runner import SUM_TOLERANCE, Pixels, Runner, is_distribution
+from phototag.classifier._engine import Engine, forget_conversions, open_runner
+from phototag.classifier._litert import LiteRTRunner
+from phototag.classifier._runner import SUM_TOLERANCE, Pixels, is_distribution
 from phototag.endpoint import Endpoint
 from phototag.errors import SignatureMismatch
 from phototag.models import DEFAULT_MODEL, Model, check_classes, find_model
@@ -19,22 +21,26 @@ from phototag.opening import prepare_photo
 from phototag.preprocessing import Preprocessing
 from phototag.taxonomy import Label, Prediction
 
-__all__ = ["Classifier", "Probe", "probe"]
+__all__ = ["Classifier", "Engine", "Probe", "forget_conversions", "probe"]
 
 
 class Classifier:
-    """A model, loaded and ready. Takes images and gives probabilities.
+    """A model, loaded and ready. Takes images and gives probabilities. Many threads may use it at the same time.
 
-    `Classifier(model)` takes some seconds: TensorFlow is imported and the SavedModel loaded. `Classifier.open` takes a
-    name or a directory.
+    `Classifier.open` takes a name or a directory. `engine` is what runs it: `tensorflow`, which takes some seconds to
+    import; `litert`, for which the SavedModel is converted the first time, checked against TensorFlow, and kept in the
+    data directory; or `auto`, LiteRT unless the model cannot be converted, the scores differ, or TensorFlow sees a GPU.
+    The scores are the same. LiteRT works on one core for each thread that calls it. `announce` is given a line before a
+    conversion, and one where it failed.
 
     Raises `NotASavedModel` where the directory cannot be loaded, `SignatureMismatch` where the SavedModel takes or
-    gives something else than is known of it, `LabelMismatch` where it has more or fewer classes than labels.
+    gives something else than is known of it, `LabelMismatch` where it has more or fewer classes than labels,
+    `ModelError` where it cannot run in LiteRT and has to.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, engine: Engine = "auto", announce: Callable[[str], None] = lambda _: None) -> None:
         self._model = model
-        self._runner = Runner(model.directory, model.endpoint, model.preprocessing)
+        self._runner = open_runner(model, engine, announce)
         self._scores = model.card.output.scores or self._measure_scores()
 
     @classmethod
@@ -44,11 +50,12 @@ class Classifier:
         *,
         labels: str | os.PathLike[str] | None = None,
         facts: Mapping[str, Any] | None = None,
+        engine: Engine = "auto",
     ) -> Classifier:
         """Load the installed model `name`, or the SavedModel in the directory `name`; build the default one if need be.
 
         `labels` is a label file, and `facts` stand above the model card's or for one, in its form:
-        `{"input": {"range": "0..1"}}`.
+        `{"input": {"range": "0..1"}}`. `engine` is as above.
 
         Raises `ModelError` where there is no such model or a fact about it is missing or wrong.
         """
@@ -56,12 +63,17 @@ class Classifier:
 
         model = find_model(os.fspath(name), labels=Path(labels) if labels is not None else None, given=facts)
         ensure_built(model, lambda _: None)
-        return cls(model)
+        return cls(model, engine)
 
     @property
     def labels(self) -> tuple[Label, ...]:
         """The label of each class, in the order of the scores."""
         return self._model.labels
+
+    @property
+    def engine(self) -> Literal["litert", "tensorflow"]:
+        """What runs the model."""
+        return "litert" if isinstance(self._runner, LiteRTRunner) else "tensorflow"
 
     @property
     def scores(self) -> Literal["logits", "probabilities"]:
@@ -145,5 +157,7 @@ def probe(directory: Path, endpoint: Endpoint, preprocessing: Preprocessing) -> 
 
     Raises `ModelError` where it fails.
     """
-    raw = Runner(directory, endpoint, preprocessing).run_on_noise()
+    from phototag.classifier._saved_model import TensorFlowRunner
+
+    raw = TensorFlowRunner(directory, endpoint, preprocessing).run_on_noise()
     return Probe(raw.shape[1], float(raw.min()), float(raw.max()), is_distribution(raw))

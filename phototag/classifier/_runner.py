@@ -1,56 +1,55 @@
-"""Load a SavedModel and run it on images."""
+"""Run a model on images, whatever engine runs it: what goes in is checked, and what comes out."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from phototag.classifier._tensorflow import import_tensorflow
-from phototag.endpoint import Endpoint, refused_ops
-from phototag.errors import ModelError, NotASavedModel, SignatureMismatch
+from phototag.endpoint import Endpoint
+from phototag.errors import ModelError, OutOfMemory, SignatureMismatch
 from phototag.preprocessing import Preprocessing
-from phototag.saved_model import choose_meta_graph, read_saved_model
-
-# Of the JPEG files that models with string inputs get; at 95 their artefacts do not change what is seen.
-JPEG_QUALITY = 95
 
 Pixels = NDArray[np.uint8]
 
 
-class Runner:
-    """A SavedModel, loaded, with what is known of how to call and feed it.
+class Runner(ABC):
+    """A model, loaded, with what is known of how to call and feed it. Many threads may run it at the same time."""
 
-    Raises `NotASavedModel` where the directory cannot be loaded, `SignatureMismatch` where it cannot be called so.
-    """
+    # What the engine raises where a model fails.
+    _failures: tuple[type[Exception], ...]
+    _memory_failures: tuple[type[Exception], ...] = (MemoryError,)
 
-    def __init__(self, directory: Path, endpoint: Endpoint, preprocessing: Preprocessing) -> None:
-        _check_harmless(directory, endpoint)
-        self._tensorflow = import_tensorflow()
+    def __init__(self, directory: Path, endpoint: Endpoint, preprocessing: Preprocessing, batch: int | None) -> None:
+        """`batch`: how many images `_infer` insists on, None for any number."""
         self._directory = directory
         self._endpoint = endpoint
         self._preprocessing = preprocessing
-        self._call = self._load()
+        self._batch = batch
 
     def run(self, images: Pixels) -> NDArray[np.float32]:
         """Return what the model gives for `images`, float32 [N, classes].
 
         `images`: uint8 [N, height, width, 3] in RGB order, as `Preprocessing.prepare` makes them; N at least 1.
 
-        Raises `ValueError` for pixels of another shape or type, `ModelError` where the model fails or gives no numbers.
+        Raises `ValueError` for pixels of another shape or type, `OutOfMemory` where a smaller batch may do, `ModelError`
+        where the model fails or gives no numbers.
         """
         directory, size = self._directory, (self._preprocessing.height, self._preprocessing.width, 3)
-        # TensorFlow would end the whole process on some of them.
+        # An engine may end the whole process on some of them.
         if images.ndim != 4 or images.shape[1:] != size or images.dtype != np.uint8 or not len(images):
             raise ValueError(f"images must be uint8 of shape (N, {', '.join(map(str, size))}), not {images.shape}")
         try:
-            parts = [self._call(self._tensor(part)).numpy()[:count] for part, count in self._batches(images)]
-        except (self._tensorflow.errors.OpError, TypeError, ValueError, KeyError) as error:
+            parts = [self._infer(part)[:count] for part, count in self._batches(images)]
+        except self._memory_failures as error:
+            raise OutOfMemory(
+                f"{directory} needs more memory than there is for {len(images)} images; make --batch-size smaller"
+            ) from error
+        except self._failures as error:
             raise ModelError(f"{directory} failed on a batch of {len(images)} images: {first_line(error)}") from error
         raw = np.concatenate([part.reshape(len(part), -1) if part.ndim else part.reshape(1, 1) for part in parts])
         if len(raw) != len(images):
@@ -67,45 +66,20 @@ class Runner:
         size = (2, self._preprocessing.height, self._preprocessing.width, 3)
         return self.run(np.random.default_rng(0).integers(0, 256, size, np.uint8))
 
-    def _load(self) -> Callable[[Any], Any]:
-        """Load the SavedModel and return the function from its input tensor to its output tensor."""
-        directory, endpoint = self._directory, self._endpoint
-        try:
-            loaded = self._tensorflow.saved_model.load(str(directory), tags=list(endpoint.tag_set))
-        # TensorFlow reports a damaged SavedModel by whatever its parsers raise: OSError, ValueError, OpError, ...
-        except Exception as error:
-            raise NotASavedModel(f"{directory} cannot be loaded ({first_line(error)}); export it again") from error
-        self._owner = loaded  # of the variables: without it they would be freed
-        if endpoint.signature is not None:
-            signature = loaded.signatures.get(endpoint.signature)
-            if signature is None or endpoint.output not in signature.structured_outputs:
-                raise SignatureMismatch(f"{directory} has no signature {endpoint.signature!r} that can be called")
-            return lambda tensor: signature(**{endpoint.input: tensor})[endpoint.output]
-        try:
-            function = loaded.prune(endpoint.input, endpoint.output)
-        except (AttributeError, ValueError, KeyError) as error:
-            raise SignatureMismatch(
-                f"{directory} cannot be run from {endpoint.input} to {endpoint.output} ({first_line(error)}); "
-                "choose others with --input-op and --output-op"
-            ) from error
-        return lambda tensor: function(tensor)
+    @abstractmethod
+    def _infer(self, images: Pixels) -> NDArray[Any]:
+        """What the model gives for `images`, of which there are as many as it insists on."""
 
     def _batches(self, images: Pixels) -> Iterator[tuple[Pixels, int]]:
-        """`images` in batches of the size that the model insists on, the last one filled up; and how many count."""
-        size = self._endpoint.batch
+        """`images` in batches of the size that is insisted on, the last one filled up; and how many count."""
+        size = self._batch
         if size is None:
             yield images, len(images)
             return
         for start in range(0, len(images), size):
             part = images[start : start + size]
             filling = np.repeat(part[-1:], size - len(part), axis=0)
-            yield np.concatenate([part, filling]), len(part)
-
-    def _tensor(self, images: Pixels) -> Any:
-        """`images` as the model's input tensor."""
-        if self._endpoint.dtype == "string":
-            return self._tensorflow.constant([_jpeg(image) for image in images])
-        return self._tensorflow.cast(self._preprocessing.normalise(images), self._endpoint.dtype)
+            yield np.concatenate([part, filling]) if len(filling) else part, len(part)
 
 
 def is_distribution(raw: NDArray[np.float32]) -> bool:
@@ -123,16 +97,3 @@ def first_line(error: Exception) -> str:
     # "Graph execution error:" and then, after where it was, what it was.
     telling = [line for line in lines if not line.endswith(":") and not line.startswith(("Detected at", "File "))]
     return (telling or lines or [type(error).__name__])[0][:300]
-
-
-def _check_harmless(directory: Path, endpoint: Endpoint) -> None:
-    graph = choose_meta_graph(read_saved_model(directory), endpoint.tag_set, directory)
-    refused = refused_ops(graph, endpoint)
-    if refused:
-        raise ModelError(f"{directory} has the operations {', '.join(sorted(refused))}, which phototag does not run")
-
-
-def _jpeg(image: Pixels) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return buffer.getvalue()

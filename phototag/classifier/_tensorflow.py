@@ -29,7 +29,7 @@ def import_tensorflow() -> Any:
     os.environ.setdefault("KERAS_HOME", str(data_directory() / "keras"))  # else ~/.keras is made at once
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with contextlib.nullcontext() if chatty else _native_stderr_silenced():
+        with contextlib.nullcontext() if chatty else native_stderr_silenced():
             import tensorflow
 
             for gpu in tensorflow.config.list_physical_devices("GPU"):
@@ -45,7 +45,7 @@ def import_tensorflow() -> Any:
 
 
 @contextlib.contextmanager
-def _native_stderr_silenced() -> Iterator[None]:
+def native_stderr_silenced() -> Iterator[None]:
     """Send what native code writes to file descriptor 2 nowhere, for the duration."""
     try:
         saved = os.dup(2)

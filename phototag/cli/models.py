@@ -130,7 +130,7 @@ def _scores_of(model: Model) -> Literal["logits", "probabilities"]:
 
     from phototag.classifier import Classifier
 
-    classifier = Classifier(model)
+    classifier = Classifier(model, "tensorflow")
     size = (1, model.preprocessing.height, model.preprocessing.width, 3)
     classifier.predict(np.full(size, 127, np.uint8))
     return classifier.scores
@@ -155,7 +155,7 @@ def _calibrated(directory: Path, labels: Path | None, facts: dict[str, Any], pho
         model = find_model(os.path.join(directory, ""), labels=labels, given=tried)
         pixels = _calibration_images(model, photos) if pixels is None else pixels
         try:
-            found[value_range] = understanding(Classifier(model).predict(pixels))
+            found[value_range] = understanding(Classifier(model, "tensorflow").predict(pixels))
         except SignatureMismatch:
             raise
         except ModelError:  # values beyond what the model can take, which tells something too

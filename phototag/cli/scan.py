@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from phototag.index import Index, Run
     from phototag.models import Model
     from phototag.photos import Found
-    from phototag.tagging import Engine, Outcome, Pipeline, Stage, Timings, Writer
+    from phototag.tagging import Outcome, Pipeline, Scorer, Stage, Timings, Writer
 
 # How a run ended; "failed": by an error.
 Ending: TypeAlias = Literal["complete", "interrupted", "out of time", "failed"]
@@ -213,24 +213,24 @@ def _count_photos(options: ScanOptions) -> int:
 def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console) -> Pipeline:
     from phototag.building import ensure_built
     from phototag.opening import look_at
-    from phototag.tagging import Engine, Pipeline, Timings, recipe_digest, scores_digest
+    from phototag.tagging import Pipeline, Timings, recipe_digest, scores_digest
 
     tagger = make_tagger(options.tags, model)
     crops = options.tags.crops
     recipe = recipe_digest(model, crops, tagger, options.write)
     writer = _writer(options, model, index, recipe)
 
-    def load_engine() -> Engine:
+    def load_scorer() -> Scorer:
         # Only now is there work that takes time: a run with nothing new is over before the photos are counted.
         console.expect(lambda: _count_photos(options))
         ensure_built(model, console.message)
         from phototag.classifier import Classifier
 
-        return Engine(scorer(options.tags, Classifier(model)))
+        return scorer(options.tags, Classifier(model, options.tags.engine, console.message))
 
     return Pipeline(
         look=lambda path, is_known: look_at(path, model.preprocessing, crops, is_known),
-        load_engine=load_engine,
+        load_scorer=load_scorer,
         tagger=tagger,
         writer=writer,
         index=index,

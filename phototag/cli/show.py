@@ -151,7 +151,7 @@ def _explained(options: TagOptions, photos: Iterable[Path], as_json: bool) -> It
     ensure_built(model, lambda line: click.echo(line, err=True))
     from phototag.classifier import Classifier
 
-    classifier = Classifier(model)
+    classifier = Classifier(model, options.engine, lambda line: click.echo(line, err=True))
     for path in photos:
         try:
             if not path.is_file():  # a pipe would never end

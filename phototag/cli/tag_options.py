@@ -15,10 +15,10 @@ from phototag.cli.model_options import MODEL_FACTS, complete_model, given_facts,
 from phototag.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from phototag.classifier import Classifier
+    from phototag.classifier import Classifier, Engine
     from phototag.hedging import LabelTagger, Tagger, TreeTagger
     from phototag.models import Model
-    from phototag.tagging import Classify
+    from phototag.tagging import Scorer
 
 DEFAULT_MAX_TAGS = 12
 # Kept here too, so that --help loads nothing; a test holds it to preprocessing.MOST_CROPS.
@@ -52,6 +52,7 @@ class TagOptions:
     """The options, as the command line gives them; None where they are not given."""
 
     model: str
+    engine: Engine
     labels: Path | None
     given_facts: dict[str, Any]
     threshold: float | None
@@ -77,6 +78,14 @@ _OPTIONS = (
         show_default=True,
         shell_complete=complete_model,
         help="The model: a name, or a SavedModel directory.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["auto", "litert", "tensorflow"]),
+        default="auto",
+        show_default=True,
+        help="What runs the model: LiteRT, for which it is converted once, or TensorFlow, slower by seconds; "
+        "auto is LiteRT where the scores are the same and there is no GPU.",
     ),
     click.option(
         "--threshold",
@@ -214,6 +223,9 @@ def _label_tagger(options: TagOptions, model: Model) -> LabelTagger:
     )
 
 
-def scorer(options: TagOptions, classifier: Classifier) -> Classify:
+def scorer(options: TagOptions, classifier: Classifier) -> Scorer:
     """Return what gives the scores that the tagger of the options takes."""
-    return classifier.predict if options.logit_threshold is None else classifier.logits
+    from phototag.tagging import Scorer
+
+    classify = classifier.predict if options.logit_threshold is None else classifier.logits
+    return Scorer(classify, by_photo=classifier.engine == "litert")

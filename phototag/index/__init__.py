@@ -34,7 +34,7 @@ class Record:
     `photo` is as it was afterwards. `recipe` is the digest of all that decided about it. `written`: the files beside
     it, or itself, that hold the tags. `digest`: the SHA-256 of its content, where it is known. `model` identifies what
     gave the `scores` (as `scores.pack` makes them); None where those that are stored stay. `rejected`: names of tags
-    that a person has removed.
+    that a person has removed. `write`: the name of the writer.
     """
 
     photo: Photo
@@ -46,6 +46,7 @@ class Record:
     model: str = ""
     scores: bytes | None = None
     rejected: tuple[str, ...] = ()
+    write: str = ""
 
 
 class Known:
@@ -62,11 +63,12 @@ class Known:
         "mtime_ns",
         "recipe",
         "size",
+        "write",
     )
 
-    def __init__(self, path: str, row: tuple[int, int, int, str, bytes, bytes, str, str], guard: _Guard) -> None:
-        self.id, self.size, self.mtime_ns, self.recipe = row[:4]
-        self._files, self._companions, self._tags, self._predictions = row[4:]
+    def __init__(self, path: str, row: tuple[int, int, int, str, str, bytes, bytes, str, str], guard: _Guard) -> None:
+        self.id, self.size, self.mtime_ns, self.recipe, self.write = row[:5]
+        self._files, self._companions, self._tags, self._predictions = row[5:]
         self._path, self._guard = path, guard
 
     def is_of(self, photo: Photo) -> bool:
@@ -100,7 +102,7 @@ class Known:
             return _predictions(self._predictions)
 
 
-_KNOWN = "id, size, mtime_ns, recipe, files, companions, tags, predictions"
+_KNOWN = "id, size, mtime_ns, recipe, write, files, companions, tags, predictions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,15 +211,17 @@ class Index:
     def _add(self, record: Record) -> None:
         photo, path = record.photo, os.fsencode(record.photo)
         self._connection.execute(
-            "INSERT INTO photos (path, size, mtime_ns, recipe, files, companions, digest, tags, predictions, run) "
-            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (path) DO UPDATE SET "
-            "size = ?2, mtime_ns = ?3, recipe = ?4, files = ?5, companions = ?6, digest = ?7, tags = ?8, "
-            "predictions = ?9, run = ?10",
+            "INSERT INTO photos"
+            " (path, size, mtime_ns, recipe, write, files, companions, digest, tags, predictions, run) "
+            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (path) DO UPDATE SET "
+            "size = ?2, mtime_ns = ?3, recipe = ?4, write = ?5, files = ?6, companions = ?7, digest = ?8, tags = ?9, "
+            "predictions = ?10, run = ?11",
             (
                 path,
                 photo.size,
                 photo.mtime_ns,
                 record.recipe,
+                record.write,
                 _joined(record.written),
                 _joined(photo.companions),
                 record.digest,

@@ -53,6 +53,7 @@ MIGRATIONS: Mapping[str, str] = {
             size INTEGER NOT NULL,
             mtime_ns INTEGER NOT NULL,
             recipe TEXT NOT NULL,       -- digest of all that decides about the tags and where they go; '': taken back
+            write TEXT NOT NULL,        -- the writer: json, embed, xmp or none; '': not known
             files BLOB NOT NULL,        -- names of the files beside it that hold the tags, parted by "/"
             companions BLOB NOT NULL,   -- names of the files of the same shot that have them too, likewise
             digest BLOB,                -- SHA-256 of its content; NULL: not known
@@ -62,8 +63,8 @@ MIGRATIONS: Mapping[str, str] = {
         );
         CREATE INDEX photos_by_digest ON photos (digest);
         CREATE INDEX photos_by_run ON photos (run);
-        INSERT INTO photos (path, size, mtime_ns, recipe, files, companions, tags, predictions, run)
-            SELECT path, size, mtime_ns, recipe, phototag_names(written), x'', tags, predictions, run FROM old_photos;
+        INSERT INTO photos (path, size, mtime_ns, recipe, write, files, companions, tags, predictions, run)
+            SELECT path, size, mtime_ns, recipe, '', phototag_names(written), x'', tags, predictions, run FROM old_photos;
         DROP TABLE old_photos;
         CREATE TABLE scores (
             photo INTEGER PRIMARY KEY REFERENCES photos (id) ON DELETE CASCADE,

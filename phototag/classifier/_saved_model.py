@@ -1,0 +1,83 @@
+"""Run a SavedModel in TensorFlow."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from PIL import Image
+
+from phototag.classifier._runner import Pixels, Runner, first_line
+from phototag.classifier._tensorflow import import_tensorflow
+from phototag.endpoint import Endpoint, refused_ops
+from phototag.errors import ModelError, NotASavedModel, SignatureMismatch
+from phototag.preprocessing import Preprocessing
+from phototag.saved_model import choose_meta_graph, read_saved_model
+
+# Of the JPEG files that models with string inputs get; at 95 their artefacts do not change what is seen.
+JPEG_QUALITY = 95
+
+
+class TensorFlowRunner(Runner):
+    """A SavedModel, loaded into TensorFlow. The reference for every other engine.
+
+    `call` is the function from its input tensor to its output tensor.
+
+    Raises `NotASavedModel` where the directory cannot be loaded, `SignatureMismatch` where it cannot be called so.
+    """
+
+    def __init__(self, directory: Path, endpoint: Endpoint, preprocessing: Preprocessing) -> None:
+        super().__init__(directory, endpoint, preprocessing, endpoint.batch)
+        _check_harmless(directory, endpoint)
+        self._tensorflow = import_tensorflow()
+        self._memory_failures = (MemoryError, self._tensorflow.errors.ResourceExhaustedError)
+        self._failures = (self._tensorflow.errors.OpError, TypeError, ValueError, KeyError)
+        self.call = self._load()
+
+    def _infer(self, images: Pixels) -> NDArray[Any]:
+        scores: NDArray[Any] = self.call(self._tensor(images)).numpy()
+        return scores
+
+    def _load(self) -> Callable[[Any], Any]:
+        directory, endpoint = self._directory, self._endpoint
+        try:
+            loaded = self._tensorflow.saved_model.load(str(directory), tags=list(endpoint.tag_set))
+        # TensorFlow reports a damaged SavedModel by whatever its parsers raise: OSError, ValueError, OpError, ...
+        except Exception as error:
+            raise NotASavedModel(f"{directory} cannot be loaded ({first_line(error)}); export it again") from error
+        self._owner = loaded  # of the variables: without it they would be freed
+        if endpoint.signature is not None:
+            signature = loaded.signatures.get(endpoint.signature)
+            if signature is None or endpoint.output not in signature.structured_outputs:
+                raise SignatureMismatch(f"{directory} has no signature {endpoint.signature!r} that can be called")
+            return lambda tensor: signature(**{endpoint.input: tensor})[endpoint.output]
+        try:
+            function = loaded.prune(endpoint.input, endpoint.output)
+        except (AttributeError, ValueError, KeyError) as error:
+            raise SignatureMismatch(
+                f"{directory} cannot be run from {endpoint.input} to {endpoint.output} ({first_line(error)}); "
+                "choose others with --input-op and --output-op"
+            ) from error
+        return lambda tensor: function(tensor)
+
+    def _tensor(self, images: Pixels) -> Any:
+        """`images` as the model's input tensor."""
+        if self._endpoint.dtype == "string":
+            return self._tensorflow.constant([_jpeg(image) for image in images])
+        return self._tensorflow.cast(self._preprocessing.normalise(images), self._endpoint.dtype)
+
+
+def _check_harmless(directory: Path, endpoint: Endpoint) -> None:
+    graph = choose_meta_graph(read_saved_model(directory), endpoint.tag_set, directory)
+    refused = refused_ops(graph, endpoint)
+    if refused:
+        raise ModelError(f"{directory} has the operations {', '.join(sorted(refused))}, which phototag does not run")
+
+
+def _jpeg(image: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return buffer.getvalue()
