@@ -99,12 +99,12 @@ class EmbedWriter:
         path = photo.path
         source = _Source.read(path)
         there = (source.status.st_size, source.status.st_mtime_ns)
-        # As phototag left it, nobody has removed anything: what is missing was not wanted by the last run.
-        is_ours = source.digest != NO_FILE and self.journal.undo_of(source.digest) is not None
         # Its other name in this run may have been written into; else the tags are those of the picture it was.
-        if there != (photo.size, photo.mtime_ns) and not is_ours:
+        if there != (photo.size, photo.mtime_ns) and not source.is_as_left(self.journal):
             raise PhotoError(path, "it was changed while it was looked at; the next scan looks again")
-        memory = Memory(() if is_ours else tuple(previous), _rejected_beside(path), self.forget_rejections)
+        # As phototag left it, nobody has removed anything: what is missing was not wanted by the last run.
+        written = tuple(previous) if previous and not source.is_as_left(self.journal) else ()
+        memory = Memory(written, _rejected_beside(path), self.forget_rejections)
         stamp = _stamp_of(self)
         rewriting = embedding.with_tags(source.data, tags, stamp, memory)
         files = (path,) if _are_left(tags, rewriting.rejected) else ()
@@ -512,6 +512,10 @@ class _Source:
     def digest(self) -> bytes:
         """The SHA-256 of the content."""
         return hashlib.sha256(self.data).digest()
+
+    def is_as_left(self, journal: Journal) -> bool:
+        """Is the file as phototag left it, by what the journal knows?"""
+        return self.digest != NO_FILE and journal.undo_of(self.digest) is not None
 
     def check_writable(self) -> None:
         """Raise `Unwritable` where the file's owner does not want it changed, or another name would lose it."""
