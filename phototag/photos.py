@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import importlib.util
 import operator
 import os
 import re
@@ -37,9 +38,9 @@ OTHER_SUFFIXES = frozenset({
     ".xz", ".yaml", ".yml", ".zip",
 })
 # fmt: on
-_RAW = "a camera RAW file, which phototag cannot read"
+RAW = "a camera RAW file, which phototag reads with the help of rawpy: pip install 'phototag[raw]'"
 JPEG_XL = "a JPEG XL file, which phototag cannot read"
-UNREADABLE = dict.fromkeys(RAW_SUFFIXES, _RAW) | {".jxl": JPEG_XL}
+UNREADABLE = dict.fromkeys(RAW_SUFFIXES, RAW) | {".jxl": JPEG_XL}
 # The photos that may own the other files of their shot. Where there are several of one stem, the first of this order
 # does, so that each file has one owner only: JPEGs first, which are what cameras write beside a RAW.
 _OWNERS = {".jpg": 0, ".jpeg": 1, ".heic": 2, ".heif": 3, ".hif": 4}
@@ -308,9 +309,7 @@ class _Walk:
         What is left out, a link, or named by the user itself is neither the one nor the other.
         """
         suffixes = {entry.name[entry.name.rfind(".") :] for entry in entries}
-        if _COMPANION_SUFFIXES.isdisjoint(
-            map(str.lower, suffixes)
-        ):  # as in most folders
+        if _COMPANION_SUFFIXES.isdisjoint(map(str.lower, suffixes)):  # as in most folders
             return {}
         shots = self._shots(folder, entries, _COMPANION_SUFFIXES)
         owners = self._shots(folder, entries, _OWNERS, among=shots)
@@ -416,9 +415,9 @@ def _look_at(path: str, ask_stat: _Stat) -> Found:
     status = ask_stat()
     if not stat.S_ISREG(status.st_mode):
         return PassedOver(path, "other", "no regular file")
-    if suffix in UNREADABLE:
+    if suffix in UNREADABLE and not (suffix in RAW_SUFFIXES and reads_raw()):
         return PassedOver(path, "unreadable", UNREADABLE[suffix])
-    if suffix not in READABLE_SUFFIXES:
+    if suffix not in READABLE_SUFFIXES and suffix not in RAW_SUFFIXES:
         with open(path, "rb") as file:
             kind = sniff(file.read(SNIFF_BYTES))
         if kind == "JPEG XL":
@@ -426,6 +425,12 @@ def _look_at(path: str, ask_stat: _Stat) -> Found:
         if kind not in READABLE_KINDS:
             return PassedOver(path, "other", "no photo")
     return Photo(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.cache
+def reads_raw() -> bool:
+    """Is rawpy there, which reads camera RAW files? That is not worth importing it."""
+    return importlib.util.find_spec("rawpy") is not None
 
 
 def _suffix(name: str) -> str:

@@ -103,7 +103,8 @@ def test_own_sidecars_are_not_worth_a_word(tree: Callable[..., Path]) -> None:
     assert [one.path.name for one in find_photos([root]) if not isinstance(one, PhotoError)] == ["a.jpg"]
 
 
-def test_photos_that_cannot_be_read_are_told_apart(tree: Callable[..., Path]) -> None:
+def test_photos_that_cannot_be_read_are_told_apart(tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phototag.photos.reads_raw", lambda: False)
     root = tree("a.CR2", "b.jxl", "c.dng")
     found = list(find_photos([root]))
     assert [one.kind for one in found if isinstance(one, PassedOver)] == ["unreadable"] * 3

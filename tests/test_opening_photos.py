@@ -285,7 +285,8 @@ def test_the_real_photos_of_many_cameras_open(shared: Path) -> None:
     from phototag.photos import Photo, find_photos
 
     found = list(find_photos([shared / "photos/camera", shared / "photos/formats", shared / "photos/orientation"]))
-    photos = [one.path for one in found if isinstance(one, Photo)]
+    cut_to_its_metadata = "CanonRaw.cr2"
+    photos = [one.path for one in found if isinstance(one, Photo) and one.path.name != cut_to_its_metadata]
     assert len(photos) > 140
     for path in photos:
         image = open_image(path, 256)
