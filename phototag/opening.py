@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import io
 import logging
 import os
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,12 +57,21 @@ def open_image(path: Path, shortest_side: int) -> Image.Image:
 
     Raises `PhotoError` with the reason for anything that is wrong with the file. Thread-safe.
     """
+    return _with_file(path, lambda file: _decode(file, path, shortest_side))
+
+
+T = TypeVar("T")
+
+
+def _with_file(path: Path, use: Callable[[BinaryIO], T]) -> T:
+    """Return what `use` makes of the file at `path`; turn whatever it raises into a `PhotoError` with the reason."""
     _prepare_pillow()
+    head = b""
     try:
         with open(path, "rb", opener=_open_at_once) as file:
             head = file.read(SNIFF_BYTES)
             file.seek(0)
-            return _decode(file, path, shortest_side)
+            return use(file)
     except PhotoError:
         raise
     except MemoryError:
@@ -106,11 +118,55 @@ def prepare_photo(path: Path, preprocessing: Preprocessing, crops: int = 1) -> N
 
     Raises `PhotoError` with the reason for anything that is wrong with the file. Thread-safe.
     """
-    image = open_image(path, preprocessing.shortest_side)
+    return _prepare(open_image(path, preprocessing.shortest_side), path, preprocessing, crops)
+
+
+def _prepare(image: Image.Image, path: Path, preprocessing: Preprocessing, crops: int) -> NDArray[np.uint8]:
     try:
         return preprocessing.crops(image, crops)
     except MemoryError:
         raise PhotoError(path, NO_MEMORY) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What one look at a photo gives: `pixels` as `prepare_photo`'s, and `digest` as `content_digest`'s."""
+
+    pixels: NDArray[np.uint8]
+    digest: bytes
+
+
+def look_at(path: Path, preprocessing: Preprocessing, crops: int = 1) -> Looked:
+    """Do what `prepare_photo` and `content_digest` do, but read the file once, unless it is very large.
+
+    Raises `PhotoError` with the reason for anything that is wrong with the file. Thread-safe.
+    """
+    image, digest = _with_file(path, lambda file: _decode_and_digest(file, path, preprocessing.shortest_side))
+    return Looked(_prepare(image, path, preprocessing, crops), digest)
+
+
+def _decode_and_digest(file: BinaryIO, path: Path, shortest_side: int) -> tuple[Image.Image, bytes]:
+    if os.fstat(file.fileno()).st_size <= MAX_IN_MEMORY:
+        data = file.read()
+        return _decode(io.BytesIO(data), path, shortest_side), hashlib.sha256(data).digest()
+    digest = _digest(file)
+    file.seek(0)
+    return _decode(file, path, shortest_side), digest
+
+
+def content_digest(path: Path) -> bytes:
+    """Return the SHA-256 of the whole file at `path`, whatever is in it: 32 bytes.
+
+    Raises `PhotoError` where it cannot be read. Thread-safe.
+    """
+    return _with_file(path, _digest)
+
+
+def _digest(file: BinaryIO) -> bytes:
+    sha256 = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        sha256.update(chunk)
+    return sha256.digest()
 
 
 def _decode(file: BinaryIO, path: Path, shortest_side: int) -> Image.Image:

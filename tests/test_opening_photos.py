@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import subprocess
@@ -13,8 +14,12 @@ import piexif
 import pytest
 from PIL import Image
 
+from phototag import opening
 from phototag.errors import PhotoError
-from phototag.opening import MAX_PIXELS, open_image
+from phototag.opening import MAX_PIXELS, content_digest, look_at, open_image, prepare_photo
+from phototag.preprocessing import Preprocessing
+
+from .photo_parts import dng
 
 CORNERS = {"top left": "red", "top right": "lime", "bottom left": "blue", "bottom right": "white"}
 
@@ -343,3 +348,44 @@ def test_native_decoders_print_nothing(tmp_path: Path) -> None:
     assert result.returncode in (0, 1)
     assert result.stderr.count("\n") == result.returncode
     assert not result.stderr or result.stderr.startswith("phototag: ")
+
+
+SMALL = Preprocessing(height=16, width=24)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "HEIF", "dng"])
+@pytest.mark.parametrize("limit", [opening.MAX_IN_MEMORY, 1000])
+def test_one_look_gives_the_pixels_and_the_digest(
+    tmp_path: Path, kind: str, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "MAX_IN_MEMORY", limit)
+    path = tmp_path / f"photo.{kind}"
+    opening._prepare_pillow()
+    if kind == "dng":
+        path.write_bytes(dng(corners()))
+    else:
+        corners(640, 480).save(path, kind)
+    looked = look_at(path, SMALL, crops=2)
+    assert looked.pixels.shape == (2, 16, 24, 3)
+    assert (looked.pixels == prepare_photo(path, SMALL, 2)).all()
+    assert looked.digest == content_digest(path) == hashlib.sha256(path.read_bytes()).digest()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"just text", b"\xff\xd8\xff\xe0 broken"])
+def test_a_look_at_a_bad_photo_fails_as_opening_it_does(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "a.jpg"
+    if content is not None:
+        path.write_bytes(content)
+        assert content_digest(path) == hashlib.sha256(content).digest()
+    with pytest.raises(PhotoError) as opened:
+        prepare_photo(path, SMALL)
+    with pytest.raises(PhotoError) as looked:
+        look_at(path, SMALL)
+    assert str(looked.value) == str(opened.value)
+
+
+def test_the_digest_of_what_cannot_be_read_is_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(PhotoError, match="it is gone, or was never there"):
+        content_digest(tmp_path / "a.jpg")
+    with pytest.raises(PhotoError, match="is a directory"):
+        content_digest(tmp_path)
