@@ -171,7 +171,8 @@ def find_photos(
 
     `exclude` are patterns in gitignore syntax, relative to each root. Ignore files inside the folders and above them
     are honoured. A root itself is never excluded, and it may be a symbolic link; links below it need `follow_symlinks`.
-    A folder that cannot be read is yielded as a `PhotoError`, and the walk goes on. In a folder, what is a photo's
+    A folder that cannot be read, or is gone since it was listed, is yielded as a `PhotoError`, and the walk goes on:
+    nothing is known then of what is in it. In a folder, what is a photo's
     companion is not yielded itself; what the user named has no companions and is none.
 
     Raises `ConfigError` before anything is yielded where a root does not exist or a pattern is malformed.
@@ -283,9 +284,11 @@ class _Walk:
         except PhotoError as error:
             yield error
             return
-        yield from self._found(folder, children)
+        yield from self._found(folder, identity, children)
 
-    def _found(self, folder: _Folder, entries: list[os.DirEntry[str]]) -> Iterator[Found | _Folder]:
+    def _found(
+        self, folder: _Folder, identity: _Identity, entries: list[os.DirEntry[str]]
+    ) -> Iterator[Found | _Folder]:
         """Yield what the entries of the folder are, the last first, and use them up."""
         companions = self._companions(folder, entries)
         with_their_owner = frozenset[str]().union(*companions.values())
@@ -295,8 +298,12 @@ class _Walk:
                 continue
             try:
                 child = self._child(folder, entry)
-            except OSError as error:  # a link that leads to itself, say
-                child = _as_photo_error(entry.path, error)
+            except OSError as error:
+                lost = _lost_since(folder.path, identity)
+                if lost is not None:  # one word for all that was in it
+                    yield _lost_folder(folder.path, lost)
+                    return
+                child = _as_photo_error(entry.path, error)  # a link that leads to itself, say
             if companions and entry.name in companions and isinstance(child, Photo):
                 paths = tuple(Path(folder.path, name) for name in companions[entry.name])
                 child = Photo(child, child.size, child.mtime_ns, paths)
@@ -392,6 +399,15 @@ class _Walk:
 
 def _identity(status: os.stat_result) -> _Identity:
     return status.st_dev, status.st_ino
+
+
+def _lost_since(path: str, identity: _Identity) -> OSError | None:
+    """Return why the folder that was at `path` is there no longer, such as a disk that was taken out; None: it is."""
+    try:
+        same = _identity(os.stat(path)) == identity
+    except OSError as error:
+        return error
+    return None if same else FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def _lost_folder(path: str, error: OSError) -> PhotoError:
