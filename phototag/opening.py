@@ -33,7 +33,7 @@ LARGE_PIXELS = 50 * 10**6
 _LARGE_IMAGES = threading.RLock()
 MAX_SCANS = 500  # of a progressive JPEG
 MAX_RAW = 1 << 29  # bytes; a camera's of 150 megapixels has half as many
-MAX_IN_MEMORY = 1 << 26  # bytes; larger files are read one at a time, or twice
+MAX_IN_MEMORY = 1 << 26  # bytes; a larger file is read twice for its digest, a larger RAW waits for others
 _REDUCIBLE_MODES = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F")
 NO_MEMORY = "it needs more memory than this machine has"
 
@@ -248,8 +248,8 @@ def _raw_preview(raw: Any) -> _Preview | None:
 
     try:
         thumb = raw.extract_thumb()
-        data = io.BytesIO(thumb.data if thumb.format == rawpy.ThumbFormat.JPEG else b"")
-        is_jpeg = thumb.format == rawpy.ThumbFormat.JPEG
+        is_jpeg = thumb.format == rawpy.ThumbFormat.JPEG  # or pixels
+        data = io.BytesIO(thumb.data if is_jpeg else b"")
         image = Image.open(data, formats=("JPEG",)) if is_jpeg else Image.fromarray(np.squeeze(thumb.data))
     except Exception:  # noqa: BLE001  # decoders of hostile input raise whatever comes; the RAW itself may yet do
         return None

@@ -92,13 +92,13 @@ MAX_PATTERN = 1000
 MAX_STARS = 3  # between two slashes, and of `**`
 
 
-@dataclass(frozen=True, slots=True)
-class _Named(os.PathLike[str]):
+class _Named:
     """A file, known by its path, which is kept as text: to make a `Path` costs more than all else a walk does.
 
     What takes a path, `os.fsencode` say, takes the file itself at no such cost.
     """
 
+    __slots__ = ("_name",)
     _name: str
 
     def __fspath__(self) -> str:
@@ -113,16 +113,18 @@ class _Named(os.PathLike[str]):
 _set = object.__setattr__  # what a frozen dataclass's own `__init__` does
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, init=False)
 class Photo(_Named):
     """A photo's file as one stat saw it. `size` is in bytes, `mtime_ns` in nanoseconds since 1970.
 
     `companions`: the other files of the same shot, which are to get its tags: the RAW, and a Live Photo's video.
     """
 
+    __slots__ = ("companions", "mtime_ns", "size")
+    path: Path  # the property above; named here, so that it is compared, shown and replaced like the others
     size: int
     mtime_ns: int
-    companions: tuple[Path, ...] = ()
+    companions: tuple[Path, ...]
 
     def __init__(
         self, path: str | os.PathLike[str], size: int, mtime_ns: int, companions: tuple[Path, ...] = ()
@@ -133,13 +135,15 @@ class Photo(_Named):
         _set(self, "companions", companions)
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, init=False)
 class PassedOver(_Named):
     """A file or folder that is left alone: a photo phototag cannot read, no photo at all, or excluded.
 
     `unfinished`: a file that phototag itself was writing.
     """
 
+    __slots__ = ("kind", "reason")
+    path: Path
     kind: Literal["unreadable", "other", "excluded", "unfinished"]
     reason: str
 
@@ -227,7 +231,7 @@ _Stat: TypeAlias = Callable[[], os.stat_result]
 class _Walk:
     """One walk over several roots; remembers where it was.
 
-    Each photo costs one stat and little else (`make bench`): a library may have a million.
+    Each photo costs one stat and little else, since a library may have a million.
     """
 
     def __init__(self, exclude: _Patterns, default_excludes: bool, follow_symlinks: bool) -> None:
@@ -306,7 +310,7 @@ class _Walk:
                 child = _as_photo_error(entry.path, error)  # a link that leads to itself, say
             if companions and entry.name in companions and isinstance(child, Photo):
                 paths = tuple(Path(folder.path, name) for name in companions[entry.name])
-                child = Photo(child, child.size, child.mtime_ns, paths)
+                child = replace(child, companions=paths)
             if child is not None:
                 yield child
 

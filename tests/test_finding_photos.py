@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,12 @@ def test_a_photo_is_a_path_to_what_takes_one(tree: Callable[..., Path]) -> None:
     assert Path(photo) == photo.path == root / "a.jpg"
     assert Path(photo).read_bytes() == JPEG
     assert {photo, Photo(root / "a.jpg", photo.size, photo.mtime_ns)} == {photo}
-    assert photo != Photo(root / "a.jpg", photo.size, photo.mtime_ns + 1)
+    assert photo != Photo(path=root / "a.jpg", size=photo.size, mtime_ns=photo.mtime_ns + 1)
+    assert replace(photo, path=root / "b.jpg").path == root / "b.jpg"
+    assert "a.jpg" in repr(photo)
+    with pytest.raises(FrozenInstanceError):
+        photo.size = 1  # type: ignore[misc]
+    assert not hasattr(photo, "__dict__")
 
 
 def test_paths_are_absolute_whatever_is_given(tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
