@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import io
 import logging
 import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, IptcImagePlugin, UnidentifiedImageError
 
 from phototag.errors import PhotoError
-from phototag.photos import JPEG_XL, READABLE_KINDS, SNIFF_BYTES, os_reason, sniff
+from phototag.photos import JPEG_XL, RAW, RAW_SUFFIXES, READABLE_KINDS, SNIFF_BYTES, os_reason, reads_raw, sniff
 from phototag.preprocessing import Preprocessing
 
 READABLE_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "HEIF", "AVIF")
@@ -29,8 +30,10 @@ MAX_PIXELS = 2**28
 MAX_META_BOX = 1 << 20  # bytes; a camera's has a few thousand
 # Larger images (50 megapixels) are decoded one at a time: each takes hundreds of megabytes.
 LARGE_PIXELS = 50 * 10**6
-_LARGE_IMAGES = threading.Lock()
+_LARGE_IMAGES = threading.RLock()
 MAX_SCANS = 500  # of a progressive JPEG
+MAX_RAW = 1 << 29  # bytes; a camera's of 150 megapixels has half as many
+MAX_IN_MEMORY = 1 << 26  # bytes; a larger file is read twice for its digest, a larger RAW waits for others
 _REDUCIBLE_MODES = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F")
 NO_MEMORY = "it needs more memory than this machine has"
 
@@ -54,12 +57,21 @@ def open_image(path: Path, shortest_side: int) -> Image.Image:
 
     Raises `PhotoError` with the reason for anything that is wrong with the file. Thread-safe.
     """
+    return _with_file(path, lambda file: _decode(file, path, shortest_side))
+
+
+T = TypeVar("T")
+
+
+def _with_file(path: Path, use: Callable[[BinaryIO], T]) -> T:
+    """Return what `use` makes of the file at `path`; turn whatever it raises into a `PhotoError` with the reason."""
     _prepare_pillow()
+    head = b""
     try:
         with open(path, "rb", opener=_open_at_once) as file:
             head = file.read(SNIFF_BYTES)
             file.seek(0)
-            return _decode(file, path, shortest_side)
+            return use(file)
     except PhotoError:
         raise
     except MemoryError:
@@ -101,58 +113,164 @@ def embedded_keywords(path: Path) -> tuple[bytes | None, tuple[str, ...] | None,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """A photo as it was read: the SHA-256 of its content, and its pixels, where they were wanted."""
-
-    digest: bytes
-    pixels: NDArray[np.uint8] | None
-
-
-def look_at(
-    path: Path, preprocessing: Preprocessing, crops: int, is_known: Callable[[bytes], bool] = lambda _: False
-) -> Looked:
-    """Return the digest of the photo at `path`, and what `prepare_photo` gives unless `is_known` accepts the digest.
-
-    Raises `PhotoError`.
-    """
-    try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            sha256 = hashlib.sha256()
-            while chunk := file.read(1 << 20):
-                sha256.update(chunk)
-    except OSError as error:
-        raise PhotoError(path, os_reason(error)) from None
-    digest = sha256.digest()
-    if is_known(digest):
-        return Looked(digest, None)
-    return Looked(digest, prepare_photo(path, preprocessing, crops))
-
-
 def prepare_photo(path: Path, preprocessing: Preprocessing, crops: int = 1) -> NDArray[np.uint8]:
     """Return the photo at `path` as `Preprocessing.crops` makes it: uint8 [crops, height, width, 3], RGB.
 
     Raises `PhotoError` with the reason for anything that is wrong with the file. Thread-safe.
     """
-    image = open_image(path, preprocessing.shortest_side)
+    return _prepare(open_image(path, preprocessing.shortest_side), path, preprocessing, crops)
+
+
+def _prepare(image: Image.Image, path: Path, preprocessing: Preprocessing, crops: int) -> NDArray[np.uint8]:
     try:
         return preprocessing.crops(image, crops)
     except MemoryError:
         raise PhotoError(path, NO_MEMORY) from None
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What one look at a photo gives: the SHA-256 of the whole file, and `pixels` as `prepare_photo`'s, if wanted."""
+
+    digest: bytes
+    pixels: NDArray[np.uint8] | None
+
+
+def look_at(
+    path: Path, preprocessing: Preprocessing, crops: int = 1, is_known: Callable[[bytes], bool] = lambda _: False
+) -> Looked:
+    """Return the digest of the photo at `path`, and unless `is_known` accepts it, what `prepare_photo` gives.
+
+    The file is read once, unless it is very large. Raises `PhotoError` with the reason for anything that is wrong with
+    the file. Thread-safe.
+    """
+    digest, image = _with_file(path, lambda file: _decode_unless(file, path, preprocessing.shortest_side, is_known))
+    return Looked(digest, _prepare(image, path, preprocessing, crops) if image is not None else None)
+
+
+def _decode_unless(
+    file: BinaryIO, path: Path, shortest_side: int, is_known: Callable[[bytes], bool]
+) -> tuple[bytes, Image.Image | None]:
+    if os.fstat(file.fileno()).st_size <= MAX_IN_MEMORY:
+        data = file.read()
+        digest, again = hashlib.sha256(data).digest(), cast(BinaryIO, io.BytesIO(data))
+    else:
+        digest, again = _digest(file), file
+        file.seek(0)
+    return digest, None if is_known(digest) else _decode(again, path, shortest_side)
+
+
+def _digest(file: BinaryIO) -> bytes:
+    sha256 = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        sha256.update(chunk)
+    return sha256.digest()
+
+
 def _decode(file: BinaryIO, path: Path, shortest_side: int) -> Image.Image:
+    if path.suffix.lower() in RAW_SUFFIXES:
+        return _decode_raw(file, path, shortest_side)
     with Image.open(file, formats=READABLE_FORMATS) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise PhotoError(
-                path, f"it claims {width} x {height} pixels, over the limit of {MAX_PIXELS // 10**6} megapixels"
-            )
-        if image.format == "JPEG" and image.info.get("progressive"):
-            _check_scans(file, path)
-        image.draft("RGB", (shortest_side, shortest_side))
-        with _LARGE_IMAGES if image.width * image.height > LARGE_PIXELS else contextlib.nullcontext():
-            return _upright_rgb(image, file, shortest_side)
+        return _decode_image(image, file, path, shortest_side)
+
+
+def _decode_image(
+    image: Image.Image, file: BinaryIO, path: Path, shortest_side: int, orientation: int | None = None
+) -> Image.Image:
+    """Decode `image`, whose data `file` holds; its own orientation goes unless another is known."""
+    _check_size(path, *image.size)
+    if image.format == "JPEG" and image.info.get("progressive"):
+        _check_scans(file, path)
+    image.draft("RGB", (shortest_side, shortest_side))
+    with _one_at_a_time(image.width * image.height > LARGE_PIXELS):
+        return _upright_rgb(image, file, shortest_side, orientation)
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise PhotoError(
+            path, f"it claims {width} x {height} pixels, over the limit of {MAX_PIXELS // 10**6} megapixels"
+        )
+
+
+def _one_at_a_time(is_large: bool) -> contextlib.AbstractContextManager[object]:
+    return _LARGE_IMAGES if is_large else contextlib.nullcontext()
+
+
+def _decode_raw(file: BinaryIO, path: Path, shortest_side: int) -> Image.Image:
+    """Decode the preview that the camera put into a RAW file, or develop the RAW where that is too small or missing.
+
+    The preview is what the camera's JPEG would show, and comes a hundred times as fast.
+    """
+    if not reads_raw():
+        raise PhotoError(path, f"it is {RAW}")
+    try:
+        import rawpy
+    except ImportError as error:
+        raise PhotoError(path, f"rawpy, which reads RAW files, cannot be loaded ({error}); install it again") from None
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if size > MAX_RAW:
+        raise PhotoError(path, f"it has {size >> 20} megabytes, over the limit of {MAX_RAW >> 20} for a RAW file")
+    try:
+        # An object for each file, and so for each thread: LibRaw shares nothing between its objects.
+        with _one_at_a_time(size > MAX_IN_MEMORY), rawpy.imread(file) as raw:
+            _check_size(path, raw.sizes.raw_width, raw.sizes.raw_height)
+            preview = _raw_preview(raw)
+            if preview is None or min(preview.image.size) < shortest_side:
+                developed = _develop(raw)
+                if developed is not None and (preview is None or min(developed.size) > min(preview.image.size)):
+                    return developed
+    except rawpy.LibRawFileUnsupportedError:
+        raise PhotoError(path, "it is no RAW file, or of a camera that LibRaw does not know") from None
+    if preview is None:
+        raise PhotoError(path, "it has no preview, and its data cannot be developed; is it damaged?")
+    return _decode_image(preview.image, preview.data, path, shortest_side, preview.orientation)
+
+
+class _Preview(NamedTuple):
+    """A RAW's preview, not decoded yet; what it will be decoded from, and the EXIF orientation that is right for it."""
+
+    image: Image.Image
+    data: BinaryIO
+    orientation: int
+
+
+# LibRaw's way to say how an image is to be turned, in EXIF's.
+_EXIF_OF_FLIP = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
+
+
+def _raw_preview(raw: Any) -> _Preview | None:
+    """Return the largest preview in the `rawpy.RawPy`, or None where there is none that can be used."""
+    import rawpy
+
+    try:
+        thumb = raw.extract_thumb()
+        is_jpeg = thumb.format == rawpy.ThumbFormat.JPEG  # or pixels
+        data = io.BytesIO(thumb.data if is_jpeg else b"")
+        image = Image.open(data, formats=("JPEG",)) if is_jpeg else Image.fromarray(np.squeeze(thumb.data))
+    except Exception:  # noqa: BLE001  # decoders of hostile input raise whatever comes; the RAW itself may yet do
+        return None
+    flip = _EXIF_OF_FLIP.get(raw.sizes.flip, 1)
+    is_tall = (raw.sizes.width < raw.sizes.height) != (flip >= 5)
+    # Cameras differ: a preview may be stored as the sensor saw it or upright, and say so, or say nothing, or the wrong
+    # thing. What makes it as tall or wide as the photo is believed, its own word first.
+    said = _exif_orientation(image, flip)
+    own = said if said in range(1, 9) else flip
+    fitting = (one for one in (own, flip, 1) if ((image.width < image.height) != (one >= 5)) == is_tall)
+    return _Preview(image, data, next(fitting, own))
+
+
+def _develop(raw: Any) -> Image.Image | None:
+    """Return the RAW of the `rawpy.RawPy`, upright and at half its size, or None where that cannot be done."""
+    import rawpy
+
+    try:
+        with _one_at_a_time(raw.sizes.raw_width * raw.sizes.raw_height > LARGE_PIXELS):
+            pixels = raw.postprocess(half_size=True, use_camera_wb=True)
+        return Image.fromarray(np.squeeze(pixels)).convert("RGB")
+    except rawpy.LibRawError:
+        return None
 
 
 def _check_scans(file: BinaryIO, path: Path) -> None:
@@ -172,9 +290,10 @@ def _check_scans(file: BinaryIO, path: Path) -> None:
         raise PhotoError(path, f"it has {scans} progressive scans, over the limit of {MAX_SCANS}")
 
 
-def _upright_rgb(image: Image.Image, file: BinaryIO, shortest_side: int) -> Image.Image:
+def _upright_rgb(image: Image.Image, file: BinaryIO, shortest_side: int, orientation: int | None) -> Image.Image:
     image.load()
-    orientation = _heif_orientation(image, file) if image.format == "HEIF" else _exif_orientation(image)
+    if orientation is None:
+        orientation = _heif_orientation(image, file) if image.format == "HEIF" else _exif_orientation(image)
     factor = min(image.size) // (2 * shortest_side)
     small: Image.Image = image
     if factor > 1 and image.mode in _REDUCIBLE_MODES and "transparency" not in image.info:
@@ -184,15 +303,15 @@ def _upright_rgb(image: Image.Image, file: BinaryIO, shortest_side: int) -> Imag
     return rgb if turn is None else rgb.transpose(turn)
 
 
-def _exif_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8.
+def _exif_orientation(image: Image.Image, default: int = 1) -> int:
+    """Return the EXIF orientation, 1 to 8 where it makes sense, `default` where there is none.
 
     Not `ImageOps.exif_transpose`: it writes the EXIF anew, and fails where any other value of it is malformed.
     """
     try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return int(image.getexif().get(ExifTags.Base.Orientation, default))
     except Exception:  # noqa: BLE001
-        return 1
+        return default
 
 
 def _heif_orientation(image: Image.Image, file: BinaryIO) -> int:
@@ -271,7 +390,12 @@ def _damage_reason(error: Exception, head: bytes) -> str:
         if kind not in READABLE_KINDS:
             return f"it is no photo, whatever its name says ({kind})"
         return f"it is damaged: it begins like a {kind} file, but its header cannot be read"
-    text = str(error)
+    text = _words(error)
     if "truncated" in text.lower() or isinstance(error, EOFError):
         return "the file is truncated; restore it from a backup"
     return f"it is damaged and cannot be decoded ({text or type(error).__name__})"
+
+
+def _words(error: Exception) -> str:
+    said = error.args[0] if error.args else ""  # bytes from LibRaw
+    return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(error)

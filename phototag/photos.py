@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import importlib.util
 import operator
 import os
 import re
@@ -37,9 +38,9 @@ OTHER_SUFFIXES = frozenset({
     ".xz", ".yaml", ".yml", ".zip",
 })
 # fmt: on
-_RAW = "a camera RAW file, which phototag cannot read"
+RAW = "a camera RAW file, which phototag reads with the help of rawpy: pip install 'phototag[raw]'"
 JPEG_XL = "a JPEG XL file, which phototag cannot read"
-UNREADABLE = dict.fromkeys(RAW_SUFFIXES, _RAW) | {".jxl": JPEG_XL}
+UNREADABLE = dict.fromkeys(RAW_SUFFIXES, RAW) | {".jxl": JPEG_XL}
 # The photos that may own the other files of their shot. Where there are several of one stem, the first of this order
 # does, so that each file has one owner only: JPEGs first, which are what cameras write beside a RAW.
 _OWNERS = {".jpg": 0, ".jpeg": 1, ".heic": 2, ".heif": 3, ".hif": 4}
@@ -91,13 +92,13 @@ MAX_PATTERN = 1000
 MAX_STARS = 3  # between two slashes, and of `**`
 
 
-@dataclass(frozen=True, slots=True)
-class _Named(os.PathLike[str]):
+class _Named:
     """A file, known by its path, which is kept as text: to make a `Path` costs more than all else a walk does.
 
     What takes a path, `os.fsencode` say, takes the file itself at no such cost.
     """
 
+    __slots__ = ("_name",)
     _name: str
 
     def __fspath__(self) -> str:
@@ -112,16 +113,18 @@ class _Named(os.PathLike[str]):
 _set = object.__setattr__  # what a frozen dataclass's own `__init__` does
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, init=False)
 class Photo(_Named):
     """A photo's file as one stat saw it. `size` is in bytes, `mtime_ns` in nanoseconds since 1970.
 
     `companions`: the other files of the same shot, which are to get its tags: the RAW, and a Live Photo's video.
     """
 
+    __slots__ = ("companions", "mtime_ns", "size")
+    path: Path  # the property above; named here, so that it is compared, shown and replaced like the others
     size: int
     mtime_ns: int
-    companions: tuple[Path, ...] = ()
+    companions: tuple[Path, ...]
 
     def __init__(
         self, path: str | os.PathLike[str], size: int, mtime_ns: int, companions: tuple[Path, ...] = ()
@@ -132,13 +135,15 @@ class Photo(_Named):
         _set(self, "companions", companions)
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, init=False)
 class PassedOver(_Named):
     """A file or folder that is left alone: a photo phototag cannot read, no photo at all, or excluded.
 
     `unfinished`: a file that phototag itself was writing.
     """
 
+    __slots__ = ("kind", "reason")
+    path: Path
     kind: Literal["unreadable", "other", "excluded", "unfinished"]
     reason: str
 
@@ -170,7 +175,8 @@ def find_photos(
 
     `exclude` are patterns in gitignore syntax, relative to each root. Ignore files inside the folders and above them
     are honoured. A root itself is never excluded, and it may be a symbolic link; links below it need `follow_symlinks`.
-    A folder that cannot be read is yielded as a `PhotoError`, and the walk goes on. In a folder, what is a photo's
+    A folder that cannot be read, or is gone since it was listed, is yielded as a `PhotoError`, and the walk goes on:
+    nothing is known then of what is in it. In a folder, what is a photo's
     companion is not yielded itself; what the user named has no companions and is none.
 
     Raises `ConfigError` before anything is yielded where a root does not exist or a pattern is malformed.
@@ -225,7 +231,7 @@ _Stat: TypeAlias = Callable[[], os.stat_result]
 class _Walk:
     """One walk over several roots; remembers where it was.
 
-    Each photo costs one stat and little else (`make bench`): a library may have a million.
+    Each photo costs one stat and little else, since a library may have a million.
     """
 
     def __init__(self, exclude: _Patterns, default_excludes: bool, follow_symlinks: bool) -> None:
@@ -282,9 +288,11 @@ class _Walk:
         except PhotoError as error:
             yield error
             return
-        yield from self._found(folder, children)
+        yield from self._found(folder, identity, children)
 
-    def _found(self, folder: _Folder, entries: list[os.DirEntry[str]]) -> Iterator[Found | _Folder]:
+    def _found(
+        self, folder: _Folder, identity: _Identity, entries: list[os.DirEntry[str]]
+    ) -> Iterator[Found | _Folder]:
         """Yield what the entries of the folder are, the last first, and use them up."""
         companions = self._companions(folder, entries)
         with_their_owner = frozenset[str]().union(*companions.values())
@@ -294,11 +302,15 @@ class _Walk:
                 continue
             try:
                 child = self._child(folder, entry)
-            except OSError as error:  # a link that leads to itself, say
-                child = _as_photo_error(entry.path, error)
+            except OSError as error:
+                lost = _lost_since(folder.path, identity)
+                if lost is not None:  # one word for all that was in it
+                    yield _lost_folder(folder.path, lost)
+                    return
+                child = _as_photo_error(entry.path, error)  # a link that leads to itself, say
             if companions and entry.name in companions and isinstance(child, Photo):
                 paths = tuple(Path(folder.path, name) for name in companions[entry.name])
-                child = Photo(child, child.size, child.mtime_ns, paths)
+                child = replace(child, companions=paths)
             if child is not None:
                 yield child
 
@@ -393,6 +405,15 @@ def _identity(status: os.stat_result) -> _Identity:
     return status.st_dev, status.st_ino
 
 
+def _lost_since(path: str, identity: _Identity) -> OSError | None:
+    """Return why the folder that was at `path` is there no longer, such as a disk that was taken out; None: it is."""
+    try:
+        same = _identity(os.stat(path)) == identity
+    except OSError as error:
+        return error
+    return None if same else FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
 def _lost_folder(path: str, error: OSError) -> PhotoError:
     remedy = "check its permissions" if isinstance(error, PermissionError) else "check the disk or the network it is on"
     return PhotoError(path, f"the folder cannot be read ({strerror(error)}); {remedy}")
@@ -414,9 +435,9 @@ def _look_at(path: str, ask_stat: _Stat) -> Found:
     status = ask_stat()
     if not stat.S_ISREG(status.st_mode):
         return PassedOver(path, "other", "no regular file")
-    if suffix in UNREADABLE:
+    if suffix in UNREADABLE and not (suffix in RAW_SUFFIXES and reads_raw()):
         return PassedOver(path, "unreadable", UNREADABLE[suffix])
-    if suffix not in READABLE_SUFFIXES:
+    if suffix not in READABLE_SUFFIXES and suffix not in RAW_SUFFIXES:
         with open(path, "rb") as file:
             kind = sniff(file.read(SNIFF_BYTES))
         if kind == "JPEG XL":
@@ -424,6 +445,12 @@ def _look_at(path: str, ask_stat: _Stat) -> Found:
         if kind not in READABLE_KINDS:
             return PassedOver(path, "other", "no photo")
     return Photo(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.cache
+def reads_raw() -> bool:
+    """Is rawpy there, which reads camera RAW files? That is not worth importing it."""
+    return importlib.util.find_spec("rawpy") is not None
 
 
 def _suffix(name: str) -> str:

@@ -7,6 +7,7 @@ import struct
 import zlib
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageSequence
 
 PACKET = (
@@ -186,3 +187,41 @@ def webp(data: bytes, *chunks: bytes) -> bytes:
     """A WebP with `chunks` at the end."""
     body = data[8:] + b"".join(chunks)
     return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+def dng(picture: Image.Image, preview: bytes | None = None, orientation: int = 1) -> bytes:
+    """A RAW file: what a sensor sees of `picture`, one colour a pixel, and a preview, a JPEG or not, in a sub-IFD."""
+    rgb = np.asarray(picture.convert("RGB"), np.uint16) * 200
+    mosaic = rgb[..., 1].copy()  # RGGB
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = rgb[::2, ::2, 0], rgb[1::2, 1::2, 2]
+    data = mosaic.astype("<u2").tobytes()
+
+    def short(tag: int, *values: int) -> tuple[int, int, int, bytes]:
+        return tag, 3, len(values), struct.pack(f"<{len(values)}H", *values)
+
+    def long(tag: int, value: int) -> tuple[int, int, int, bytes]:
+        return tag, 4, 1, struct.pack("<I", value)
+
+    def block(pixels: int, sub: int) -> bytes:
+        make = [(271, 2, 5, b"Maker"), (272, 2, 6, b"Camera")]
+        size = [long(256, picture.width), long(257, picture.height)]
+        strips = [long(273, pixels), short(277, 1), long(278, picture.height), long(279, len(data))]
+        matrix = b"".join(struct.pack("<ii", value, 1) for value in (1, 0, 0, 0, 1, 0, 0, 0, 1))
+        neutral = struct.pack("<6I", 1, 1, 1, 1, 1, 1)
+        fields = [long(254, 0), *size, short(258, 16), short(259, 1), short(262, 32803), *make, *strips]
+        fields += [short(274, orientation), (33421, 3, 2, struct.pack("<2H", 2, 2)), (33422, 1, 4, bytes([0, 1, 1, 2]))]
+        fields += [(50706, 1, 4, bytes([1, 4, 0, 0])), (50708, 2, 12, b"Maker Camera"), long(50717, 51000)]
+        fields += [(50721, 10, 9, matrix), (50728, 5, 3, neutral), *([long(330, sub)] if preview else [])]
+        return ifd("<", 8, sorted(fields))
+
+    behind = 8 + len(block(0, 0))
+    inner = b""
+    if preview is not None:
+        width, height = picture.size  # not of the preview, which says so itself
+        fields = [long(254, 1), long(256, width), long(257, height), short(258, 8, 8, 8), short(259, 7), short(262, 6)]
+        fields += [long(273, behind + len(data)), short(277, 3), long(278, height), long(279, len(preview))]
+        inner = preview + b"\0" * (len(preview) % 2)
+        at = behind + len(data) + len(inner)
+        inner += ifd("<", at, sorted(fields))
+        return b"II*\0\x08\0\0\0" + block(behind, at) + data + inner
+    return b"II*\0\x08\0\0\0" + block(behind, 0) + data

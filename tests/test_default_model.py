@@ -100,7 +100,8 @@ def test_real_photos_of_all_kinds_are_all_accounted_for(dry_scan, shared: Path) 
     photos = {str(path) for folder in folders for path in folder.rglob("*") if path.suffix.lower() in suffixes}
     assert sorted(outcome["path"] for outcome in outcomes) == sorted(photos)
     counts = Counter(outcome["status"] for outcome in outcomes)
-    assert counts["skipped"] == 3
+    assert counts["skipped"] == 1  # JPEG XL; the CR2 is cut to its metadata, and fails
+    assert counts["failed"] == 1
     assert counts["tagged"] > 60
     assert counts["unchanged"] == 0
     for outcome in outcomes:

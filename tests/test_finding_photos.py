@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
@@ -56,7 +60,12 @@ def test_a_photo_is_a_path_to_what_takes_one(tree: Callable[..., Path]) -> None:
     assert Path(photo) == photo.path == root / "a.jpg"
     assert Path(photo).read_bytes() == JPEG
     assert {photo, Photo(root / "a.jpg", photo.size, photo.mtime_ns)} == {photo}
-    assert photo != Photo(root / "a.jpg", photo.size, photo.mtime_ns + 1)
+    assert photo != Photo(path=root / "a.jpg", size=photo.size, mtime_ns=photo.mtime_ns + 1)
+    assert replace(photo, path=root / "b.jpg").path == root / "b.jpg"
+    assert "a.jpg" in repr(photo)
+    with pytest.raises(FrozenInstanceError):
+        photo.size = 1  # type: ignore[misc]
+    assert not hasattr(photo, "__dict__")
 
 
 def test_paths_are_absolute_whatever_is_given(tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +112,8 @@ def test_own_sidecars_are_not_worth_a_word(tree: Callable[..., Path]) -> None:
     assert [one.path.name for one in find_photos([root]) if not isinstance(one, PhotoError)] == ["a.jpg"]
 
 
-def test_photos_that_cannot_be_read_are_told_apart(tree: Callable[..., Path]) -> None:
+def test_photos_that_cannot_be_read_are_told_apart(tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phototag.photos.reads_raw", lambda: False)
     root = tree("a.CR2", "b.jxl", "c.dng")
     found = list(find_photos([root]))
     assert [one.kind for one in found if isinstance(one, PassedOver)] == ["unreadable"] * 3
@@ -479,3 +489,72 @@ def test_what_is_named_itself_has_no_companions_and_is_none(tree: Callable[..., 
         found = [one for one in find_photos([root, root / named]) if not isinstance(one, PhotoError)]
         assert sorted(one.path.name for one in found) == ["IMG_1.CR2", "IMG_1.JPG", "IMG_2.JPG"]
         assert {one.path.name: one.companions for one in found if isinstance(one, Photo)}["IMG_1.JPG"] == ()
+
+
+def test_a_folder_that_goes_before_its_turn_is_a_failure_and_the_walk_goes_on(tree: Callable[..., Path]) -> None:
+    root = tree("a.jpg", "gone/b.jpg", "z.jpg")
+    found = find_photos([root])
+    first = next(found)
+    shutil.rmtree(root / "gone")
+    error, last = found
+    assert isinstance(error, PhotoError)
+    assert error.path == str(root / "gone")
+    assert error.reason == (
+        "the folder cannot be read (no such file or directory); check the disk or the network it is on"
+    )
+    assert photos([first, last], root) == ["a.jpg", "z.jpg"]
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_folder_that_goes_while_it_is_walked_is_one_failure_not_one_for_each_photo(
+    tree: Callable[..., Path], is_replaced: bool
+) -> None:
+    root = tree(*(f"gone/{number:04}.jpg" for number in range(1000)), "z.jpg")
+    found = find_photos([root])
+    assert photos([next(found), next(found)], root) == ["gone/0000.jpg", "gone/0001.jpg"]
+    (root / "gone").rename(root.parent / "elsewhere")
+    if is_replaced:  # as the empty folder on which a disk was mounted
+        (root / "gone").mkdir()
+    error, last = found
+    assert isinstance(error, PhotoError)
+    assert error.path == str(root / "gone")
+    assert photos([last], root) == ["z.jpg"]
+
+
+def test_a_photo_that_goes_while_its_folder_stays_is_a_failure_of_its_own(tree: Callable[..., Path]) -> None:
+    root = tree("a.jpg", "b.jpg", "c.jpg")
+    found = find_photos([root])
+    first = next(found)
+    (root / "b.jpg").unlink()
+    error, last = found
+    assert isinstance(error, PhotoError)
+    assert (error.path, error.reason) == (str(root / "b.jpg"), "it is gone, or was never there")
+    assert photos([first, last], root) == ["a.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO])
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_network_folder_that_fails_while_it_is_listed_is_a_failure_and_the_walk_goes_on(
+    tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, number: int, after: int
+) -> None:
+    """No such folder can be made here, so the system's call is made to fail; 0: at once, 2: after two entries."""
+    root = tree("a.jpg", "far/1.jpg", "far/2.jpg", "far/3.jpg", "z.jpg")
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def failing(path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        def entries() -> Iterator[os.DirEntry[str]]:
+            with scandir(path) as found:
+                for count, entry in enumerate(found):
+                    if count == after and path.endswith("far"):
+                        raise OSError(number, os.strerror(number))
+                    yield entry
+
+        yield entries()
+
+    monkeypatch.setattr(os, "scandir", failing)
+    first, error, last = find_photos([root])
+    assert isinstance(error, PhotoError)
+    assert error.path == str(root / "far")
+    assert os.strerror(number).lower() in error.reason
+    assert photos([first, last], root) == ["a.jpg", "z.jpg"]

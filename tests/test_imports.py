@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("tensorflow", "keras", "ai_edge_litert", "numpy", "PIL", "pillow_heif", "tqdm", "sqlite3")
+HEAVY = ("tensorflow", "keras", "ai_edge_litert", "numpy", "PIL", "pillow_heif", "rawpy", "tqdm", "sqlite3")
 
 
 def imported_by(*arguments: str) -> set[str]:
@@ -59,6 +59,7 @@ ALLOWED = {
     "click": {"cli"},
     "tqdm": {"cli"},
     "sqlite3": {"index"},
+    "rawpy": {"opening"},
     "PIL": {"opening", "preprocessing", "classifier"},
 }
 

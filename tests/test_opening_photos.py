@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import subprocess
@@ -13,8 +14,12 @@ import piexif
 import pytest
 from PIL import Image
 
+from phototag import opening
 from phototag.errors import PhotoError
-from phototag.opening import MAX_PIXELS, open_image
+from phototag.opening import MAX_PIXELS, look_at, open_image, prepare_photo
+from phototag.preprocessing import Preprocessing
+
+from .photo_parts import dng
 
 CORNERS = {"top left": "red", "top right": "lime", "bottom left": "blue", "bottom right": "white"}
 
@@ -285,7 +290,8 @@ def test_the_real_photos_of_many_cameras_open(shared: Path) -> None:
     from phototag.photos import Photo, find_photos
 
     found = list(find_photos([shared / "photos/camera", shared / "photos/formats", shared / "photos/orientation"]))
-    photos = [one.path for one in found if isinstance(one, Photo)]
+    cut_to_its_metadata = "CanonRaw.cr2"
+    photos = [one.path for one in found if isinstance(one, Photo) and one.path.name != cut_to_its_metadata]
     assert len(photos) > 140
     for path in photos:
         image = open_image(path, 256)
@@ -342,3 +348,45 @@ def test_native_decoders_print_nothing(tmp_path: Path) -> None:
     assert result.returncode in (0, 1)
     assert result.stderr.count("\n") == result.returncode
     assert not result.stderr or result.stderr.startswith("phototag: ")
+
+
+SMALL = Preprocessing(height=16, width=24)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "HEIF", "dng"])
+@pytest.mark.parametrize("limit", [opening.MAX_IN_MEMORY, 1000])
+def test_one_look_gives_the_pixels_and_the_digest(
+    tmp_path: Path, kind: str, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "MAX_IN_MEMORY", limit)
+    path = tmp_path / f"photo.{kind}"
+    opening._prepare_pillow()
+    if kind == "dng":
+        path.write_bytes(dng(corners()))
+    else:
+        corners(640, 480).save(path, kind)
+    looked = look_at(path, SMALL, crops=2)
+    assert looked.pixels is not None
+    assert looked.pixels.shape == (2, 16, 24, 3)
+    assert (looked.pixels == prepare_photo(path, SMALL, 2)).all()
+    assert looked.digest == hashlib.sha256(path.read_bytes()).digest()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"just text", b"\xff\xd8\xff\xe0 broken"])
+def test_a_look_at_a_bad_photo_fails_as_opening_it_does(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "a.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(PhotoError) as opened:
+        prepare_photo(path, SMALL)
+    with pytest.raises(PhotoError) as looked:
+        look_at(path, SMALL)
+    assert str(looked.value) == str(opened.value)
+
+
+def test_a_photo_of_known_content_is_not_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"no photo at all")
+    digest = hashlib.sha256(b"no photo at all").digest()
+    looked = look_at(path, SMALL, is_known=lambda given: given == digest)
+    assert (looked.digest, looked.pixels) == (digest, None)

@@ -61,7 +61,7 @@ def test_each_photo_gets_its_own_tags(scan: Scan, make_photo: MakePhoto) -> None
 
 def test_json_lines_say_all_there_is(scan: Scan, make_photo: MakePhoto) -> None:
     photo = make_photo("a.jpg", "red")
-    make_photo("b.cr2")
+    make_photo("b.jxl")
     (photo.parent / "c.jpg").write_bytes(b"no photo")
     tagged, skipped, failed = lines(scan(photo.parent, "--format", "json"))
     tag = {"name": "red", "confidence": 1.0, "path": ["red"], "synset": None, "synonyms": []}
@@ -70,7 +70,7 @@ def test_json_lines_say_all_there_is(scan: Scan, make_photo: MakePhoto) -> None:
     assert tagged.pop("note") is None
     assert tagged == {"path": str(photo), "status": "tagged", "tags": [tag], "written": [sidecar], "error": None}
     assert (skipped["status"], skipped["tags"], skipped["written"]) == ("skipped", [], [])
-    assert "RAW" in skipped["error"]
+    assert "JPEG XL" in skipped["error"]
     assert (failed["status"], failed["path"]) == ("failed", str(photo.parent / "c.jpg"))
     assert "no photo" in failed["error"]
 

@@ -36,8 +36,8 @@ class Runner(ABC):
 
         `images`: uint8 [N, height, width, 3] in RGB order, as `Preprocessing.prepare` makes them; N at least 1.
 
-        Raises `ValueError` for pixels of another shape or type, `OutOfMemory` where a smaller batch may do, `ModelError`
-        where the model fails or gives no numbers.
+        Raises `ValueError` for pixels of another shape or type, `OutOfMemory` where a smaller batch may do,
+        `ModelError` where the model fails or gives no numbers.
         """
         directory, size = self._directory, (self._preprocessing.height, self._preprocessing.width, 3)
         # An engine may end the whole process on some of them.

@@ -64,7 +64,8 @@ MIGRATIONS: Mapping[str, str] = {
         CREATE INDEX photos_by_digest ON photos (digest);
         CREATE INDEX photos_by_run ON photos (run);
         INSERT INTO photos (path, size, mtime_ns, recipe, write, files, companions, tags, predictions, run)
-            SELECT path, size, mtime_ns, recipe, '', phototag_names(written), x'', tags, predictions, run FROM old_photos;
+            SELECT path, size, mtime_ns, recipe, '', phototag_names(written), x'', tags, predictions, run
+            FROM old_photos;
         DROP TABLE old_photos;
         CREATE TABLE scores (
             photo INTEGER PRIMARY KEY REFERENCES photos (id) ON DELETE CASCADE,
