@@ -23,7 +23,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import Result
 from PIL import Image
@@ -37,7 +36,7 @@ from phototag.metadata.files import Written
 from phototag.metadata.keywords import Unwritable
 from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter, untag
 from phototag.photos import UNFINISHED_PREFIX, Photo, find_photos
-from phototag.tagging import Pipeline
+from phototag.tagging import Pipeline, Scorer
 from phototag.taxonomy import Tag
 
 from .conftest import lines, phototag, powerless
@@ -56,7 +55,7 @@ from .photo_parts import (
     xmp_segment,
     xmp_text,
 )
-from .test_pipeline import TAGGER, classify, decode
+from .test_pipeline import TAGGER, classify, look
 
 TAGS = tuple(Tag(name, 0.9, (name,), None) for name in ("red", "Ö", "日本"))
 STAMP = Stamp("toy", "1", "2026-11-20T00:00:00+00:00")
@@ -95,19 +94,21 @@ def embed_library(library: Path, index_path: Path, begin: Callable[[], object] =
     `begin` is called when the first photo is about to be written.
     """
 
-    def load_classifier() -> Callable[[np.ndarray], np.ndarray]:
+    def load_scorer() -> Scorer:
         begin()
-        return classify
+        return Scorer(classify)
 
     writers._stamp = lambda model_name: STAMP
     with open_index(index_path) as index, index.run({}):
         pipeline = Pipeline(
-            decode=decode,
-            load_classifier=load_classifier,
+            look=look,
+            load_scorer=load_scorer,
             tagger=TAGGER,
             writer=EmbedWriter("toy", index),
             index=index,
             recipe="recipe",
+            model="model",
+            classes=3,
             jobs=1,
             batch_size=3,
         )
@@ -457,7 +458,7 @@ def test_a_photo_that_becomes_a_pipe_before_it_is_decoded_fails(index: Index, ma
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(PhotoError):
-        decode(path)
+        look(path, lambda _: False)
 
 
 # --- Sidecars that are not phototag's to write ------------------------------------------------------------------------

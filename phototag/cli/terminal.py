@@ -95,10 +95,13 @@ def interruptible(*, quiet: bool) -> Iterator[Callable[[], bool]]:
 
     The second one ends the program at once. What is written appears whole or not at all, so that is safe too.
     """
+    from phototag.metadata.files import abandon_unfinished
+
     asked = threading.Event()
 
     def ask(_: int, __: FrameType | None) -> None:
         if asked.is_set():
+            abandon_unfinished()
             os._exit(EXIT_INTERRUPTED)
         asked.set()
         if not quiet:

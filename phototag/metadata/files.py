@@ -165,6 +165,7 @@ def sync_folder(folder: Path) -> None:
 def _beside(path: Path) -> Iterator[tuple[int, str]]:
     """A new file in the folder of `path`, locked for as long as it is being written, and gone if that fails."""
     descriptor, temporary = tempfile.mkstemp(prefix=UNFINISHED_PREFIX, suffix=UNFINISHED_SUFFIX, dir=path.parent)
+    _in_the_making.add(temporary)
     try:
         _lock(descriptor)
         yield descriptor, temporary
@@ -173,7 +174,18 @@ def _beside(path: Path) -> Iterator[tuple[int, str]]:
             os.unlink(temporary)
         raise
     finally:
+        _in_the_making.discard(temporary)
         os.close(descriptor)
+
+
+_in_the_making: set[str] = set()  # paths of this process's unfinished files
+
+
+def abandon_unfinished() -> None:
+    """Remove what this process is writing right now, which another thread may be; for when it ends at once."""
+    for temporary in tuple(_in_the_making):
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
 
 
 def _lock(descriptor: int) -> bool:
