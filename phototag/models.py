@@ -58,7 +58,9 @@ class Model:
 def data_directory() -> Path:
     """Return where models and the index are kept: `PHOTOTAG_DATA_DIR`, else the user's data directory."""
     chosen = os.environ.get("PHOTOTAG_DATA_DIR")
-    return Path(os.path.abspath(chosen)) if chosen else platformdirs.user_data_path("phototag", appauthor=False)
+    if not chosen:
+        return platformdirs.user_data_path("phototag", appauthor=False)
+    return Path(os.path.abspath(os.path.expanduser(chosen)))  # cron has no shell that would replace the ~
 
 
 def installed_directory(name: str) -> Path:

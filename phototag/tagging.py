@@ -1,31 +1,44 @@
 """The pipeline: photos in, an outcome for each out, in order, with bounded memory.
 
-Decoder threads work a few batches ahead of the model; everything else happens in the thread that takes the outcomes.
-What decodes, classifies and writes is handed in, so nothing here knows Pillow, TensorFlow, SQL or Click.
+Worker threads look at photos a few batches ahead, one thread writes behind, and the thread that takes the outcomes asks
+the index and feeds them. What decodes, classifies and writes is handed in, so nothing here knows Pillow, TensorFlow,
+SQL or Click.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phototag.errors import PhotoError
 from phototag.hedging import Scores, Tagger
-from phototag.index import Index, Record
-from phototag.metadata.files import Written
+from phototag.index import Index, Known, Record
+from phototag.metadata.files import Standing, Written
+from phototag.metadata.keywords import key
 from phototag.models import Model
-from phototag.photos import Found, PassedOver, Photo
+from phototag.photos import Found, Photo
+from phototag.scores import pack, unpack
 from phototag.taxonomy import Prediction, Tag
 
+if TYPE_CHECKING:
+    from phototag.opening import Looked
+
+T = TypeVar("T")
+# Finding photos; asking the index; loading the model; reading and decoding; the model; tags into files and the index;
+# and how long the thread that takes the outcomes had nothing to do.
+Stage = Literal["walk", "index", "load", "decode", "infer", "write", "wait"]
 Status = Literal["tagged", "untagged", "unchanged", "skipped", "failed"]
 Pixels: TypeAlias = NDArray[np.uint8]
 Classify: TypeAlias = Callable[[Pixels], NDArray[np.float32]]
@@ -41,8 +54,16 @@ class Writer(Protocol):
     def name(self) -> str:
         """What `--write` calls it."""
 
-    def write(self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> Written:
-        """Make the files of `photo` say `tags` and nothing else of phototag's. Raises `PhotoError`."""
+    def write(
+        self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], previous: Sequence[str] = ()
+    ) -> Written:
+        """Make the files of `photo` say `tags` and nothing else of phototag's; those that a person removed stay away.
+
+        `previous`: names of the tags that they said after the last run. Raises `PhotoError`.
+        """
+
+    def standing(self, photo: Photo) -> Standing | None:
+        """Return what an earlier run by the same recipe left that the index may not know; None if nothing."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +72,26 @@ class NullWriter:
 
     name = "none"
 
-    def write(self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> Written:
+    def write(
+        self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], previous: Sequence[str] = ()
+    ) -> Written:
         """Write nothing."""
         return Written((), photo)
+
+    def standing(self, photo: Photo) -> Standing | None:
+        """Nothing ever stands."""
+        return None
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What classifies: takes pixels of many crops, one after the other, and gives a row of scores for each.
+
+    `by_photo`: it may be called by several threads at once, and is as fast for one photo as for many.
+    """
+
+    classify: Classify
+    by_photo: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +104,18 @@ class Outcome:
     that was wanted.
     """
 
-    path: Path
+    file: os.PathLike[str]
     status: Status
     tags: tuple[Tag, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     written: tuple[Path, ...] = ()
     error: str | None = None
     note: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """The photo's path, made anew each time: a million of them take seconds."""
+        return Path(self.file)
 
 
 @dataclass
@@ -97,136 +140,467 @@ class Report:
         return self.counts["failed"] == 0
 
 
-# A photo whose pixels are on their way, or an outcome that waits for its turn.
-_Item: TypeAlias = tuple[Photo, "Future[Pixels]"] | Outcome
+class Timings:
+    """Where the time of a run went: seconds by stage, summed over the threads that worked in it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[Stage, float] = dict.fromkeys(get_args(Stage), 0.0)
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def measure(self, stage: Stage) -> Iterator[None]:
+        """Add the time that passes inside to `stage`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            passed = time.perf_counter() - started
+            with self._lock:
+                self.seconds[stage] += passed
+
+    def of_each(self, stage: Stage, items: Iterable[T]) -> Iterator[T]:
+        """Hand `items` on; what it takes to get them is of `stage`."""
+        iterator = iter(items)
+        while True:
+            with self.measure(stage):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
 
 
-def recipe_digest(model: Model, crops: int, tagger: Tagger, writer: Writer) -> str:
-    """Identify all that decides about a photo's tags and where they go; where it differs, the photo is done again."""
-    return hashlib.sha256("\0".join((model.digest, str(crops), tagger.digest, writer.name)).encode()).hexdigest()
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """What was found out about a photo: its scores, or the pixels that have yet to be classified.
+
+    `digest` is the SHA-256 of its content, None where nobody has read it. `is_new`: the scores are not in the index.
+    `standing`: what stands in its files already, and then nothing else was looked at.
+    """
+
+    digest: bytes | None = None
+    scores: Scores | None = None
+    pixels: Pixels | None = None
+    is_new: bool = True
+    standing: Standing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A photo on its way, and what the index knew of it when it set out."""
+
+    photo: Photo
+    known: Known | None
+    sight: Future[_Sight]
+
+
+# A photo on its way, or an outcome that waits for its turn; and then with what was seen of it, or why nothing was.
+_Item: TypeAlias = _Pending | Outcome
+_Seen: TypeAlias = tuple[_Pending, "_Sight | PhotoError"] | Outcome
+
+
+def recipe_digest(model: Model, crops: int, tagger: Tagger, write: str) -> str:
+    """Identify all that decides about a photo's tags and where they go; where it differs, the photo is done again.
+
+    `write` is the writer's name.
+    """
+    return hashlib.sha256("\0".join((model.digest, str(crops), tagger.digest, write)).encode()).hexdigest()
+
+
+def scores_digest(model: Model, crops: int, kind: str) -> str:
+    """Identify all that decides about a photo's scores; where it is the same, the model need not run again.
+
+    `kind`: which of the model's scores they are, probabilities or logits.
+    """
+    return hashlib.sha256("\0".join((model.digest, str(crops), kind)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Pipeline:
     """How photos become outcomes.
 
-    `decode` gives a photo's pixels, uint8 [crops, height, width, 3], the same shape for all; it runs in `jobs` threads.
-    What classifies takes such pixels of many, one after the other, and gives a row of scores for each crop; the scores
-    of a photo's crops are averaged.
-    `load_classifier` is called once, when the first photo needs it, so that a run with nothing to do loads no model.
-    `recipe` is `recipe_digest`'s. `dry_run`: nothing is written or recorded. `force`: what is done is done again.
+    `look` reads a photo and gives its pixels, uint8 [crops, height, width, 3], the same shape for all, unless its
+    second argument says that a file of that digest is known; it runs in `jobs` threads. `load_engine` is called once,
+    when the first photo needs it, so that a run with nothing to do loads no model; the scores of a photo's crops are
+    averaged. `classes`: how many scores there are. `recipe` and `model` are `recipe_digest`'s and `scores_digest`'s.
+    `roots`: the folders that are walked, absolute; what is gone from them is forgotten.
+    `dry_run`: nothing is written or recorded. `force`: what is done is done again. `forget_rejections`: tags that
+    people removed are written again. `details`: outcomes of unchanged photos tell their tags. `timings`: to be filled.
     """
 
-    decode: Callable[[Path], Pixels]
-    load_classifier: Callable[[], Classify]
+    look: Callable[[Path, Callable[[bytes], bool]], Looked]
+    load_engine: Callable[[], Engine]
     tagger: Tagger
     writer: Writer
     index: Index
     recipe: str
+    model: str
+    classes: int
     jobs: int
     batch_size: int
+    roots: Sequence[Path] = ()
     dry_run: bool = False
     force: bool = False
+    forget_rejections: bool = False
+    details: bool = True
+    timings: Timings | None = None
 
     def run(self, found: Iterable[Found], stop: Callable[[], bool]) -> Generator[Outcome, None, None]:
         """Yield the outcome of each photo in `found`, in that order. What is yielded is written and recorded by then.
 
-        Once `stop` says so, the batch in hand is finished and nothing else begun.
+        Once `stop` says so, what is in hand is finished and nothing else begun.
 
         Raises `ModelError` where the model fails, `IndexUnusable` where the index does.
         """
-        window, classifier = _Window(self.batch_size), _Lazy(self.load_classifier)
-        with ThreadPoolExecutor(self.jobs, thread_name_prefix="decode") as pool:
+        engine, walk = _Lazy(self._load), _Walk()
+        with (
+            ThreadPoolExecutor(self.jobs, thread_name_prefix="look") as pool,
+            ThreadPoolExecutor(1, thread_name_prefix="write") as writing,
+        ):
             try:
-                for item in self._items(found, pool, stop):
-                    if isinstance(item, Outcome) and not window:
-                        yield item  # nothing to wait for: so it is for all photos of a library that is done
-                        continue
-                    window.append(item)
-                    while window.is_full and not stop():
-                        yield from self._finish(window.take(), classifier, stop)
-                    if stop():
-                        return
-                while window and not stop():
-                    yield from self._finish(window.take(), classifier, stop)
+                if self.timings is not None:
+                    found = self.timings.of_each("walk", found)
+                items = self._items(walk.note(found), pool, engine, walk, stop)
+                yield from self._in_order(items, engine, writing, stop)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+        if not stop() and not self.dry_run:
+            self._forget_gone(walk)
 
-    def _items(self, found: Iterable[Found], pool: ThreadPoolExecutor, stop: Callable[[], bool]) -> Iterator[_Item]:
-        """Settle what can be settled without looking at pixels, and send the rest to be decoded."""
+    def _load(self) -> Engine:
+        with self._timed("load"):
+            return self.load_engine()
+
+    def _in_order(
+        self, items: Iterable[_Item], engine: _Lazy, writing: ThreadPoolExecutor, stop: Callable[[], bool]
+    ) -> Iterator[Outcome]:
+        """Classify batch after batch, and yield the outcomes of each when it is written: one behind."""
+        window = _Window(self.batch_size)
+        written: collections.deque[Future[Sequence[Outcome]]] = collections.deque()
+
+        def finish() -> Iterator[Outcome]:
+            is_first = not engine.is_loaded
+            seen = self._classified(window.take(), engine)
+            if is_first and stop():
+                return  # asked for while the model was loaded: nothing is in hand yet
+            written.append(writing.submit(self._write_all, seen))
+            while len(written) > 1:
+                yield from self._outcomes(written.popleft())
+
+        for item in items:
+            if isinstance(item, Outcome) and not window and not written:
+                yield item  # nothing to wait for: so it is for all photos of a library that is done
+                continue
+            window.append(item)
+            while window.is_full and not stop():
+                yield from finish()
+        while window and not stop():
+            yield from finish()
+        while written:
+            yield from self._outcomes(written.popleft())
+
+    def _outcomes(self, written: Future[Sequence[Outcome]]) -> Sequence[Outcome]:
+        with self._timed("wait"):
+            return written.result()
+
+    def _timed(self, stage: Stage) -> contextlib.AbstractContextManager[None]:
+        return self.timings.measure(stage) if self.timings is not None else _UNTIMED
+
+    def _items(
+        self,
+        found: Iterable[Found],
+        pool: ThreadPoolExecutor,
+        engine: _Lazy,
+        walk: _Walk,
+        stop: Callable[[], bool],
+    ) -> Iterator[_Item]:
+        """Settle what can be settled without looking at photos, and send the rest to be looked at."""
         for one in found:
             if stop():
                 return
-            if isinstance(one, PhotoError):
-                yield Outcome(Path(one.path), "failed", error=one.reason)
-            elif isinstance(one, PassedOver):
-                if one.kind == "unreadable":
-                    yield Outcome(one.path, "skipped", error=one.reason)
-            elif (record := self._done(one)) is not None:
-                yield Outcome(one.path, "unchanged", record.tags, record.predictions, record.written)
-            else:
-                yield one, pool.submit(self.decode, one.path)
+            if isinstance(one, Photo):
+                yield self._set_out(one, pool, engine, walk)
+            elif isinstance(one, PhotoError):
+                yield self._failed(Path(one.path), one.reason)
+            elif one.kind == "unreadable":
+                yield Outcome(one, "skipped", error=one.reason)
 
-    def _done(self, photo: Photo) -> Record | None:
-        """The record of a photo that needs nothing: unchanged, by the same recipe, its sidecar still there."""
-        record = None if self.force else self.index.current(photo, self.recipe)
-        return record if record is not None and all(os.path.exists(path) for path in record.written) else None
+    def _set_out(self, photo: Photo, pool: ThreadPoolExecutor, engine: _Lazy, walk: _Walk) -> _Item:
+        with self._timed("index"):
+            known = self.index.known(photo)
+        if known is not None:
+            walk.see(known.id)
+        if known is not None and known.is_of(photo) and not self.force:
+            if self._is_done(photo, known):
+                return self._unchanged(photo, known)
+            scores = self._remembered(self.index.scores(known, self.model))
+            if scores is not None:
+                at_once: Future[_Sight] = Future()
+                at_once.set_result(_Sight(self.index.digest(known), scores, is_new=False))
+                return _Pending(photo, known, at_once)
+        return _Pending(photo, known, pool.submit(self._look, photo, known, engine))
 
-    def _finish(self, items: Sequence[_Item], classifier: _Lazy, stop: Callable[[], bool]) -> Sequence[Outcome]:
-        """Classify, write and record the photos among `items`; return the outcomes of all.
+    def _is_done(self, photo: Photo, known: Known) -> bool:
+        """Is there nothing to do for a photo whose content is known?"""
+        return (
+            known.recipe == self.recipe
+            and known.covers(photo.companions)
+            and known.is_written()
+            and not (self.forget_rejections and self.index.rejected(known))
+        )
 
-        Nothing where a stop was asked for while the model was loaded: then the batch is not begun.
-        """
-        waiting = [item for item in items if not isinstance(item, Outcome)]
-        decoded: dict[Photo, Pixels] = {}
-        settled: dict[Path, Outcome] = {}
-        done: list[Record] = []
-        for photo, pixels in waiting:
-            try:
-                decoded[photo] = pixels.result()
-            except PhotoError as error:
-                settled[photo.path] = Outcome(photo.path, "failed", error=error.reason)
-        if decoded:
-            if classifier.load() and stop():
-                return ()
-            scores = classifier.classify(np.concatenate(list(decoded.values())))
-            of_photos = scores.reshape(len(decoded), -1, scores.shape[-1]).mean(axis=1)
-            for photo, row in zip(decoded, of_photos, strict=True):
-                settled[photo.path] = self._write(photo, row, done)
-        if done and not self.dry_run:
-            self.index.add(done)
-        return [item if isinstance(item, Outcome) else settled[item[0].path] for item in items]
+    def _unchanged(self, photo: Photo, known: Known) -> Outcome:
+        if not self.details:
+            return Outcome(photo, "unchanged")
+        return Outcome(photo, "unchanged", known.tags, known.predictions, known.written)
 
-    def _write(self, photo: Photo, scores: Scores, done: list[Record]) -> Outcome:
-        """Tag a photo; add what is to be remembered of it, as it is afterwards, to `done`."""
-        tags, predictions = self.tagger.choose(scores), self.tagger.top(scores, TOP_PREDICTIONS)
+    def _failed(self, path: Path, reason: str) -> Outcome:
+        if not self.dry_run:
+            self.index.add((), [(path, reason)])
+        return Outcome(path, "failed", error=reason)
+
+    def _remembered(self, packed: bytes | None) -> Scores | None:
         try:
-            written = Written((), photo) if self.dry_run else self.writer.write(photo, tags, predictions)
+            scores = unpack(packed) if packed is not None else None
+        except ValueError:  # a damaged index; the model will tell again
+            return None
+        return scores if scores is not None and len(scores) == self.classes else None
+
+    # --- In the worker threads ----------------------------------------------------------------------------------------
+
+    def _look(self, photo: Photo, known: Known | None, engine: _Lazy) -> _Sight:
+        """Look at a photo, unless its content is known. Raises `PhotoError`."""
+        if known is None and not self.force and not photo.companions:
+            standing = self.writer.standing(photo)
+            if standing is not None:
+                return _Sight(standing=standing)
+        scores: Scores | None = None
+
+        def is_known(digest: bytes) -> bool:
+            nonlocal scores
+            scores = None if self.force else self._remembered(self.index.scores_of(digest, self.model))
+            return scores is not None
+
+        with self._timed("decode"):
+            looked = self.look(photo.path, is_known)
+        if scores is not None or looked.pixels is None:
+            return _Sight(looked.digest, scores)
+        classifier = engine.get()
+        if classifier.by_photo:
+            with self._timed("infer"):
+                return _Sight(looked.digest, classifier.classify(looked.pixels).mean(axis=0))
+        return _Sight(looked.digest, pixels=looked.pixels)
+
+    # --- In the thread that takes the outcomes ------------------------------------------------------------------------
+
+    def _classified(self, items: Sequence[_Item], engine: _Lazy) -> Sequence[_Seen]:
+        """Wait for the sights of all `items`, and classify together those that have yet to be."""
+        seen: list[_Seen] = []
+        for item in items:
+            if isinstance(item, Outcome):
+                seen.append(item)
+                continue
+            try:
+                with self._timed("wait"):
+                    seen.append((item, item.sight.result()))
+            except PhotoError as error:
+                seen.append((item, error))
+        sights = [one[1] for one in seen if not isinstance(one, Outcome)]
+        pixels = [sight.pixels for sight in sights if isinstance(sight, _Sight) and sight.pixels is not None]
+        if not pixels:
+            return seen
+        with self._timed("infer"):
+            scores = engine.get().classify(np.concatenate(pixels))
+        rows = iter(scores.reshape(len(pixels), -1, scores.shape[-1]).mean(axis=1))
+        return [one if isinstance(one, Outcome) else (one[0], _with_scores(one[1], rows)) for one in seen]
+
+    def _forget_gone(self, walk: _Walk) -> None:
+        for root in self.roots:
+            unseen = self.index.below(root, lambda number: not walk.has_seen(number))
+            self.index.forget([number for number, path in unseen if walk.lost(path)])
+            self.index.settle_failures(root)
+
+    # --- In the writing thread ----------------------------------------------------------------------------------------
+
+    def _write_all(self, seen: Sequence[_Seen]) -> Sequence[Outcome]:
+        """Tag, write and record the photos of a batch; return the outcomes of all."""
+        with self._timed("write"):
+            return self._written(seen)
+
+    def _written(self, seen: Sequence[_Seen]) -> Sequence[Outcome]:
+        records: list[Record] = []
+        outcomes = [one if isinstance(one, Outcome) else self._settle(*one, records) for one in seen]
+        failures = [
+            (outcome.path, outcome.error or "")
+            for one, outcome in zip(seen, outcomes, strict=True)
+            if outcome.status == "failed" and outcome is not one
+        ]
+        if (records or failures) and not self.dry_run:
+            self.index.add(records, failures)
+        return outcomes
+
+    def _settle(self, pending: _Pending, sight: _Sight | PhotoError, records: list[Record]) -> Outcome:
+        photo, known = pending.photo, pending.known
+        if isinstance(sight, PhotoError):
+            return Outcome(photo, "failed", error=sight.reason)
+        if sight.standing is not None:
+            stands = sight.standing
+            records.append(Record(photo, self.recipe, stands.tags, stands.predictions, stands.files))
+            return Outcome(photo, "unchanged", stands.tags, stands.predictions, stands.files)
+        if sight.digest is not None and not self.force and not self.dry_run:
+            known = known or self.index.moved_here(photo, sight.digest)
+            if known is not None and self.index.digest(known) == sight.digest and self._is_done(photo, known):
+                self.index.touch(known, photo)
+                return self._unchanged(photo, known)
+        return self._tag(photo, known, sight, records)
+
+    def _tag(self, photo: Photo, known: Known | None, sight: _Sight, records: list[Record]) -> Outcome:
+        """Tag a photo; add what is to be remembered of it, as it is afterwards, to `records`."""
+        assert sight.scores is not None
+        packed = pack(sight.scores)
+        scores = unpack(packed)  # what is judged is what is remembered, so that it is judged alike next time
+        rejected = self.index.rejected(known) if known is not None and not self.forget_rejections else ()
+        tags, predictions = self.tagger.choose(scores), self.tagger.top(scores, TOP_PREDICTIONS)
+        tags = _without(tags, rejected)
+        record = Record(
+            photo, "", (), predictions, (), sight.digest, self.model, packed if sight.is_new else None, rejected
+        )
+        if self.dry_run:
+            return Outcome(photo, "tagged" if tags else "untagged", tags, predictions)
+        try:
+            written, fault = self._write(photo, tags, predictions, known)
         except PhotoError as error:
-            return Outcome(photo.path, "failed", tags, predictions, error=error.reason)
-        done.append(Record(written.photo, self.recipe, tags, predictions, written.files))
+            if known is None:  # the next run need not look at it again
+                records.append(record)
+            return Outcome(photo, "failed", tags, predictions, error=error.reason)
+        tags = _without(tags, written.rejected)
+        is_as_seen = (written.photo.size, written.photo.mtime_ns) == (photo.size, photo.mtime_ns)
+        digest = written.digest or (sight.digest if is_as_seen else None)
+        rejected = tuple(dict.fromkeys((*rejected, *written.rejected)))
+        done = replace(record, photo=written.photo, recipe=self.recipe, tags=tags, written=written.files, digest=digest)
+        records.append(replace(done, rejected=rejected))
+        if fault is not None:
+            return Outcome(photo, "failed", tags, predictions, written.files, fault, written.note)
         status: Status = "tagged" if tags else "untagged"
-        return Outcome(photo.path, status, tags, predictions, written.files, note=written.note)
+        return Outcome(photo, status, tags, predictions, written.files, note=written.note)
+
+    def _write(
+        self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], known: Known | None
+    ) -> tuple[Written, str | None]:
+        """Write to the photo and its companions; return what came of it, and what went wrong with a companion.
+
+        `Written.photo` has the companions that have the tags now.
+        """
+        previous = tuple(tag.name for tag in known.tags) if known is not None else ()
+        written = self.writer.write(photo, tags, predictions, previous)
+        tags = _without(tags, written.rejected)
+        companions, files, notes = [], list(written.files), [written.note]
+        fault = None
+        for path in photo.companions:
+            try:
+                status = os.stat(path)
+                other = self.writer.write(Photo(path, status.st_size, status.st_mtime_ns), tags, predictions, previous)
+            except OSError:
+                continue  # it has gone meanwhile
+            except PhotoError as error:
+                fault = f"{path.name} beside it: {error.reason}"
+                continue
+            companions.append(path)
+            files += other.files
+            notes.append(f"{path.name}: {other.note}" if other.note is not None else None)
+        now = Photo(written.photo, written.photo.size, written.photo.mtime_ns, tuple(companions))
+        note = "; ".join(filter(None, notes)) or None
+        return replace(written, files=tuple(files), photo=now, note=note), fault
+
+
+_UNTIMED = contextlib.nullcontext()
+
+
+def _with_scores(sight: _Sight | PhotoError, rows: Iterator[Scores]) -> _Sight | PhotoError:
+    if isinstance(sight, PhotoError) or sight.pixels is None:
+        return sight
+    return replace(sight, scores=next(rows), pixels=None)
+
+
+def _without(tags: Sequence[Tag], names: Collection[str]) -> tuple[Tag, ...]:
+    """`tags` but for those of `names`, whatever their case."""
+    unwanted = set(map(key, names))
+    return tuple(tag for tag in tags if key(tag.name) not in unwanted) if unwanted else tuple(tags)
+
+
+class _Walk:
+    """What a walk saw: what tells a photo that was removed from one whose disk is not there."""
+
+    def __init__(self) -> None:
+        self._seen = bytearray()  # a bit for each photo's number: a set of a million numbers would take 60 MB
+        self._with_photos: set[str] = set()
+        self._living: set[str] | None = None
+
+    def note(self, found: Iterable[Found]) -> Iterator[Found]:
+        """Hand `found` on, and remember the folders of the photos."""
+        last = None
+        for one in found:
+            if isinstance(one, Photo):
+                folder = os.path.dirname(one)
+                if folder != last:
+                    self._with_photos.add(folder)
+                    last = folder
+            yield one
+
+    def see(self, number: int) -> None:
+        """Note that the photo of that number in the index was met."""
+        at = number >> 3
+        if at >= len(self._seen):
+            self._seen.extend(bytes(max(at + 1 - len(self._seen), 4096)))
+        self._seen[at] |= 1 << (number & 7)
+
+    def has_seen(self, number: int) -> bool:
+        """Was it?"""
+        at = number >> 3
+        return at < len(self._seen) and bool(self._seen[at] & 1 << (number & 7))
+
+    def lost(self, path: Path) -> bool:
+        """Has the photo at `path` gone for good?
+
+        Not where that cannot be known, and not where the nearest folder that is still there holds no photo at all: then
+        it is what is left of a mount, or a disk that is not plugged in.
+        """
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return self._is_alive(os.path.dirname(path))
+        except OSError:
+            pass
+        return False
+
+    def _is_alive(self, folder: str) -> bool:
+        if self._living is None:
+            self._living = set()
+            for each in self._with_photos:
+                while each not in self._living:
+                    self._living.add(each)
+                    each = os.path.dirname(each)
+        while not os.path.isdir(folder) and folder != os.path.dirname(folder):
+            folder = os.path.dirname(folder)
+        return folder in self._living
 
 
 class _Lazy:
-    """A classifier that is loaded when it is first needed."""
+    """An engine that is loaded when it is first needed, by whichever thread needs it."""
 
-    def __init__(self, load: Callable[[], Classify]) -> None:
+    def __init__(self, load: Callable[[], Engine]) -> None:
         self._load = load
-        self._classify: Classify | None = None
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
 
-    def load(self) -> bool:
-        """Load it, unless it is, and say whether that was necessary."""
-        if self._classify is not None:
-            return False
-        self._classify = self._load()
-        return True
+    @property
+    def is_loaded(self) -> bool:
+        return self._engine is not None
 
-    def classify(self, pixels: Pixels) -> NDArray[np.float32]:
-        self.load()
-        assert self._classify is not None
-        return self._classify(pixels)
+    def get(self) -> Engine:
+        with self._lock:
+            if self._engine is None:
+                self._engine = self._load()
+            return self._engine
 
 
 class _Window:

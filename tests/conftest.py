@@ -28,8 +28,11 @@ TOY_CARD: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def data_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test has its own place for models and the index; none touches the user's."""
+    """Every test has its own place for models and the index, and no settings; none touches the user's."""
     path = tmp_path_factory.mktemp("data")
+    for name in [name for name in os.environ if name.startswith("PHOTOTAG_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PHOTOTAG_CONFIG", os.devnull)
     monkeypatch.setenv("PHOTOTAG_DATA_DIR", str(path))
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -15,10 +16,14 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
+from phototag.index import open_index
 from phototag.metadata import containers, embedding, exif, iptc, xmp
 from phototag.metadata.edits import applied
 from phototag.metadata.embedding import Stamp
+from phototag.metadata.json_sidecar import JsonSidecarWriter
 from phototag.metadata.keywords import Keywords
+from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter, untag
+from phototag.photos import Photo
 from phototag.taxonomy import Tag
 from tests.conftest import lines, phototag, powerless
 from tests.photo_parts import (
@@ -360,6 +365,33 @@ def test_21_an_existing_sidecar_of_a_heic_is_merged(photos: Path, make_photo: An
     assert sorted(os.listdir(photos)) == sorted([path.name, name])
     assert phototag("untag", "--index", photos.parent / "index.sqlite3", path).exit_code == 0
     assert (path.read_bytes(), sidecar.read_bytes()) == before
+
+
+@pytest.mark.parametrize("name", ["CanonRaw.cr2.xmp", "CanonRaw.xmp", None])
+def test_21_the_tags_of_a_raw_file_are_merged_into_its_sidecar(
+    photos: Path, shared: Path, tmp_path: Path, name: str | None
+) -> None:
+    path = Path(shutil.copyfile(shared / "photos" / "formats" / "CanonRaw.cr2", photos / "CanonRaw.cr2"))
+    written(photos / "CanonRaw.jpg", jpeg())  # as the camera wrote it beside it
+    settings = b'<rdf:Description rdf:about="" xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/" crs:Tint="5"/>'
+    if name is not None:
+        written(photos / name, PACKET.replace(b"</rdf:RDF>", settings + b"</rdf:RDF>"))
+    before = {one: one.read_bytes() for one in photos.iterdir()}
+    photo = Photo(path, path.stat().st_size, path.stat().st_mtime_ns)
+    with open_index(tmp_path / "index") as index, index.run({}):
+        for writer in (EmbedWriter("toy", index), XmpSidecarWriter("toy", index)):
+            done = writer.write(photo, [tag("red")], ())
+            sidecar = photos / (name or "CanonRaw.cr2.xmp")
+            assert (done.files, done.digest) == ((sidecar,), hashlib.sha256(path.read_bytes()).digest())
+            assert {"red"} <= set(xmp.read(sidecar.read_bytes()).subject or ())
+            assert name is None or settings in sidecar.read_bytes()
+            assert {one: one.read_bytes() for one in before if one != sidecar} == {
+                one: data for one, data in before.items() if one != sidecar
+            }
+        json_writer = JsonSidecarWriter("toy", "0", index)
+        assert json_writer.write(photo, [tag("red")], ()).files == (photos / "CanonRaw.cr2.phototag.json",)
+        assert len(untag(path, index)) == 2
+    assert {one: one.read_bytes() for one in photos.iterdir()} == before
 
 
 def command(toy_model: Path, index: Path, *paths: str | Path) -> list[str]:

@@ -15,7 +15,11 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from tests.conftest import export_toy, lines, phototag
+from phototag.index import open_index
+from phototag.metadata.writers import EmbedWriter, take_back
+from phototag.photos import Photo
+from phototag.taxonomy import Tag
+from tests.conftest import SHARED, export_toy, lines, phototag
 
 Tags = dict[str, Any]
 TAGS = {"bird", "Ö", "日本"}
@@ -26,6 +30,7 @@ KEYWORD_FIELDS = (
     "XMP-microsoft:LastKeywordXMP",
     "IPTC:Keywords",
 )
+JUDGE = SHARED / "checks" / "photo_damage.py"
 # Its EXIF block loops; and may address what lies behind it, so that its IPTC must not move.
 MALFORMED_EXIF = "camera/jpg/tests/30-type_error.jpg"
 
@@ -135,10 +140,10 @@ def is_jpeg(name: str) -> bool:
     return name.lower().endswith((".jpg", ".jpeg"))
 
 
-def test_the_judge_finds_no_damage(shared: Path, library: Library) -> None:
+def test_the_judge_finds_no_damage(library: Library) -> None:
     if shutil.which("exiftool") is None:
         pytest.skip("needs exiftool, as the judge does")
-    judge = [sys.executable, shared / "checks" / "photo_damage.py", library.before, library.after]
+    judge = [sys.executable, JUDGE, library.before, library.after]
     run = subprocess.run(judge, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     summary = json.loads(run.stdout.splitlines()[-1])
@@ -254,6 +259,78 @@ def test_untag_without_the_index_leaves_no_tag_and_all_else(
         for key in (before.keys() | left[name].keys()) - harmless:
             assert (name, key, left[name].get(key)) == (name, key, before.get(key))
     assert content(photos).keys() == content(library.before).keys()
+
+
+def test_what_a_person_removed_stays_out_and_nothing_is_damaged(
+    library: Library,
+    tmp_path: Path,
+    words_model: Path,
+    exiftool: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    jpegs = [name for name in library.embedded if is_jpeg(name) and name != MALFORMED_EXIF]
+    edited = tmp_path / "edited"
+    for name in (*jpegs[::5], *(name for name in library.embedded if not is_jpeg(name))):
+        (edited / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(library.after / name, edited / name)
+    fields = ("XMP-dc:Subject", "XMP-lr:HierarchicalSubject", "XMP-digiKam:TagsList", "XMP-microsoft:LastKeywordXMP")
+    removals = [f"-{field}-=bird" for field in (*fields, "IPTC:Keywords")]
+    exiftool("-m", "-q", "-overwrite_original", *removals, "-r", edited)
+    exiftool("-m", "-q", "-overwrite_original", "-if", "$XPKeywords", "-XPKeywords=Ö;日本", "-r", edited)
+    shutil.copytree(edited, tmp_path / "after")
+    tags = tags_below(exiftool, edited)
+    removed = {name for name, one in tags.items() if "bird" not in all_keywords(one)}
+    assert len(removed) > 30
+    other_model = shutil.copytree(words_model, tmp_path / "other model")
+    # The same tags, by an index that knows nothing; then others, so that all have to be written.
+    for labels in ("Ö\n日本\nbird\n", "Ö\n日本\nfox\n"):
+        (other_model / "labels.txt").write_text(labels)
+        assert embed(other_model, tmp_path / "new", tmp_path / "after").exit_code == 0
+        found = tags_below(exiftool, tmp_path / "after")
+        assert not {name for name in removed if "bird" in all_keywords(found[name])}
+        run = subprocess.run([sys.executable, JUDGE, edited, tmp_path / "after"], capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr
+    assert json.loads(run.stdout.splitlines()[-1])["rewritten"] > 30
+    assert phototag("untag", "--index", tmp_path / "another", tmp_path / "after").exit_code == 0
+    assert not any(
+        key.startswith("XMP-phototag") for one in tags_below(exiftool, tmp_path / "after").values() for key in one
+    )
+
+
+def test_each_change_of_real_photos_is_taken_back_byte_for_byte(library: Library, tmp_path: Path) -> None:
+    names = [*library.outcomes][::4]
+    for name in names:
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(library.before / name, tmp_path / "photos" / name)
+    entries: list[tuple[Path, bytes, bytes | None]] = []
+    with open_index(tmp_path / "index") as index, index.run({}):
+
+        class Journal:
+            undo_of = index.undo_of
+
+            def note_change(self, path: Path, digest: bytes, undo: bytes | None) -> None:
+                entries.append((path, digest, undo))
+                index.note_change(path, digest, undo)
+
+        states = [content(tmp_path / "photos")]
+        for tags in (("cat",), ("Ö", "日本"), ()):
+            for name in names:
+                path = tmp_path / "photos" / name
+                photo = Photo(path, path.stat().st_size, path.stat().st_mtime_ns)
+                EmbedWriter("toy", Journal()).write(photo, [Tag(tag, 0.9, (tag,), None) for tag in tags], ())
+            states.append(content(tmp_path / "photos"))
+            entries.append((tmp_path, b"", None))  # the end of a run
+    assert len(entries) > 2.5 * len(names)
+    entries.pop()
+    for path, digest, undo in reversed(entries):
+        if path == tmp_path:
+            states.pop()
+            assert content(tmp_path / "photos") == states[-1]
+        else:
+            assert take_back(path, digest, undo)
+            assert take_back(path, digest, undo) is False
+    assert content(tmp_path / "photos") == states[0]
+    for name in names:
+        assert (tmp_path / "photos" / name).stat().st_mtime_ns == (library.before / name).stat().st_mtime_ns
 
 
 # --- Undo -------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ After each fault every photo is whole: what it was, or what it was to become.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import multiprocessing
 import os
@@ -506,7 +507,8 @@ def test_an_odd_sidecar_does_not_keep_tags_out_of_the_photo(
     data, sidecar = photo.read_bytes(), photo.with_name("a.jpg.xmp")
     ODD_SIDECARS[kind](sidecar)
     before = state(sidecar)
-    assert embed(index, photo_at(photo)) == Written((photo,), photo_at(photo))
+    written = embed(index, photo_at(photo))
+    assert written == Written((photo,), photo_at(photo), digest=hashlib.sha256(photo.read_bytes()).digest())
     assert embedding.read_keywords(photo.read_bytes()).subject == ("red", "Ö", "日本")
     assert untag(photo, index) == (photo,)
     assert (state(sidecar), photo.read_bytes()) == (before, data)

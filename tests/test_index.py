@@ -6,11 +6,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from phototag.errors import IndexBusy, IndexUnusable
-from phototag.index import Record, open_index
+from phototag.index import Known, Record, open_index
+from phototag.index._schema import APPLICATION_ID, MIGRATIONS
 from phototag.photos import Photo
 from phototag.taxonomy import Label, Prediction, Tag
 
@@ -21,6 +23,10 @@ RECORD = Record(
     (Tag("dog", 0.9, ("animal", "dog"), "n02084071"),),
     (Prediction(Label("pug", "n02110958"), 0.5),),
     (Path("/p/a.json"),),
+    b"digest",
+    "model",
+    b"scores",
+    ("cat",),
 )
 
 
@@ -29,30 +35,140 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "new folder" / "index.sqlite3"
 
 
+def photo_like(photo: Photo, **changes: Any) -> Photo:
+    return Photo(**{"path": photo.path, "size": photo.size, "mtime_ns": photo.mtime_ns, **changes})
+
+
+def facts(known: Known | None) -> tuple[Any, ...]:
+    assert known is not None
+    return known.recipe, known.tags, known.predictions, known.written
+
+
+FACTS = (RECORD.recipe, RECORD.tags, RECORD.predictions, RECORD.written)
+
+
 def test_what_is_added_is_there_in_the_next_run(path: Path) -> None:
     with open_index(path) as index, index.run({}):
-        assert index.current(PHOTO, "recipe") is None
+        assert index.known(PHOTO) is None
         index.add([RECORD])
-        assert index.current(PHOTO, "recipe") == RECORD
-    with open_index(path) as index:
-        assert index.current(PHOTO, "recipe") == RECORD
-    with open_index(path, read_only=True) as index:
-        assert index.current(PHOTO, "recipe") == RECORD
+        assert facts(index.known(PHOTO)) == FACTS
+    for read_only in (False, True):
+        with open_index(path, read_only=read_only) as index:
+            known = index.known(PHOTO)
+            assert facts(known) == FACTS
+            assert known is not None
+            assert known.is_of(PHOTO)
+            assert index.digest(known) == b"digest"
+            assert index.scores(known, "model") == index.scores_of(b"digest", "model") == b"scores"
+            assert index.scores(known, "another") is index.scores_of(b"another", "model") is None
+            assert index.rejected(known) == ("cat",)
 
 
-@pytest.mark.parametrize(
-    ("photo", "recipe"),
-    [
-        (replace(PHOTO, size=1235), "recipe"),
-        (replace(PHOTO, mtime_ns=PHOTO.mtime_ns + 1), "recipe"),
-        (replace(PHOTO, path=Path("/p/b.jpg")), "recipe"),
-        (PHOTO, "another"),
-    ],
-)
-def test_anything_that_changed_makes_a_photo_new(path: Path, photo: Photo, recipe: str) -> None:
+@pytest.mark.parametrize("change", [{"size": 1235}, {"mtime_ns": PHOTO.mtime_ns + 1}])
+def test_another_size_or_time_of_change_is_told(path: Path, change: dict[str, int]) -> None:
     with open_index(path) as index, index.run({}):
         index.add([RECORD])
-        assert index.current(photo, recipe) is None
+        known = index.known(photo_like(PHOTO, **change))
+        assert known is not None
+        assert not known.is_of(photo_like(PHOTO, **change))
+        assert index.known(photo_like(PHOTO, path=Path("/p/b.jpg"))) is None
+
+
+def test_scores_stay_until_others_come(path: Path) -> None:
+    with open_index(path) as index, index.run({}):
+        index.add([RECORD])
+        index.add([replace(RECORD, scores=None, recipe="another", rejected=())])
+        known = index.known(PHOTO)
+        assert known is not None
+        assert (known.recipe, index.scores(known, "model"), index.rejected(known)) == ("another", b"scores", ())
+        index.add([replace(RECORD, scores=b"new", model="other")])
+        assert (index.scores(known, "model"), index.scores(known, "other")) == (None, b"new")
+
+
+def test_a_moved_photo_keeps_its_record_and_a_copy_does_not_take_it(path: Path, tmp_path: Path) -> None:
+    here, there = tmp_path / "a.jpg", tmp_path / "b.jpg"
+    here.write_bytes(b"photo")
+    with open_index(path) as index, index.run({}):
+        index.add([replace(RECORD, photo=photo_like(PHOTO, path=here))])
+        moved = photo_like(PHOTO, path=there)
+        assert index.moved_here(moved, b"digest") is None
+        here.rename(there)
+        assert index.moved_here(moved, b"other") is None
+        known = index.moved_here(moved, b"digest")
+        assert known is not None
+        assert (known.recipe, index.rejected(known)) == ("recipe", ("cat",))
+        assert index.known(photo_like(PHOTO, path=here)) is None
+
+
+def test_photos_can_be_forgotten_with_all_that_belongs_to_them(path: Path) -> None:
+    with open_index(path) as index, index.run({}):
+        for name in ("a/1.jpg", "a/2.jpg", "a-b/3.jpg", "a0/4.jpg"):
+            index.add([replace(RECORD, photo=photo_like(PHOTO, path=Path("/p") / name), digest=name.encode())])
+        first = index.known(photo_like(PHOTO, path=Path("/p/a/1.jpg")))
+        assert first is not None
+        rest = index.below(Path("/p/a"), lambda number: number != first.id)
+        assert [path for _, path in rest] == [Path("/p/a/2.jpg")]
+        assert len(index.below(Path("/"), lambda _: True)) == 4
+        assert [path for _, path in index.below(Path("/p/a0/4.jpg"), lambda _: True)] == [Path("/p/a0/4.jpg")]
+        index.forget(number for number, _ in rest)
+        assert index.known(photo_like(PHOTO, path=Path("/p/a/2.jpg"))) is None
+        assert index.scores_of(b"a/2.jpg", "model") is None
+        assert index.count() == {"photos": 3, "tagged": 3, "rejected": 3}
+
+
+def test_failures_are_there_until_they_are_settled(path: Path) -> None:
+    broken, mended = Path("/p/" + os.fsdecode(b"\xff.jpg")), Path("/p/mended.jpg")
+    with open_index(path) as index, index.run({}):
+        index.add([], [(broken, "it is \udcff"), (mended, "it was")])
+    with open_index(path) as index, index.run({}) as run:
+        index.add([replace(RECORD, photo=photo_like(PHOTO, path=mended))])
+        assert [(one.path, one.reason) for one in index.failures()] == [(broken, "it is \\udcff")]
+        index.add([], [(Path("/p/new.jpg"), "new")])
+        index.settle_failures(Path("/p"))
+        assert [(one.path.name, one.run) for one in index.failures()] == [("new.jpg", run.id)]
+
+
+OLD_ROW = (
+    os.fsencode(PHOTO.path),
+    PHOTO.size,
+    PHOTO.mtime_ns,
+    "recipe",
+    '[{"name": "dog", "confidence": 0.9, "path": ["animal", "dog"], "synset": "n02084071"}]',
+    '[{"label": {"name": "pug", "synset": "n02110958"}, "score": 0.5}]',
+    '["/p/a.json"]',
+)
+
+
+def test_an_index_of_an_older_phototag_is_brought_up_to_date(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("CREATE TABLE migrations (name TEXT PRIMARY KEY, applied TEXT NOT NULL)")
+        for name in list(MIGRATIONS)[:2]:
+            connection.executescript(MIGRATIONS[name])
+            connection.execute("INSERT INTO migrations VALUES (?, '2026')", (name,))
+        connection.execute("INSERT INTO runs (id, started, pid, version) VALUES (1, '2026', 1, '0')")
+        connection.execute("INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?, ?, 1)", OLD_ROW)
+        connection.execute("INSERT INTO photos VALUES (x'2f', 1, 1, '', '', '', 'damaged', 1)")
+    connection.close()
+    with pytest.raises(IndexUnusable, match="older phototag"), open_index(path, read_only=True):
+        pass
+    with open_index(path) as index:
+        assert facts(index.known(PHOTO)) == FACTS
+        assert index.runs(1)[0].paths == ()
+
+
+def test_the_last_runs_are_told_with_how_they_ended(path: Path) -> None:
+    with open_index(path) as index:
+        with index.run({"tagged": 1}, [Path("/p")]):
+            pass
+        with index.run({}) as run:
+            run.ending = "interrupted"
+        with pytest.raises(KeyError), index.run({}):
+            raise KeyError
+        told = index.runs(2)
+        assert [run.ending for run in told] == ["failed", "interrupted"]
+        assert (index.runs(9)[-1].counts, index.runs(9)[-1].paths) == ({"tagged": 1}, ("/p",))
 
 
 def test_a_run_leaves_its_counts(path: Path) -> None:
@@ -84,7 +200,7 @@ def test_one_run_holds_an_index_and_the_other_learns_which(path: Path) -> None:
     with pytest.raises(IndexBusy, match=rf"process {holder.pid}, since 20"), open_index(path):
         pass
     with open_index(path, read_only=True) as index:
-        assert index.current(PHOTO, "recipe") is None
+        assert index.known(PHOTO) is None
     with open_index(path.with_name("another.sqlite3")):
         pass
     holder.kill()  # the lock goes with the process, however it ends
@@ -119,7 +235,7 @@ def test_a_newer_index_is_left_alone(path: Path) -> None:
 
 def test_a_dry_run_makes_no_index(path: Path) -> None:
     with open_index(path, read_only=True) as index:
-        assert index.current(PHOTO, "recipe") is None
+        assert index.known(PHOTO) is None
     assert not path.parent.exists()
 
 
@@ -137,7 +253,7 @@ def test_a_dry_run_reads_an_index_and_leaves_no_trace(path: Path) -> None:
         index.add([RECORD])
     before = sorted(path.parent.iterdir())
     with open_index(path, read_only=True) as index:
-        assert index.current(PHOTO, "recipe") == RECORD
+        assert facts(index.known(PHOTO)) == FACTS
         assert sorted(path.parent.iterdir()) == before
     assert sorted(path.parent.iterdir()) == before
 
@@ -146,10 +262,10 @@ def test_a_dry_run_sees_what_a_running_one_has_done(path: Path) -> None:
     with open_index(path) as index, index.run({}):
         index.add([RECORD])
         with open_index(path, read_only=True) as reader:
-            assert reader.current(PHOTO, "recipe") == RECORD
+            assert facts(reader.known(PHOTO)) == FACTS
 
 
-@pytest.mark.parametrize("column", ["tags", "predictions", "written"])
+@pytest.mark.parametrize("column", ["tags", "predictions"])
 @pytest.mark.parametrize("value", ["not JSON", "[1]", '[{"name": 1}]', "{}x"])
 def test_a_damaged_row_is_one_sentence(path: Path, column: str, value: str) -> None:
     with open_index(path) as index, index.run({}):
@@ -158,7 +274,7 @@ def test_a_damaged_row_is_one_sentence(path: Path, column: str, value: str) -> N
         connection.execute(f"UPDATE photos SET {column} = ?", (value,))
     connection.close()
     with pytest.raises(IndexUnusable, match="is damaged"), open_index(path) as index:
-        index.current(PHOTO, "recipe")
+        facts(index.known(PHOTO))
 
 
 def test_another_programs_database_is_left_as_it_is(path: Path) -> None:

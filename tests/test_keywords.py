@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from phototag.metadata.keywords import (
     LISTS,
     Keywords,
+    Memory,
     Plan,
     Provenance,
     key,
     noted_names,
     same,
+    standing_keys,
     wanted_keywords,
     without_ours,
 )
@@ -29,13 +31,16 @@ TAGS = (TOUCAN, BIRD, ANIMAL)
 DECOMPOSED, COMPOSED = "cafe\u0301", "caf\u00e9"
 
 
-def plan(found: Keywords, *tags: Tag, packet: bool = True, iptc: bool = False, xp: bool = False) -> Plan:
+def plan(
+    found: Keywords, *tags: Tag, packet: bool = True, iptc: bool = False, xp: bool = False, forget: bool = False
+) -> Plan:
     return wanted_keywords(
         found,
         tags,
         model="toy",
         version="1.0",
         date="2025-06-01T12:00:00+00:00",
+        memory=Memory(forget=forget),
         has_packet=packet,
         has_iptc=iptc or found.iptc is not None,
         can_hold_xp=xp,
@@ -336,6 +341,32 @@ def test_tagging_anew_is_as_if_for_the_first_time(
         after = plan(edited, *others, **given_flags).keywords
         assert added in getattr(after, name)
         assert added in getattr(without_ours(after), name)
+
+
+@quiet
+@given(found_lists, tag_lists, tag_lists, flags, st.data())
+def test_what_a_person_removes_stays_out(
+    found: Keywords, tags: list[Tag], others: list[Tag], given_flags: dict[str, bool], data: st.DataObject
+) -> None:
+    once = plan(found, *tags, **given_flags).keywords
+    written = names(once)
+    gone = set(map(key, data.draw(st.lists(st.sampled_from(written))))) if written else set()
+
+    def is_gone(name: str, entry: str) -> bool:
+        separator = {"hierarchical": "|", "tags_list": "/", "last_keyword": "/"}.get(name)
+        return not gone.isdisjoint(map(key, entry.split(separator) if separator else [entry]))
+
+    lists = {name: getattr(once, name) for name in LISTS if getattr(once, name) is not None}
+    left = {name: tuple(entry for entry in entries if not is_gone(name, entry)) for name, entries in lists.items()}
+    edited = replace(once, **left)
+    after = plan(edited, *others, **given_flags)
+    assert {key(name) for name in after.rejected} == gone - standing_keys(edited)
+    assert gone.isdisjoint(standing_keys(after.keywords))
+    assert plan(after.keywords, *others, **given_flags).keywords == after.keywords
+    assert without_ours(after.keywords) == without_ours(edited)
+    assert plan(edited, *others, forget=True, **given_flags).rejected == ()
+    stays_known = plan(plan(after.keywords, **given_flags).keywords, *others, **given_flags)
+    assert set(map(key, stays_known.rejected)) == gone
 
 
 def composed(words: Iterable[str]) -> list[str]:

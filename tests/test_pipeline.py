@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,18 +16,18 @@ from phototag.errors import PhotoError
 from phototag.hedging import LabelTagger
 from phototag.index import Index, open_index
 from phototag.metadata.json_sidecar import JsonSidecarWriter
-from phototag.opening import open_image
+from phototag.opening import Looked, look_at
 from phototag.photos import Found, PassedOver, Photo, find_photos
 from phototag.preprocessing import Preprocessing
-from phototag.tagging import Outcome, Pipeline
+from phototag.tagging import Engine, Outcome, Pipeline
 from phototag.taxonomy import Label
 
 TAGGER = LabelTagger([Label("red"), Label("green"), Label("blue")], max_tags=5)
 PREPROCESSING = Preprocessing(8, 8)
 
 
-def decode(path: Path) -> np.ndarray:
-    return PREPROCESSING.crops(open_image(path, 8))
+def look(path: Path, is_known: Callable[[bytes], bool]) -> Looked:
+    return look_at(path, PREPROCESSING, 1, is_known)
 
 
 def classify(pixels: np.ndarray) -> np.ndarray:
@@ -43,12 +45,14 @@ def index(tmp_path: Path) -> Iterator[Index]:
 def pipeline(index: Index) -> Callable[..., Pipeline]:
     def make(**changes: Any) -> Pipeline:
         settings = {
-            "decode": decode,
-            "load_classifier": lambda: classify,
+            "look": look,
+            "load_engine": lambda: Engine(classify),
             "tagger": TAGGER,
-            "writer": JsonSidecarWriter("m", "d"),
+            "writer": JsonSidecarWriter("m", "d", index),
             "index": index,
             "recipe": "recipe",
+            "model": "model",
+            "classes": 3,
             "jobs": 2,
             "batch_size": 4,
         }
@@ -68,17 +72,19 @@ def summary(outcomes: list[Outcome]) -> list[tuple[str, str]]:
 @pytest.fixture
 def library(make_photo: Callable[..., Path]) -> Path:
     for number in range(30):
-        make_photo(f"{number:02}.jpg", ["red", "lime", "blue"][number % 3])
+        make_photo(f"{number:02}.jpg", ["red", "lime", "blue"][number % 3], size=(32, 24 + number))
     return make_photo("30.jpg", "grey").parent
 
 
 def test_outcomes_keep_the_order_of_the_photos(pipeline: Callable[..., Pipeline], library: Path) -> None:
     (library / "07.jpg").write_bytes(b"broken")
-    (library / "08.jxl").write_bytes(b"raw")
+    (library / "08-raw.jxl").write_bytes(b"raw")
     outcomes = run(pipeline(), find_photos([library]))
-    assert [outcome.path.stem for outcome in outcomes] == sorted(["08", *(f"{number:02}" for number in range(31))])
+    assert [outcome.path.name for outcome in outcomes] == sorted(
+        path.name for path in library.iterdir() if path.suffix != ".json"
+    )
     statuses = dict(summary(outcomes))
-    assert (statuses["07.jpg"], statuses["08.jxl"], statuses["30.jpg"]) == ("failed", "skipped", "untagged")
+    assert (statuses["07.jpg"], statuses["08-raw.jxl"], statuses["30.jpg"]) == ("failed", "skipped", "untagged")
     assert [outcome.tags[0].name for outcome in outcomes[:3]] == ["red", "green", "blue"]
 
 
@@ -98,21 +104,21 @@ def test_batches_are_full_but_for_the_last(pipeline: Callable[..., Pipeline], li
         sizes.append(len(pixels))
         return classify(pixels)
 
-    run(pipeline(load_classifier=lambda: counting), find_photos([library]))
+    run(pipeline(load_engine=lambda: Engine(counting)), find_photos([library]))
     assert sizes == [4] * 7 + [3]
 
 
 def test_decoding_is_never_far_ahead(pipeline: Callable[..., Pipeline], library: Path) -> None:
     lock, decoded, furthest, yielded = threading.Lock(), 0, 0, 0
 
-    def counting(path: Path) -> np.ndarray:
+    def counting(path: Path, is_known: Callable[[bytes], bool]) -> Looked:
         nonlocal decoded, furthest
         with lock:
             decoded += 1
             furthest = max(furthest, decoded - yielded)
-        return decode(path)
+        return look(path, is_known)
 
-    for _ in pipeline(decode=counting, batch_size=2).run(find_photos([library]), lambda: False):
+    for _ in pipeline(look=counting, batch_size=2).run(find_photos([library]), lambda: False):
         yielded += 1
     assert decoded == 31
     assert furthest <= 6
@@ -121,23 +127,23 @@ def test_decoding_is_never_far_ahead(pipeline: Callable[..., Pipeline], library:
 def test_the_classifier_is_loaded_once_and_only_when_needed(pipeline: Callable[..., Pipeline], library: Path) -> None:
     loaded: list[int] = []
 
-    def load() -> Callable[[np.ndarray], np.ndarray]:
+    def load() -> Engine:
         loaded.append(1)
-        return classify
+        return Engine(classify)
 
-    run(pipeline(load_classifier=load), [PassedOver(library / "a.cr2", "unreadable", "RAW")])
+    run(pipeline(load_engine=load), [PassedOver(library / "a.cr2", "unreadable", "RAW")])
     (library / "00.jpg").write_bytes(b"broken")
-    run(pipeline(load_classifier=load), find_photos([library / "00.jpg"]))
+    run(pipeline(load_engine=load), find_photos([library / "00.jpg"]))
     assert loaded == []
-    run(pipeline(load_classifier=load), find_photos([library]))
+    run(pipeline(load_engine=load), find_photos([library]))
     assert loaded == [1]
-    run(pipeline(load_classifier=load), find_photos([library / "01.jpg"]))
+    run(pipeline(load_engine=load), find_photos([library / "01.jpg"]))
     assert loaded == [1]
 
 
 def test_a_second_run_changes_nothing(pipeline: Callable[..., Pipeline], library: Path) -> None:
     first = run(pipeline(), find_photos([library]))
-    second = run(pipeline(load_classifier=lambda: pytest.fail("nothing is new")), find_photos([library]))
+    second = run(pipeline(load_engine=lambda: pytest.fail("nothing is new")), find_photos([library]))
     assert {outcome.status for outcome in second} == {"unchanged"}
     assert [(o.path, o.tags, o.written) for o in second] == [(o.path, o.tags, o.written) for o in first]
 
@@ -210,9 +216,10 @@ def test_a_stop_finishes_the_batch_in_hand_and_the_next_run_goes_on(
         return bool(outcomes)
 
     outcomes.extend(pipeline().run(find_photos([library]), stop))
-    assert [outcome.status for outcome in outcomes] == ["tagged"] * 4
+    # One batch is written while the next is classified: both are in hand.
+    assert [outcome.status for outcome in outcomes] == ["tagged"] * 8
     rest = run(pipeline(), find_photos([library]))
-    assert [outcome.status for outcome in rest] == ["unchanged"] * 4 + ["tagged"] * 26 + ["untagged"]
+    assert [outcome.status for outcome in rest] == ["unchanged"] * 8 + ["tagged"] * 22 + ["untagged"]
 
 
 def test_done_photos_do_not_wait_long_behind_a_new_one(
@@ -234,3 +241,183 @@ def test_done_photos_do_not_wait_long_behind_a_new_one(
     assert next(outcomes).path.name == "00.jpg"
     assert asked < 1100
     assert sum(1 for _ in outcomes) == 5000
+
+
+# --- Between runs -----------------------------------------------------------------------------------------------------
+
+
+def no_model() -> Engine:
+    pytest.fail("the model has no business here")
+
+
+def names(index: Index, library: Path) -> set[str]:
+    """The photos that the index knows at and below `library`."""
+    return {path.name for _, path in index.below(library, lambda _: True)}
+
+
+def test_a_new_threshold_or_writer_is_applied_without_the_model(
+    pipeline: Callable[..., Pipeline], library: Path
+) -> None:
+    run(pipeline(), find_photos([library]))
+    looked: list[Path] = []
+
+    def seen(path: Path, is_known: Callable[[bytes], bool]) -> Looked:
+        looked.append(path)
+        return look(path, is_known)
+
+    lenient = LabelTagger([Label("red"), Label("green"), Label("blue")], threshold=0.2, max_tags=5)
+    changed = pipeline(tagger=lenient, recipe="lenient", load_engine=no_model, look=seen)
+    grey = run(changed, find_photos([library]))[-1]
+    assert ({tag.name for tag in grey.tags}, grey.path.name) == ({"red", "green", "blue"}, "30.jpg")
+    assert (library / "30.jpg.phototag.json").exists()
+    assert run(pipeline(load_engine=no_model, look=seen), find_photos([library]))[-1].status == "untagged"
+    assert not (library / "30.jpg.phototag.json").exists()
+    assert looked == []
+
+
+def test_what_is_judged_again_is_judged_as_before(pipeline: Callable[..., Pipeline], library: Path) -> None:
+    first = run(pipeline(), find_photos([library]))
+    again = run(pipeline(recipe="other"), find_photos([library]))
+    assert [(o.status, o.tags, o.predictions) for o in again] == [(o.status, o.tags, o.predictions) for o in first]
+
+
+def test_another_model_looks_again(pipeline: Callable[..., Pipeline], library: Path) -> None:
+    run(pipeline(), find_photos([library]))
+    with pytest.raises(pytest.fail.Exception):
+        run(pipeline(recipe="other", model="another", load_engine=no_model), find_photos([library]))
+
+
+def test_a_touched_photo_is_not_classified_again(pipeline: Callable[..., Pipeline], library: Path) -> None:
+    run(pipeline(), find_photos([library]))
+    os.utime(library / "03.jpg", (1, 1))
+    for _ in range(2):
+        outcomes = run(pipeline(load_engine=no_model), find_photos([library]))
+        assert {outcome.status for outcome in outcomes} == {"unchanged"}
+    os.utime(library / "03.jpg", (2, 2))
+    other = run(pipeline(load_engine=no_model, recipe="other"), find_photos([library]))
+    assert other[3].tags[0].name == "red"
+
+
+def test_a_copy_is_not_classified_again(pipeline: Callable[..., Pipeline], library: Path) -> None:
+    run(pipeline(), find_photos([library]))
+    (library / "99.jpg").write_bytes((library / "01.jpg").read_bytes())
+    outcomes = run(pipeline(load_engine=no_model), find_photos([library]))
+    assert (outcomes[-1].path.name, outcomes[-1].tags[0].name) == ("99.jpg", "green")
+
+
+def test_a_moved_photo_keeps_its_record_and_a_deleted_one_is_forgotten(
+    pipeline: Callable[..., Pipeline], library: Path, index: Index
+) -> None:
+    run(pipeline(roots=[library]), find_photos([library]))
+    (library / "below").mkdir()
+    for name in ("04.jpg", "04.jpg.phototag.json"):
+        (library / name).rename(library / "below" / name)
+    (library / "05.jpg").rename(library / "below" / "5.jpg")
+    (library / "06.jpg").unlink()
+    outcomes = run(pipeline(roots=[library], load_engine=no_model), find_photos([library]))
+    # With its sidecar nothing is to be done; without it, it is written anew.
+    assert dict(summary([o for o in outcomes if o.path.parent.name == "below"])) == {
+        "04.jpg": "unchanged",
+        "5.jpg": "tagged",
+    }
+    assert index.count()["photos"] == 30
+    assert names(index, library) == {path.name for path in library.rglob("*.jpg")}
+
+
+@pytest.mark.parametrize("what_is_left", [[], ["NOT_MOUNTED"]])
+def test_nothing_is_forgotten_where_a_disk_is_not_there(
+    pipeline: Callable[..., Pipeline], make_photo: Callable[..., Path], index: Index, what_is_left: list[str]
+) -> None:
+    library = make_photo("a.jpg").parent
+    disk = make_photo("disk/2020/b.jpg", "lime").parent.parent
+    gone = make_photo("gone/2020/c.jpg", "blue").parent.parent
+    run(pipeline(roots=[library]), find_photos([library]))
+    shutil.rmtree(disk)
+    shutil.rmtree(gone)
+    disk.mkdir()
+    for name in what_is_left:
+        (disk / name).touch()
+    outcomes = run(pipeline(roots=[library]), find_photos([library]))
+    assert summary(outcomes) == [("a.jpg", "unchanged")]
+    assert names(index, library) == {"a.jpg", "b.jpg"}
+    # Nor where the root itself is such a folder.
+    shutil.rmtree(library)
+    library.mkdir()
+    assert run(pipeline(roots=[library]), find_photos([library])) == []
+    assert names(index, library) == {"a.jpg", "b.jpg"}
+
+
+def test_a_photo_whose_sidecar_cannot_be_written_is_not_classified_every_night(
+    pipeline: Callable[..., Pipeline], library: Path
+) -> None:
+    sidecar = library / "03.jpg.phototag.json"
+    sidecar.write_text("mine")
+    assert run(pipeline(), find_photos([library]))[3].status == "failed"
+    assert run(pipeline(load_engine=no_model), find_photos([library]))[3].status == "failed"
+    sidecar.unlink()
+    assert run(pipeline(load_engine=no_model), find_photos([library]))[3].status == "tagged"
+
+
+def test_the_index_knows_what_failed_and_why_until_it_does_not_any_more(
+    pipeline: Callable[..., Pipeline], library: Path, index: Index, make_photo: Callable[..., Path]
+) -> None:
+    for name in ("07.jpg", "08.jpg", "09.jpg"):
+        (library / name).write_bytes(b"broken")
+    run(pipeline(roots=[library]), find_photos([library]))
+    assert [one.path.name for one in index.failures()] == ["07.jpg", "08.jpg", "09.jpg"]
+    assert "no photo" in index.failures()[0].reason
+    make_photo("07.jpg")
+    (library / "08.jpg").unlink()
+    with index.run({}):
+        run(pipeline(roots=[library]), find_photos([library]))
+    assert [one.path.name for one in index.failures()] == ["09.jpg"]
+
+
+def test_photos_of_one_shot_are_classified_once_and_all_get_the_tags(
+    pipeline: Callable[..., Pipeline], make_photo: Callable[..., Path]
+) -> None:
+    path = make_photo("IMG_1.jpg")
+    raw = path.with_name("IMG_1.CR2")
+    raw.write_bytes(b"raw")
+    status = path.stat()
+    photo = Photo(path, status.st_size, status.st_mtime_ns, (raw,))
+    (outcome,) = run(pipeline(), [photo])
+    assert [file.name for file in outcome.written] == ["IMG_1.jpg.phototag.json", "IMG_1.CR2.phototag.json"]
+    assert summary(run(pipeline(load_engine=no_model), [photo])) == [("IMG_1.jpg", "unchanged")]
+    # Named alone, it is still done; and one that comes later gets the tags without the model.
+    assert summary(run(pipeline(load_engine=no_model), [Photo(path, photo.size, photo.mtime_ns)])) == [
+        ("IMG_1.jpg", "unchanged")
+    ]
+    other = path.with_name("IMG_1.mov")
+    other.write_bytes(b"video")
+    (outcome,) = run(pipeline(load_engine=no_model), [Photo(path, photo.size, photo.mtime_ns, (raw, other))])
+    assert outcome.written[-1].name == "IMG_1.mov.phototag.json"
+
+
+def test_a_companion_that_cannot_be_written_is_a_failure_and_tried_again(
+    pipeline: Callable[..., Pipeline], make_photo: Callable[..., Path]
+) -> None:
+    path = make_photo("IMG_1.jpg")
+    raw, theirs = path.with_name("IMG_1.CR2"), path.with_name("IMG_1.CR2.phototag.json")
+    raw.write_bytes(b"raw")
+    theirs.write_text("mine")
+    photo = Photo(path, path.stat().st_size, path.stat().st_mtime_ns, (raw,))
+    (outcome,) = run(pipeline(), [photo])
+    assert outcome.status == "failed"
+    assert "IMG_1.CR2 beside it: " in (outcome.error or "")
+    theirs.unlink()
+    assert summary(run(pipeline(load_engine=no_model), [photo])) == [("IMG_1.jpg", "tagged")]
+
+
+def test_engines_that_take_one_photo_at_a_time_give_the_same(pipeline: Callable[..., Pipeline], library: Path) -> None:
+    threads: set[str] = set()
+
+    def one(pixels: np.ndarray) -> np.ndarray:
+        assert len(pixels) == 1
+        threads.add(threading.current_thread().name.split("_")[0])
+        return classify(pixels)
+
+    expected = run(pipeline(dry_run=True), find_photos([library]))
+    found = run(pipeline(dry_run=True, load_engine=lambda: Engine(one, by_photo=True)), find_photos([library]))
+    assert found == expected
+    assert threads == {"look"}

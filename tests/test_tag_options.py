@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from phototag.cli.tag_options import MOST_CROPS, TagOptions, find_wanted_model, make_tagger
 from phototag.models import shipped_directory
 from phototag.preprocessing import MOST_CROPS as REAL_MOST_CROPS
-from phototag.tagging import NullWriter, recipe_digest
+from phototag.tagging import recipe_digest
 from tests.conftest import export_toy, lines, phototag
 
 
@@ -144,7 +144,7 @@ def recipe(**change: Any) -> str:
     options = dict.fromkeys(TagOptions.__dataclass_fields__) | {"model": "efficientnet-lite0", "given_facts": {}}
     chosen = TagOptions(**{**options, "crops": 1, "raw_labels": False, **change})
     model = find_wanted_model(chosen)
-    return recipe_digest(model, chosen.crops, make_tagger(chosen, model), NullWriter())
+    return recipe_digest(model, chosen.crops, make_tagger(chosen, model), "none")
 
 
 @pytest.fixture

@@ -6,16 +6,21 @@ import os
 import sys
 import traceback
 import warnings
+from pathlib import Path
 from typing import Any
 
 import click
 
 import phototag
+from phototag.cli.config import config as config_command
+from phototag.cli.config import take_settings
 from phototag.cli.exit_codes import EXIT_BUSY, EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED, EXIT_UNUSABLE, EXIT_USAGE
+from phototag.cli.finding_options import NamedPath
 from phototag.cli.inspect import inspect
 from phototag.cli.models import models
 from phototag.cli.scan import scan
 from phototag.cli.show import show
+from phototag.cli.status import status
 from phototag.cli.terminal import complain, is_verbose, keep_native_noise_out
 from phototag.cli.untag import untag
 from phototag.errors import ConfigError, IndexBusy, IndexUnusable, ModelError, OutputError, PhotoError, PhototagError
@@ -58,15 +63,25 @@ class _OneDoor(click.Group):
 
 @click.group(cls=_OneDoor, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(phototag.__version__, prog_name="phototag")
-def cli() -> None:
+@click.option(
+    "--config",
+    type=NamedPath(path_type=Path),
+    metavar="FILE",
+    help="Settings, as TOML. [default: config.toml in the user's config directory]",
+)
+def cli(config: Path | None) -> None:
     """Tag photos with what they show."""
+    del config  # a command asks for it when it runs
 
 
+cli.add_command(config_command)
 cli.add_command(inspect)
 cli.add_command(models)
 cli.add_command(scan)
 cli.add_command(show)
+cli.add_command(status)
 cli.add_command(untag)
+take_settings(cli)
 
 
 def main() -> None:

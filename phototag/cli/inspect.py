@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from phototag.cli.model_options import MODEL_FACTS, given_facts, model_fact_options
+from phototag.cli.model_options import MODEL_FACTS, complete_model, given_facts, model_fact_options
 from phototag.cli.terminal import printable, verbose_option
 from phototag.errors import ConfigError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="MODEL", shell_complete=complete_model)
 @click.option(
     "--format",
     "output_format",

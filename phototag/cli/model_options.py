@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
+
+from phototag.errors import ModelError
 
 # Kept here too, so that --help loads nothing; a test holds them to model_card.SCALINGS.
 INPUT_RANGES = ("0..1", "-1..1", "0..255", "imagenet", "caffe")
@@ -53,6 +57,18 @@ class _Tags(click.ParamType[tuple[str, ...]]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         return tuple(sorted({tag.strip() for tag in str(value).split(",")} - {""}))
+
+
+def complete_model(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete a model for the shell: the names of those that are installed, or else files and folders."""
+    from phototag.building import installed_models
+    from phototag.models import DEFAULT_MODEL
+
+    installed = []
+    with contextlib.suppress(ModelError):  # a command line is no place for what is wrong with the data directory
+        installed = installed_models()
+    names = sorted(name for name in {DEFAULT_MODEL, *installed} if name.startswith(incomplete))
+    return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
 
 
 def model_fact_options(command: Callable[..., Any]) -> Callable[..., Any]:

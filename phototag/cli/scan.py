@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
 
+import phototag
 from phototag.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED
 from phototag.cli.finding_options import Finding, NamedPath, default_index, finding_options, index_option, take_finding
+from phototag.cli.run_log import MAX_FAILURES, open_log, write_report
 from phototag.cli.tag_options import TagOptions, find_wanted_model, make_tagger, scorer, tag_options, take_tag_options
 from phototag.cli.terminal import Console, interruptible, name_of, plural, printable, verbose_option
+from phototag.errors import OutputError
 
 if TYPE_CHECKING:
-    from phototag.index import Index
+    from phototag.index import Index, Run
     from phototag.models import Model
     from phototag.photos import Found
-    from phototag.tagging import Classify, Outcome, Pipeline, Writer
+    from phototag.tagging import Engine, Outcome, Pipeline, Stage, Timings, Writer
+
+# How a run ended; "failed": by an error.
+Ending: TypeAlias = Literal["complete", "interrupted", "out of time", "failed"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,12 @@ class ScanOptions:
     force: bool
     jobs: int
     batch_size: int
+    forget_rejections: bool
+    max_runtime: float | None
     index: Path | None
+    report: Path | None
+    log_file: Path | None
+    profile: bool
     format: str
     quiet: bool
     verbose: bool
@@ -54,17 +68,51 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="One line a photo, or one JSON object a line.",
         ),
+        click.option("--profile", is_flag=True, help="Print where the time went."),
+        click.option(
+            "--log-file",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="Add failures and the summary to a log, which is turned over at 1 MB.",
+        ),
+        click.option(
+            "--report",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="Write what the run came to as JSON.",
+        ),
         index_option,
+        click.option(
+            "--max-runtime",
+            type=Duration(),
+            metavar="TIME",
+            help="Stop in good order after 90s, 30m or 2h; the next run goes on.",
+        ),
         click.option(
             "--batch-size", type=click.IntRange(1, 1024), default=16, show_default=True, help="Photos a batch."
         ),
         click.option(
             "--jobs", type=click.IntRange(1, 256), default=_cores, help="Decoder threads. [default: one a core]"
         ),
+        click.option("--forget-rejections", is_flag=True, help="Write tags again that people removed from the photos."),
         click.option("--force", is_flag=True, help="Tag photos again that are done."),
     ):
         command = option(command)
     return command
+
+
+class Duration(click.ParamType[float]):
+    """`90s`, `30m` or `2h`, or a number of seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) *([smh]?)", str(value).strip())
+        seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match is not None else 0
+        if seconds <= 0:
+            self.fail("it must be a time such as 90s, 30m or 2h", param, ctx)
+        return seconds
 
 
 def _cores() -> int:
@@ -102,29 +150,58 @@ def scan(ctx: click.Context, /, **options: Any) -> None:
 
 def run_scan(options: ScanOptions) -> int:
     """Scan, print what comes, and return the exit code."""
-    from phototag.index import open_index
-
-    started = time.monotonic()
     found = options.finding.find(options.paths)  # first of all: a wrong path or pattern is known before any work
-    model = find_wanted_model(options.tags)
-    index_path = options.index or default_index()
-    console = Console(quiet=options.quiet)
-    output = _Output(options, console)
-    try:
-        with interruptible(quiet=options.quiet) as stop, open_index(index_path, read_only=options.dry_run) as index:
-            pipeline = _pipeline(options, model, index, console)
-            outcomes = closing(pipeline.run(output.note_passed_over(found), stop))
-            with nullcontext() if options.dry_run else index.run(output.report.counts), outcomes as each:
-                for outcome in each:
-                    output.show(outcome)
-            interrupted = stop()
-    finally:
-        console.close()
-    console.message(output.summary(time.monotonic() - started))
-    if interrupted:
-        console.message("Interrupted: run the same command again to go on.")
+    with open_log(options.log_file) as log:
+        console = Console(quiet=options.quiet, log=log)
+        output = _Output(options, console)
+        try:
+            output.ending = _scan(options, found, output, console)
+        except BaseException as error:
+            if log is not None:
+                log.error("%s", printable(str(error)))
+            with suppress(OutputError):  # what ended the run is of more interest
+                output.write_report()
+            raise
+        finally:
+            console.close()
+        output.write_report()
+        console.message(output.summary())
+        for line in output.profile():
+            console.message(line)
+        if output.ending != "complete":
+            why = "Interrupted" if output.ending == "interrupted" else "Out of time (--max-runtime)"
+            console.message(f"{why}: run the same command again to go on.")
+    if output.ending == "interrupted":
         return EXIT_INTERRUPTED
     return 0 if output.report.all_well else EXIT_PHOTOS_FAILED
+
+
+def _scan(options: ScanOptions, found: Iterable[Found], output: _Output, console: Console) -> Ending:
+    """Show all outcomes in `output`, and return how the run ended."""
+    from phototag.index import open_index
+
+    model = find_wanted_model(options.tags)
+    index_path = options.index or default_index()
+    deadline = math.inf if options.max_runtime is None else time.monotonic() + options.max_runtime
+    with interruptible(quiet=options.quiet) as asked, open_index(index_path, read_only=options.dry_run) as index:
+
+        def stop() -> bool:
+            return asked() or time.monotonic() > deadline
+
+        pipeline = _pipeline(options, model, index, console)
+        outcomes = closing(pipeline.run(output.note_passed_over(found), stop))
+        with (
+            nullcontext() if options.dry_run else index.run(output.report.counts, options.paths) as run,
+            outcomes as each,
+        ):
+            output.run = run
+            for outcome in each:
+                output.show(outcome)
+            output.timings = pipeline.timings
+            ending: Ending = "interrupted" if asked() else "out of time" if stop() else "complete"
+            if run is not None:
+                run.ending = ending
+    return ending
 
 
 def _count_photos(options: ScanOptions) -> int:
@@ -135,45 +212,69 @@ def _count_photos(options: ScanOptions) -> int:
 
 def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console) -> Pipeline:
     from phototag.building import ensure_built
-    from phototag.opening import prepare_photo
-    from phototag.tagging import Pipeline, recipe_digest
+    from phototag.opening import look_at
+    from phototag.tagging import Engine, Pipeline, Timings, recipe_digest, scores_digest
 
     tagger = make_tagger(options.tags, model)
-    writer = _writer(options, model, index)
     crops = options.tags.crops
+    recipe = recipe_digest(model, crops, tagger, options.write)
+    writer = _writer(options, model, index, recipe)
 
-    def load_classifier() -> Classify:
+    def load_engine() -> Engine:
         # Only now is there work that takes time: a run with nothing new is over before the photos are counted.
         console.expect(lambda: _count_photos(options))
         ensure_built(model, console.message)
         from phototag.classifier import Classifier
 
-        return scorer(options.tags, Classifier(model))
+        return Engine(scorer(options.tags, Classifier(model)))
 
     return Pipeline(
-        decode=lambda path: prepare_photo(path, model.preprocessing, crops),
-        load_classifier=load_classifier,
+        look=lambda path, is_known: look_at(path, model.preprocessing, crops, is_known),
+        load_engine=load_engine,
         tagger=tagger,
         writer=writer,
         index=index,
-        recipe=recipe_digest(model, crops, tagger, writer),
+        recipe=recipe,
+        model=scores_digest(model, crops, "probabilities" if options.tags.logit_threshold is None else "logits"),
+        classes=len(model.labels),
         jobs=options.jobs,
         batch_size=max(1, options.batch_size // crops),
         dry_run=options.dry_run,
         force=options.force,
+        forget_rejections=options.forget_rejections,
+        timings=Timings() if options.profile else None,
+        roots=[Path(os.path.abspath(path)) for path in options.paths],
+        details=options.format == "json" or options.verbose or options.dry_run,
     )
 
 
-def _writer(options: ScanOptions, model: Model, index: Index) -> Writer:
-    from phototag.metadata.json_sidecar import JsonSidecarWriter
-    from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter
-    from phototag.tagging import NullWriter
+def _writer(options: ScanOptions, model: Model, index: Index, recipe: str) -> Writer:
+    again = options.forget_rejections
+    if options.write == "none":
+        from phototag.tagging import NullWriter
 
+        return NullWriter()
     if options.write == "json":
-        return JsonSidecarWriter(model.card.name, model.digest)
+        from phototag.metadata.json_sidecar import JsonSidecarWriter
+
+        return JsonSidecarWriter(model.card.name, model.digest, index, recipe, again)
+    from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter
+
     if options.write == "embed":
-        return EmbedWriter(model.card.name, index, touch=options.touch)
-    return XmpSidecarWriter(model.card.name, index) if options.write == "xmp" else NullWriter()
+        return EmbedWriter(model.card.name, index, recipe, again, touch=options.touch)
+    return XmpSidecarWriter(model.card.name, index, recipe, again)
+
+
+# The stages of `tagging.Timings`, for people.
+_STAGES: dict[Stage, str] = {
+    "walk": "finding photos",
+    "index": "asking the index for them",
+    "load": "loading the model, or making it",
+    "decode": "reading and decoding, in the worker threads",
+    "infer": "the model",
+    "write": "tags into files and the index, in a thread of its own",
+    "wait": "the main thread, with nothing to do until the others were ready",
+}
 
 
 class _Output:
@@ -183,6 +284,11 @@ class _Output:
         from phototag.tagging import Report
 
         self.report = Report()
+        self.ending: Ending = "failed"
+        self.run: Run | None = None
+        self.timings: Timings | None = None
+        self._started = datetime.datetime.now(datetime.timezone.utc)
+        self._failures: list[dict[str, str]] = []
         self._options = options
         self._console = console
         self._relative = not any(path.is_absolute() for path in options.paths)
@@ -208,6 +314,8 @@ class _Output:
         if outcome.note is not None:
             self._console.message(f"{self._name(outcome.path)}: {printable(outcome.note)}")
         if outcome.status == "failed":
+            if len(self._failures) < MAX_FAILURES:
+                self._failures.append({"path": str(outcome.path), "error": outcome.error or ""})
             self._console.failure(f"phototag: {self._name(outcome.path)}: {printable(outcome.error or '')}")
         if self._options.format == "json":
             if not self._options.quiet or outcome.status == "failed":
@@ -232,15 +340,47 @@ class _Output:
         """The path as the user would write it: relative where the paths that were given are."""
         return name_of(path, relative=self._relative)
 
-    def summary(self, seconds: float) -> str:
+    def write_report(self) -> None:
+        """Write what --report asks for. Raises `OutputError`."""
+        if self._options.report is not None:
+            write_report(self._options.report, self._as_report())
+
+    def _as_report(self) -> dict[str, Any]:
+        return {
+            "phototag": phototag.__version__,
+            "run": self.run.id if self.run is not None else None,
+            "started": self._started.isoformat(timespec="seconds"),
+            "seconds": round(self._seconds(), 3),
+            "ending": self.ending,
+            "dry_run": self._options.dry_run,
+            "paths": [os.path.abspath(path) for path in self._options.paths],
+            "write": self._options.write,
+            "counts": dict(self.report.counts),
+            "other_files": self.report.other_files,
+            "failures": self._failures,
+        }
+
+    def _seconds(self) -> float:
+        return (datetime.datetime.now(datetime.timezone.utc) - self._started).total_seconds()
+
+    def profile(self) -> Iterator[str]:
+        """What --profile prints."""
+        if self.timings is None:
+            return
+        wall, seconds, jobs = self._seconds(), self.timings.seconds, self._options.jobs
+        yield f"Where {wall:.1f} s went, in seconds of the threads that did it ({plural(jobs, 'worker thread')}):"
+        for stage, what in _STAGES.items():
+            yield f"  {stage:<7}{seconds[stage]:>9.2f}  {what}"
+
+    def summary(self) -> str:
         """One line with the counts."""
         report = self.report
-        if report.photos == 0:
+        if report.photos == 0 and self.ending == "complete":
             where = ", ".join(printable(str(path)) for path in self._options.paths)
             line = f"No photos found in {where}"
         else:
             counts = ", ".join(f"{count} {status}" for status, count in report.counts.items() if count)
-            line = f"{plural(report.photos, 'photo')} in {seconds:.1f} s: {counts}"
+            line = f"{plural(report.photos, 'photo')} in {self._seconds():.1f} s{': ' if counts else ''}{counts}"
         others = f"; {plural(report.other_files, 'other file')} passed over" if report.other_files else ""
         would = "; dry run, nothing written" if self._options.dry_run else ""
         return f"{line}{others}{would}."

@@ -85,14 +85,17 @@ def _shown(options: dict[str, Any], as_json: bool) -> Iterator[list[str] | Photo
     for path in options["photos"]:
         try:
             keywords = [*_embedded(path), *_in_json(path)]
+            removed = _removed(path)
         except PhotoError as error:
             yield error
             continue
         if as_json:
-            yield [json.dumps({"path": str(path), "keywords": [asdict(one) for one in keywords]})]
+            said = {"path": str(path), "keywords": [asdict(one) for one in keywords], "removed": removed}
+            yield [json.dumps(said)]
         else:
-            lines = [_shown_line(path, one) for one in keywords]
-            yield [printable(str(path)), *(lines or ["  no keywords"])]
+            lines = [_shown_line(path, one) for one in keywords] or ["  no keywords"]
+            lines += [f"  {printable(name):<28} removed by a person, not written again" for name in removed]
+            yield [printable(str(path)), *lines]
 
 
 def _shown_line(path: Path, one: _Shown) -> str:
@@ -122,6 +125,16 @@ def _in_json(path: Path) -> Iterator[_Shown]:
 
     for name, confidence in read_tags(path):
         yield _Shown(name, "phototag", confidence, ("tags",), str(sidecar_path(path)))
+
+
+def _removed(path: Path) -> list[str]:
+    """The names that phototag wrote and a person has removed, each once."""
+    from phototag.metadata.json_sidecar import read_rejected
+    from phototag.metadata.keywords import rejected_names
+    from phototag.metadata.writers import read_keywords
+
+    noted = [name for _, found in read_keywords(path) for name in rejected_names(found)]
+    return list(dict.fromkeys((*noted, *read_rejected(path))))
 
 
 def _explained(options: TagOptions, photos: Iterable[Path], as_json: bool) -> Iterator[list[str] | PhotoError]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from phototag.cli.model_options import MODEL_FACTS, given_facts, model_fact_options
+from phototag.cli.config import give_way, is_on_command_line
+from phototag.cli.model_options import MODEL_FACTS, complete_model, given_facts, model_fact_options
 from phototag.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ _OPTIONS = (
         metavar="NAME|DIR",
         default="efficientnet-lite0",
         show_default=True,
+        shell_complete=complete_model,
         help="The model: a name, or a SavedModel directory.",
     ),
     click.option(
@@ -120,6 +122,14 @@ _OPTIONS = (
 )
 
 
+_LABEL_OPTIONS = ("raw_labels", "top", "logit_threshold")
+_RIVALS = (
+    *((label, tree) for label in _LABEL_OPTIONS for tree in ("taxonomy", "language", "explain")),
+    ("threshold", "logit_threshold"),
+    ("top", "max_tags"),
+)
+
+
 def tag_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that decide about tags."""
     for option in reversed(_OPTIONS):
@@ -129,6 +139,7 @@ def tag_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def take_tag_options(options: dict[str, Any]) -> TagOptions:
     """Take the options of `tag_options` out of a command's parameters. Raises `ConfigError` where they contradict."""
+    give_way(options, *_RIVALS)
     facts = {name: options.pop(name) for name in MODEL_FACTS}
     own = {name: options.pop(name) for name in TagOptions.__dataclass_fields__ if name != "given_facts"}
     taken = TagOptions(**own, given_facts=given_facts(facts))
@@ -190,7 +201,8 @@ def _label_tagger(options: TagOptions, model: Model) -> LabelTagger:
     from phototag.hedging import LabelTagger
     from phototag.taxonomy import DEFAULT_THRESHOLD
 
-    if options.taxonomy is not None or options.language is not None:
+    # What stands in the config file is for the models that have one.
+    if any(getattr(options, name) is not None and is_on_command_line(name) for name in ("taxonomy", "language")):
         raise ConfigError(f"the labels of {model.card.name} have no tree; leave out --taxonomy and --language")
     without_threshold = options.top is not None or options.logit_threshold is not None
     return LabelTagger(

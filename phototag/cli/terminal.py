@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -117,10 +118,14 @@ def interruptible(*, quiet: bool) -> Iterator[Callable[[], bool]]:
 
 
 class Console:
-    """Results to stdout, messages to stderr, and below them a progress bar where stderr is a terminal."""
+    """Results to stdout, messages to stderr, and below them a progress bar where stderr is a terminal.
 
-    def __init__(self, *, quiet: bool) -> None:
+    Messages and failures go to `log` as well.
+    """
+
+    def __init__(self, *, quiet: bool, log: logging.Logger | None = None) -> None:
         self._quiet = quiet
+        self._log = log
         self._bar: Any = None
         if sys.stderr is not None and sys.stderr.isatty() and not quiet:
             from tqdm import tqdm
@@ -144,10 +149,14 @@ class Console:
 
     def failure(self, line: str) -> None:
         """Print what went wrong, also under `--quiet`."""
+        if self._log is not None:
+            self._log.error("%s", line.removeprefix("phototag: "))
         self._write(line, err=True)
 
     def message(self, line: str) -> None:
         """Print what is good to know."""
+        if self._log is not None:
+            self._log.info("%s", line)
         if not self._quiet:
             self._write(line, err=True)
 

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from phototag.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED
 from phototag.cli.finding_options import NamedPath, default_index, finding_options, index_option, take_finding
 from phototag.cli.terminal import Console, interruptible, name_of, plural, printable, verbose_option
-from phototag.errors import PhotoError
+from phototag.errors import ConfigError, PhotoError
 
 if TYPE_CHECKING:
-    from phototag.index import Index
-    from phototag.photos import Found
+    from phototag.index import Change, Index
+    from phototag.photos import Found, PassedOver, Photo
+
+T = TypeVar("T")
 
 
 @click.command()
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=NamedPath(path_type=Path))
+@click.argument("paths", metavar="[PATH...]", nargs=-1, type=NamedPath(path_type=Path))
+@click.option(
+    "--run",
+    metavar="ID",
+    type=click.IntRange(min=1),
+    help="In place of PATHs: take back what one scan wrote; phototag status tells its number.",
+)
 @click.option("--dry-run", "-n", is_flag=True, help="Print what would be untagged; change nothing.")
 @finding_options
 @index_option
@@ -32,7 +41,11 @@ def untag(ctx: click.Context, /, **options: Any) -> None:
     A file that has not changed since becomes byte for byte what it was. Of others only phototag's tags are removed;
     keywords that people wrote stay.
     """
-    ctx.exit(_run_untag(take_finding(options).find(options["paths"]), options))
+    if bool(options["paths"]) == (options["run"] is not None):
+        raise ConfigError("say what to untag: either PATHs, or --run with the number of a scan")
+    finding = take_finding(options)
+    found = finding.find(options["paths"]) if options["run"] is None else ()
+    ctx.exit(_run_untag(found, options))
 
 
 def _run_untag(found: Iterable[Found], options: dict[str, Any]) -> int:
@@ -40,15 +53,16 @@ def _run_untag(found: Iterable[Found], options: dict[str, Any]) -> int:
 
     index_path = options["index"] or default_index()
     untagging = _Untagging(options)
+    run: int | None = options["run"]
     try:
         with (
             interruptible(quiet=options["quiet"]) as stop,
             open_index(index_path, read_only=options["dry_run"]) as index,
         ):
-            for one in found:
+            for undo in untagging.of_run(run, index) if run is not None else untagging.of_photos(found, index):
                 if stop():
                     break
-                untagging.take(one, index)
+                undo()
             interrupted = stop()
     finally:
         untagging.console.close()
@@ -62,34 +76,60 @@ class _Untagging:
         self.console = Console(quiet=options["quiet"])
         self._quiet: bool = options["quiet"]
         self._dry_run: bool = options["dry_run"]
-        self._relative = not any(path.is_absolute() for path in options["paths"])
-        self._photos = self._changed = self._failed = 0
+        self._relative = bool(options["paths"]) and not any(path.is_absolute() for path in options["paths"])
+        self._files = self._changed = self._failed = 0
+        self._noun = "photo" if options["run"] is None else "change"
 
-    def take(self, one: Found, index: Index) -> None:
-        """Untag a photo, or one that phototag cannot read itself; remove what a dead run left behind."""
+    def of_photos(self, found: Iterable[Found], index: Index) -> Iterator[Callable[[], None]]:
+        """What untags each photo, also one that phototag cannot read itself; removes what a dead run left behind."""
         from phototag.metadata.files import remove_unfinished
         from phototag.photos import PassedOver
 
-        if isinstance(one, PassedOver) and one.kind != "unreadable":
-            if one.kind == "unfinished" and not self._dry_run:
+        for one in found:
+            if not isinstance(one, PassedOver) or one.kind == "unreadable":
+                yield partial(self._attempt, one, partial(self._untag, index=index))
+            elif one.kind == "unfinished" and not self._dry_run:
                 remove_unfinished(one.path)
-            return
-        self._photos += 1
+
+    def of_run(self, run: int, index: Index) -> Iterator[Callable[[], None]]:
+        """What takes back each change of a run, the last first. Raises `ConfigError` where there was no such run."""
+        if not index.has_run(run):
+            raise ConfigError(f"the index knows no run {run}; phototag status tells the numbers of the last ones")
+        for change in index.changes(run):
+            yield partial(self._attempt, change, partial(self._take_back, index=index))
+        if not self._dry_run:
+            for path in index.tagged_in(run):
+                index.untagged(path)
+
+    def _attempt(self, one: T, untag_one: Callable[[T], None]) -> None:
+        self._files += 1
         self.console.advance()
         try:
             if isinstance(one, PhotoError):
                 raise one
-            self._untag(one.path, index)
+            untag_one(one)
         except PhotoError as error:
             self._failed += 1
             self.console.failure(f"phototag: {self._name(Path(error.path))}: {printable(error.reason)}")
 
-    def _untag(self, path: Path, index: Index) -> None:
+    def _untag(self, one: Photo | PassedOver, index: Index) -> None:
         from phototag.metadata.writers import untag as untag_photo
 
-        files = untag_photo(path, index, dry_run=self._dry_run)
+        files = untag_photo(one.path, index, dry_run=self._dry_run)
         if not self._dry_run:
-            index.forget(path)
+            index.untagged(one.path)
+        self._note(one.path, files)
+
+    def _take_back(self, change: Change, index: Index) -> None:
+        from phototag.metadata.writers import take_back
+
+        # A photo may have been moved since.
+        moved = () if change.path.exists() else index.paths_of(change.digest)
+        path = next((path for path in moved if path.exists()), change.path)
+        if take_back(path, change.digest, change.undo, dry_run=self._dry_run):
+            self._note(path, (path,))
+
+    def _note(self, path: Path, files: Sequence[Path]) -> None:
         if files:
             self._changed += 1
             if not self._quiet:
@@ -99,7 +139,7 @@ class _Untagging:
         """Print the summary, and return the exit code."""
         failures = f", {self._failed} failed" if self._failed else ""
         would = "; dry run, nothing changed" if self._dry_run else ""
-        self.console.message(f"{plural(self._photos, 'photo')}: {self._changed} untagged{failures}{would}.")
+        self.console.message(f"{plural(self._files, self._noun)}: {self._changed} untagged{failures}{would}.")
         if interrupted:
             self.console.message("Interrupted: run the same command again to go on.")
             return EXIT_INTERRUPTED

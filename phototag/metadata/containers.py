@@ -79,6 +79,11 @@ class _Format(Protocol):
         ...
 
 
+def check_kind(head: Data) -> None:
+    """Raise `Unwritable` where a file that begins with `head`, 256 bytes of it, is of a kind not written into."""
+    _format(head)
+
+
 def read_blocks(data: Data) -> Blocks:
     """Return the blocks in the file `data`. Raises `Unwritable` for every file that must not be written into."""
     return _blocks(_format(data), data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -112,15 +113,42 @@ def packed(edits: Sequence[Edit]) -> bytes:
 
 def unpacked(kept: bytes, data: Data) -> Edits:
     """Return the edits of `data` that were `packed`. Raises ValueError where `kept` is damaged, whatever is in it."""
+    with _damage_told():
+        return _at_places(*_inflated(kept), data)
+
+
+def already_back(kept: bytes, data: Data) -> bytes | None:
+    """Return what the edits that were `packed` put in, if all of it stands in `data` as after them; None otherwise.
+
+    So it is where a change and the edits that take it back were never made. Raises ValueError as `unpacked` does.
+    """
+    with _damage_told():
+        places, content = _inflated(kept)
+        at = moved = 0
+        for offset, removed, inserted in places:
+            start = offset + moved
+            if start < 0 or inserted < 0 or data[start : start + inserted] != content[at : at + inserted]:
+                return None
+            at, moved = at + inserted, moved + inserted - removed
+        return content
+
+
+@contextlib.contextmanager
+def _damage_told() -> Iterator[None]:
     try:
-        inflater = zlib.decompressobj()
-        inflated = inflater.decompress(kept, MAX_UNPACKED)
-        places, _, content = inflated.partition(b"\n")
-        if not inflater.eof or len(places) > MAX_PLACES:
-            raise ValueError("it is cut short, or larger than any change")
-        return _at_places(json.loads(places), content, data)
+        yield
     except (zlib.error, TypeError, RecursionError) as error:
         raise ValueError(str(error)) from None
+
+
+def _inflated(kept: bytes) -> tuple[Iterable[tuple[int, int, int]], bytes]:
+    """The places of packed edits, and what they insert."""
+    inflater = zlib.decompressobj()
+    inflated = inflater.decompress(kept, MAX_UNPACKED)
+    places, _, content = inflated.partition(b"\n")
+    if not inflater.eof or len(places) > MAX_PLACES:
+        raise ValueError("it is cut short, or larger than any change")
+    return json.loads(places), content
 
 
 def _at_places(places: Iterable[tuple[int, int, int]], content: bytes, data: Data) -> Edits:

@@ -9,7 +9,19 @@ from typing import Literal
 from phototag.metadata import containers, exif, iptc, xmp
 from phototag.metadata.containers import DROP, Blocks, BlockUnwritable, Change, Changes
 from phototag.metadata.edits import Data, Edits, applied, growth, leads_to
-from phototag.metadata.keywords import Keywords, Unwritable, all_paths, key, noted_names, wanted_keywords, without_ours
+from phototag.metadata.keywords import (
+    NOTHING,
+    Keywords,
+    Memory,
+    Unwritable,
+    all_paths,
+    key,
+    noted_names,
+    rejected_names,
+    standing_keys,
+    wanted_keywords,
+    without_ours,
+)
 from phototag.taxonomy import Tag
 
 _Block = Literal["exif", "iptc"]
@@ -17,11 +29,12 @@ _Block = Literal["exif", "iptc"]
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Who says so: the model's name, phototag's version and the date (ISO 8601), for the provenance."""
+    """Who says so: the model's name, phototag's version, the date (ISO 8601) and the recipe, for the provenance."""
 
     model: str
     version: str
     date: str
+    recipe: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +42,14 @@ class Rewriting:
     """What becomes of a photo's bytes: `edits` of the file, which make `changes` of its `blocks`.
 
     `left_out`: (list, keyword) of each keyword that a list cannot hold, by the names of the lists in `Keywords`.
+    `rejected`: the names that a person has removed, which are not written.
     """
 
     edits: Edits
     changes: Changes
     blocks: Blocks
     left_out: tuple[tuple[str, str], ...] = ()
+    rejected: tuple[str, ...] = ()
 
 
 def read_keywords(data: Data) -> Keywords:
@@ -42,10 +57,11 @@ def read_keywords(data: Data) -> Keywords:
     return _read(containers.read_blocks(data))
 
 
-def with_tags(data: Data, tags: Sequence[Tag], stamp: Stamp) -> Rewriting:
+def with_tags(data: Data, tags: Sequence[Tag], stamp: Stamp, memory: Memory = NOTHING) -> Rewriting:
     """Return what makes the photo `data` say `tags` beside what people wrote in it, and nothing else of phototag's.
 
-    Without edits where it does already. What a list cannot hold is left out of that list; XPKeywords and IPTC are left
+    Not those that a person has removed, by what the photo notes and by `memory`. Without edits where it does already.
+    What a list cannot hold is left out of that list; XPKeywords and IPTC are left
     as they are where they cannot be changed. Raises `Unwritable` where the photo must not be written into.
     """
     blocks = containers.read_blocks(data)
@@ -58,13 +74,16 @@ def with_tags(data: Data, tags: Sequence[Tag], stamp: Stamp) -> Rewriting:
             model=stamp.model,
             version=stamp.version,
             date=stamp.date,
+            recipe=stamp.recipe,
+            memory=memory,
             has_packet=blocks.xmp is not None,
             has_iptc=found.iptc is not None and "iptc" not in skipped,
             can_hold_xp="exif" not in skipped and (blocks.exif is not None or blocks.can_create_exif),
         )
         try:
             changes, not_in_iptc = _changes(blocks, found, plan.keywords, skipped)
-            return replace(_rewriting(data, blocks, changes), left_out=(*plan.left_out, *not_in_iptc))
+            left_out = (*plan.left_out, *not_in_iptc)
+            return replace(_rewriting(data, blocks, changes), left_out=left_out, rejected=plan.rejected)
         except BlockUnwritable as error:
             if error.block in skipped:
                 raise
@@ -82,27 +101,37 @@ def without_tags(data: Data) -> Rewriting:
     return _rewriting(data, blocks, changes)
 
 
-def sidecar_with_tags(packet: bytes | None, held: Keywords, tags: Sequence[Tag], stamp: Stamp) -> bytes | None:
+def sidecar_with_tags(
+    packet: bytes | None, held: Keywords, tags: Sequence[Tag], stamp: Stamp, memory: Memory = NOTHING
+) -> tuple[bytes | None, tuple[str, ...]]:
     """Return the XMP sidecar that says `tags`: what becomes of `packet`, the one that is there, or a new one.
+
+    With it, the names that a person has removed, by what `packet` and the photo note and by `memory`; they are not
+    written.
 
     `held`: what the photo itself holds; a new list begins with what people wrote there, so that programs which read
     the sidecar in its place lose nothing. None where there is to be no sidecar: without tags and with nothing else in
     it. Raises `Unwritable` where `packet` must not be written into.
     """
     found = xmp.read(packet) if packet is not None else Keywords()
-    wanted = wanted_keywords(
+    if standing_keys(found).isdisjoint(map(key, memory.written)):  # what stands in the photo may be a person's
+        memory = replace(memory, written=())
+    plan = wanted_keywords(
         replace(found, xp=_seeds(found, without_ours(held))),
         tags,
         model=stamp.model,
         version=stamp.version,
         date=stamp.date,
+        recipe=stamp.recipe,
+        memory=replace(memory, rejected=(*memory.rejected, *rejected_names(held))),
         has_packet=packet is not None,
         has_iptc=False,
         can_hold_xp=False,
-    ).keywords
+    )
+    wanted = plan.keywords
     if packet is None:
-        return xmp.create(wanted, sidecar=True) if wanted.provenance is not None else None
-    return _unless_bare(applied(packet, xmp.update(packet, wanted)), found)
+        return xmp.create(wanted, sidecar=True) if wanted.provenance is not None else None, plan.rejected
+    return _unless_bare(applied(packet, xmp.update(packet, wanted)), found), plan.rejected
 
 
 def _seeds(found: Keywords, held: Keywords) -> tuple[str, ...] | None:
@@ -153,6 +182,16 @@ def is_sidecar_before(before: bytes | None, now: bytes) -> bool:
         if provenance is None:
             return False
         return xmp.is_same_around(before, now) if before is not None else "packet" in provenance.created
+    except Unwritable:
+        return False
+
+
+def is_sidecar_after_removal(before: bytes, now: bytes) -> bool:
+    """Could phototag have made the sidecar `now` of `before`, by removing what it noted there?"""
+    try:
+        found, there = xmp.read(before), {key(entry) for entry in _last_levels(xmp.read(before))}
+        is_kept = there.issuperset(key(entry) for entry in _last_levels(xmp.read(now)))
+        return is_kept and found.provenance is not None and xmp.is_same_around(before, now)
     except Unwritable:
         return False
 

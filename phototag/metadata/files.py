@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
+import hashlib
 import os
 import stat
 import sys
@@ -11,10 +13,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from phototag.metadata.edits import Data
 from phototag.metadata.keywords import Unwritable
 from phototag.photos import UNFINISHED_PREFIX, UNFINISHED_SUFFIX, Photo
+from phototag.taxonomy import Prediction, Tag
 
 if sys.platform != "win32":
     import fcntl
@@ -23,13 +27,33 @@ if sys.platform != "win32":
 _NOT_OURS = ("security.", "trusted.", "system.nfs4_acl", "com.apple.provenance", "com.apple.quarantine")
 
 
+# What the journal has for the SHA-256 of a file that was removed.
+NO_FILE = hashlib.sha256(b"").digest()
+_EPOCH = datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a writer did: the `files` that hold the tags now, the `photo` as it is now, and a `note` for its owner."""
+    """What a writer did: the `files` that hold the tags now, the `photo` as it is now, and a `note` for its owner.
+
+    `digest`: the SHA-256 of the photo's file as it is now, where the writer has read or written it whole. `rejected`:
+    names of tags, of those asked for or written before, that a person has removed since; they are not written.
+    """
 
     files: tuple[Path, ...]
     photo: Photo
     note: str | None = None
+    digest: bytes | None = None
+    rejected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an earlier run left in the `files` of a photo, for an index that was lost."""
+
+    tags: tuple[Tag, ...]
+    predictions: tuple[Prediction, ...]
+    files: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +65,35 @@ class Undo:
 
     change: int
     edits: bytes | None
+
+
+class Journal(Protocol):
+    """Remembers how to take back what was done to files."""
+
+    def note_change(self, path: Path, digest: bytes, undo: bytes | None) -> None:
+        """Note, before it is done, that the file at `path` will have the SHA-256 `digest`, or `NO_FILE`.
+
+        `undo`: the packed edits that take it back, of nothing where the file goes; None where there was no file.
+        """
+
+    def undo_of(self, digest: bytes, before: int | None = None) -> Undo | None:
+        """Return how a file of the SHA-256 `digest` is taken back by one change, or None where nothing is known.
+
+        `before`: only by changes before that one.
+        """
+
+
+def now() -> str:
+    """Return the date and time as phototag notes them: ISO 8601, UTC."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
+
+
+def moment(date: str) -> int:
+    """Return what `now` has returned in nanoseconds since 1970. Raises ValueError where it is something else."""
+    try:
+        return (datetime.datetime.fromisoformat(date) - _EPOCH) // datetime.timedelta(microseconds=1) * 1000
+    except (TypeError, OverflowError) as error:  # without a time zone; beyond all calendars
+        raise ValueError(str(error)) from None
 
 
 def remove_unfinished(path: Path) -> None:
@@ -60,15 +113,16 @@ def write_file(
     *,
     like: os.stat_result | None = None,
     mode: int = 0o644,
-    keep_times: bool = False,
+    times: tuple[int, int] | None = None,
     before_rename: Callable[[bytes | None], None] = lambda _: None,
     read_back: bool = False,
 ) -> None:
     """Make the file at `path` consist of `pieces`: all of them, or leave it as it is.
 
-    `like`: the file that `path` is now; the new one gets its mode, owner and extended attributes (with them its ACLs),
-    with `keep_times` also its times. Without it the mode is `mode`. `before_rename` is called when all is on the disk,
-    with the content read back from there if `read_back`; what it raises leaves the file as it is.
+    `like`: the file that `path` is now; the new one gets its mode, owner and extended attributes (with them its ACLs).
+    Without it the mode is `mode`. `times`: of access and of change, in nanoseconds; else now. `before_rename` is called
+    when all is on the disk, with the content read back from there if `read_back`; what it raises leaves the file as it
+    is.
 
     Raises `OSError` where the folder cannot be written, `Unwritable` where an attribute cannot be kept.
     """
@@ -83,8 +137,8 @@ def write_file(
             _make_like(path, temporary, like)
         os.fsync(descriptor)
         before_rename(_content(descriptor) if read_back else None)
-        if like is not None and keep_times:  # last: reading counts as access
-            os.utime(temporary, ns=(like.st_atime_ns, like.st_mtime_ns))
+        if times is not None:  # last: reading counts as access
+            os.utime(temporary, ns=times)
         os.replace(temporary, path)
     sync_folder(path.parent)
 

@@ -5,65 +5,121 @@ Never `photo.jpg.json` or `*.supplemental-metadata.json`: those belong to Google
 
 from __future__ import annotations
 
-import datetime
+import hashlib
 import json
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import phototag
 from phototag.errors import PhotoError
-from phototag.metadata.files import Written, os_fault, write_file
+from phototag.metadata.edits import packed, replacement
+from phototag.metadata.files import NO_FILE, Journal, Standing, Written, moment, now, os_fault, sync_folder, write_file
+from phototag.metadata.keywords import key
 from phototag.photos import OWN_SUFFIX, Photo
-from phototag.taxonomy import Prediction, Tag
+from phototag.taxonomy import Label, Prediction, Tag
 
 MAX_SIDECAR = 1 << 20  # bytes; one of ours has a few thousand
 
 
 @dataclass(frozen=True)
 class JsonSidecarWriter:
-    """Writes the tags that one model gave into sidecars."""
+    """Writes the tags that one model gave into sidecars.
+
+    `journal`: told of each change before it is made. `recipe`: what `standing` knows its own work by.
+    `forget_rejections`: tags that a person has removed from a sidecar are written again.
+    """
 
     model_name: str
     model_digest: str
+    journal: Journal
+    recipe: str = ""
+    forget_rejections: bool = False
 
     name = "json"
 
-    def write(self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> Written:
+    def write(
+        self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], previous: Sequence[str] = ()
+    ) -> Written:
         """Make the sidecar of `photo` say `tags`, and return the files that now hold them: the sidecar or none.
 
         Without tags there is no sidecar, and an earlier one of phototag's is removed. One that says the same already
         is left as it is. What is written appears whole or not at all.
+
+        `previous`: the names that were written there before. Those that a person has removed from it since are not
+        written again, and are remembered there, also in one that has no tags left.
 
         Raises `PhotoError` where the folder cannot be written or another program's file has the sidecar's name.
         """
         sidecar = sidecar_path(photo.path)
         try:
             existing = _read(photo.path, sidecar)
-            if not tags:
-                if existing is not None:
-                    sidecar.unlink()
-                return Written((), photo)
-            content = self._content(tags, predictions)
-            if existing is None or _without_date(existing) != _without_date(content):
-                # A sidecar is as public as its photo, but its owner can always write it.
-                mode = photo.path.stat().st_mode & 0o666 | 0o200
-                text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-                write_file(sidecar, [text.encode("utf-8", "surrogateescape")], mode=mode)
-            return Written((sidecar,), photo)
+            rejected = self._rejected(existing, previous) if existing is not None else ()
+            gone = set(map(key, rejected))
+            tags = [tag for tag in tags if key(tag.name) not in gone]
+            if tags or rejected:
+                self._write(photo.path, sidecar, existing, self._content(tags, predictions, rejected))
+            elif existing is not None:
+                self.journal.note_change(sidecar, NO_FILE, packed(replacement(b"", existing.data)))
+                sidecar.unlink()
+                sync_folder(sidecar.parent)
+            return Written((sidecar,) if tags else (), photo, rejected=rejected)
         except OSError as error:
             raise PhotoError(photo.path, os_fault(f"its sidecar {sidecar.name} cannot be written", error)) from None
 
-    def _content(self, tags: Sequence[Tag], predictions: Sequence[Prediction]) -> dict[str, Any]:
+    def standing(self, photo: Photo) -> Standing | None:
+        """Return what an earlier run of the same recipe left, if `photo` has not changed since; None otherwise."""
+        sidecar = sidecar_path(photo.path)
+        try:
+            existing = _read(photo.path, sidecar)
+            content: dict[str, Any] = existing.content if existing is not None else {}
+            if not self.recipe or content.get("recipe") != self.recipe or photo.mtime_ns > moment(content["date"]):
+                return None
+            tags = tuple(map(_tag, content["tags"]))
+            predictions = tuple(map(_prediction, content["predictions"]))
+        except (PhotoError, OSError, KeyError, TypeError, ValueError, OverflowError):
+            return None
+        return Standing(tags, predictions, (sidecar,) if tags else ())
+
+    def _rejected(self, existing: _Existing, previous: Sequence[str]) -> tuple[str, ...]:
+        """The names that a person has removed from the sidecar, each once."""
+        tags = existing.content.get("tags")
+        if self.forget_rejections or not isinstance(tags, list):
+            return ()
+        there = {key(tag["name"]) for tag in tags if isinstance(tag, dict) and isinstance(tag.get("name"), str)}
+        names = [*_rejected_in(existing.content)]
+        # As phototag left it, whatever the index says: a run may have died before it could say so.
+        if self.journal.undo_of(hashlib.sha256(existing.data).digest()) is None:
+            names += previous
+        return tuple({key(name): name for name in reversed(names) if key(name) not in there}.values())[::-1]
+
+    def _write(self, photo: Path, sidecar: Path, existing: _Existing | None, content: dict[str, Any]) -> None:
+        if existing is not None and _without_date(existing.content) == _without_date(content):
+            return
+        data = (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "surrogateescape")
+        undo = packed(replacement(data, existing.data)) if existing is not None else None
+        write_file(
+            sidecar,
+            [data],
+            # A sidecar is as public as its photo, but its owner can always write it.
+            mode=photo.stat().st_mode & 0o666 | 0o200,
+            before_rename=lambda _: self.journal.note_change(sidecar, hashlib.sha256(data).digest(), undo),
+        )
+
+    def _content(
+        self, tags: Sequence[Tag], predictions: Sequence[Prediction], rejected: Sequence[str]
+    ) -> dict[str, Any]:
         return {
             "phototag": phototag.__version__,
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "date": now(),
+            "recipe": self.recipe,
             "model": {"name": self.model_name, "digest": self.model_digest},
             "tags": [{**asdict(tag), "path": list(tag.path), "synonyms": list(tag.synonyms)} for tag in tags],
             "predictions": [{**asdict(prediction.label), "score": prediction.score} for prediction in predictions],
+            **({"rejected": list(rejected)} if rejected else {}),
         }
 
 
@@ -76,12 +132,31 @@ def read_tags(photo: Path) -> tuple[tuple[str, float], ...]:
     """Return name and confidence of each tag in the JSON sidecar of `photo`. Raises `PhotoError`."""
     sidecar = sidecar_path(photo)
     try:
-        content = _read(photo, sidecar)
-        return tuple((str(tag["name"]), float(tag["confidence"])) for tag in content["tags"]) if content else ()
+        existing = _read(photo, sidecar)
+        tags = existing.content["tags"] if existing is not None else ()
+        return tuple((str(tag["name"]), float(tag["confidence"])) for tag in tags)
     except OSError as error:
         raise PhotoError(photo, f"its sidecar cannot be read ({error.strerror}); check its permissions") from None
     except (KeyError, TypeError, ValueError, OverflowError):
         raise PhotoError(photo, f"{sidecar.name} beside it is damaged; remove it") from None
+
+
+def read_rejected(photo: Path) -> tuple[str, ...]:
+    """Return the names of tags that a person has removed, as the JSON sidecar of `photo` has them.
+
+    Raises `PhotoError`.
+    """
+    sidecar = sidecar_path(photo)
+    try:
+        existing = _read(photo, sidecar)
+    except OSError as error:
+        raise PhotoError(photo, f"its sidecar cannot be read ({error.strerror}); check its permissions") from None
+    return tuple(_rejected_in(existing.content)) if existing is not None else ()
+
+
+def is_ours(data: bytes) -> bool:
+    """Is `data` the content of a JSON sidecar of phototag's?"""
+    return _parsed(data) is not None
 
 
 def remove_sidecar(photo: Path, *, dry_run: bool = False) -> bool:
@@ -100,20 +175,67 @@ def remove_sidecar(photo: Path, *, dry_run: bool = False) -> bool:
 
 
 def _without_date(content: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in content.items() if key != "date"}
+    return {name: value for name, value in content.items() if name != "date"}
 
 
-def _read(photo: Path, sidecar: Path) -> dict[str, Any] | None:
-    """The content of an existing sidecar of ours, or None where there is no file."""
+def _rejected_in(content: dict[str, Any]) -> Iterator[str]:
+    names = content.get("rejected")
+    return (name for name in (names if isinstance(names, list) else ()) if isinstance(name, str))
+
+
+def _tag(said: dict[str, Any]) -> Tag:
+    """A tag as `asdict` wrote it. Raises ValueError, KeyError and TypeError where that has been changed."""
+    path, synonyms = (tuple(map(_text, said[field])) for field in ("path", "synonyms"))
+    synset = said["synset"]
+    return Tag(
+        _text(said["name"]), _share(said["confidence"]), path, synset if synset is None else _text(synset), synonyms
+    )
+
+
+def _prediction(said: dict[str, Any]) -> Prediction:
+    synset = said["synset"]
+    return Prediction(Label(_text(said["name"]), synset if synset is None else _text(synset)), _share(said["score"]))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("it is no text")
+    value.encode()  # half of a surrogate pair can be neither kept nor shown
+    return value
+
+
+def _share(value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError("it is no number from 0 to 1")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Existing:
+    """A sidecar of ours as it is there: its bytes, and what they say."""
+
+    data: bytes
+    content: dict[str, Any]
+
+
+def _read(photo: Path, sidecar: Path) -> _Existing | None:
+    """An existing sidecar of ours, or None where there is no file."""
     try:
         if not stat.S_ISREG(sidecar.stat().st_mode):  # a pipe would never end
             raise PhotoError(photo, f"{sidecar.name} beside it is no regular file; move it away")
         with sidecar.open("rb") as file:
-            content = json.loads(file.read(MAX_SIDECAR))
+            data = file.read(MAX_SIDECAR)
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict) or "phototag" not in content:
+    content = _parsed(data)
+    if content is None:
         raise PhotoError(photo, f"{sidecar.name} beside it was not written by phototag; move that file away")
-    return content
+    return _Existing(data, content)
+
+
+def _parsed(data: bytes) -> dict[str, Any] | None:
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) and "phototag" in content else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from phototag.taxonomy import Tag
 
@@ -23,9 +23,11 @@ class Provenance:
     """What phototag noted in a photo about its own doing.
 
     `tags`: name and confidence (0 to 1) of each keyword that it added and that was in none of the lists before; and,
-    led by `|`, each path that it added and that has a level which is no such name: `|animal|bird|toucan`.
+    led by `|`, each path that it added and that has a level which is no such name: `|animal|bird|toucan`. A name that
+    stands in none of the lists any more was removed by a person, and stays noted; with the confidence `REMOVED`, it is
+    the person's own where it stands again.
     `created`: which of the lists (by their names in `Keywords`) were not there before, and "packet" for the XMP packet.
-    `model`, `version`, `date` (ISO 8601): by what and when.
+    `model`, `version`, `date` (ISO 8601), `recipe`: by what and when.
     """
 
     tags: tuple[tuple[str, float], ...]
@@ -33,6 +35,24 @@ class Provenance:
     model: str
     version: str
     date: str
+    recipe: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is known of earlier runs beside what is noted where the keywords are.
+
+    `written`: names that phototag wrote there; they count where the note is gone. `rejected`: names that a person has
+    removed elsewhere, from a photo's sidecar or from the photo of a sidecar. `forget`: what a person has removed is
+    written again.
+    """
+
+    written: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
+    forget: bool = False
+
+
+NOTHING = Memory()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +84,9 @@ FIELDS = {
 }
 LISTS = ("subject", "hierarchical", "tags_list", "last_keyword", "iptc", "xp")
 MAX_IPTC_KEYWORD = 64  # bytes (IIM 4.2, 2:25)
+REMOVED = 0.0
+# What is noted of a tag of which the model is not sure at all, which `--top` can ask for.
+_LEAST = 1e-9
 # What parts the levels of one keyword in the lists that have levels.
 _SEPARATORS = {"hierarchical": "|", "tags_list": "/", "last_keyword": "/"}
 # Leads those of `Provenance.tags` that are no name but a path in the lists with levels. Without them, a path with a
@@ -77,10 +100,12 @@ class Plan:
 
     `keywords` equals what was found where nothing is to be done. `left_out`: (list, keyword) for each keyword that the
     list cannot hold, in no list by a name of `LISTS` where it can be written nowhere: then the list is "".
+    `rejected`: the names that a person has removed, which are not written.
     """
 
     keywords: Keywords
     left_out: tuple[tuple[str, str], ...]
+    rejected: tuple[str, ...] = ()
 
 
 def key(keyword: str) -> str:
@@ -98,6 +123,44 @@ def noted_names(provenance: Provenance) -> tuple[tuple[str, float], ...]:
     return tuple((name, confidence) for name, confidence in provenance.tags if not name.startswith(_PATH))
 
 
+def rejected_names(found: Keywords, written: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the names that phototag wrote and a person has removed: those noted that stand in none of the lists.
+
+    `written`: names that phototag wrote there. Where nothing is noted (a program has dropped what it does not know),
+    those of them that are missing, if any still stands: else the photo was restored, or stripped of everything.
+    """
+    there = standing_keys(found)
+    if found.provenance is not None:
+        return tuple(name for name, _ in noted_names(found.provenance) if key(name) not in there)
+    if there.isdisjoint(map(key, written)):
+        return ()
+    return tuple(name for name in written if key(name) not in there)
+
+
+def standing_keys(found: Keywords) -> set[str]:
+    """Return the `key` of each keyword in the lists, and of all that is above it."""
+    return {key(level) for path in all_paths(found) for level in path}
+
+
+def noted_tags(found: Keywords) -> tuple[Tag, ...]:
+    """Return the tags that phototag noted and that still stand, each with the longest path that is phototag's."""
+    if found.provenance is None:
+        return ()
+    ours, there = _Ours(found.provenance), standing_keys(found)
+    paths: dict[str, tuple[str, ...]] = {}
+    for name, entries in _existing(found):
+        for entry in entries:
+            levels = _levels(name, entry) if ours.has(name, entry) else ()
+            for depth, level in enumerate(map(_nfc, levels), 1):
+                if depth > len(paths.get(level, ())):
+                    paths[level] = levels[:depth]
+    return tuple(
+        Tag(name, confidence, paths.get(_nfc(name), (name,)), None)
+        for name, confidence in noted_names(found.provenance)
+        if confidence != REMOVED and key(name) in there
+    )
+
+
 def wanted_keywords(
     found: Keywords,
     tags: Sequence[Tag],
@@ -105,23 +168,30 @@ def wanted_keywords(
     model: str,
     version: str,
     date: str,
+    recipe: str = "",
+    memory: Memory = NOTHING,
     has_packet: bool,
     has_iptc: bool,
     can_hold_xp: bool,
 ) -> Plan:
     """Plan the lists of a photo in which `found` stands and which should have `tags`.
 
-    `model`, `version`, `date` go into the provenance. `has_packet`: there is an XMP packet; `has_iptc`: there is an
-    IPTC block that can be written into, also if it holds no keywords; `can_hold_xp`: the container can hold XPKeywords.
+    `model`, `version`, `date`, `recipe` go into the provenance. `has_packet`: there is an XMP packet; `has_iptc`: there
+    is an IPTC block that can be written into, also if it holds no keywords; `can_hold_xp`: the container can hold
+    XPKeywords.
 
-    A keyword that a person wrote stays as it is, is not added again and not claimed. Tags of an earlier run that are
-    no longer wanted go; those that are wanted stay where they stand, new ones come last. A new confidence, model or
-    date alone changes nothing. Without tags to write, this is `without_ours`.
+    A keyword that a person wrote stays as it is, is not added again and not claimed; one that a person has removed is
+    not written again, on its own or as a level above another. Tags of an earlier run that are no longer wanted go;
+    those that are wanted stay where they stand, new ones come last. A new confidence, model, date or recipe alone
+    changes nothing. Without tags to write, this is `without_ours`, save that what was removed stays noted.
     """
     ours = _Ours(found.provenance)
-    chosen, left_out = _own_tags(found, ours, tags)
+    rejected = _rejected(found, memory)
+    chosen, left_out = _own_tags(found, ours, _without(tags, rejected))
+    notes = () if memory.forget else _notes_of(found, rejected)
+    stamp = Provenance((), (), model, version, date, recipe)
     if not chosen:
-        return Plan(without_ours(found), left_out)
+        return Plan(_without_tags(found, ours, replace(stamp, tags=notes)), left_out, rejected)
     lists: dict[str, tuple[str, ...] | None] = {}
     for name in LISTS:
         existing: tuple[str, ...] | None = getattr(found, name)
@@ -138,14 +208,26 @@ def wanted_keywords(
         there = {_nfc(entry) for entry in stays}
         lists[name] = (*stays, *(entry for entry in entries if _nfc(entry) not in there))
         left_out += tuple((name, keyword) for keyword in too_much)
-    claimed = _claimed(found, ours, chosen)
+    claimed = (*_claimed(found, ours, chosen), *notes)
     if ours.is_all(claimed) and all(lists[name] == getattr(found, name) for name in LISTS):
-        return Plan(found, left_out)
+        return Plan(found, left_out, rejected)
     before = found.provenance.created if found.provenance is not None else ()
     created = [name for name in LISTS if lists[name] is not None and (getattr(found, name) is None or name in before)]
     if not has_packet or "packet" in before:
         created.append("packet")
-    return Plan(Keywords(**lists, provenance=Provenance(claimed, tuple(created), model, version, date)), left_out)
+    provenance = replace(stamp, tags=claimed, created=tuple(created))
+    return Plan(Keywords(**lists, provenance=provenance), left_out, rejected)
+
+
+def _without_tags(found: Keywords, ours: _Ours, provenance: Provenance) -> Keywords:
+    """`without_ours`, and what a person has removed noted as `provenance` says, where there was a note."""
+    left = without_ours(found)
+    if found.provenance is None or not provenance.tags:
+        return left
+    if ours.is_all(provenance.tags) and left == replace(found, provenance=None):
+        return found
+    created = (name for name in found.provenance.created if name == "packet" or getattr(left, name, None) is not None)
+    return replace(left, provenance=replace(provenance, created=tuple(created)))
 
 
 def without_ours(found: Keywords) -> Keywords:
@@ -195,8 +277,11 @@ class _Ours:
     """Which entries of the lists phototag wrote. By their exact names: one that a person re-cased is a person's."""
 
     def __init__(self, provenance: Provenance | None) -> None:
-        self._noted = {_nfc(name) for name, _ in provenance.tags} if provenance is not None else set()
-        self.names = {_nfc(name) for name, _ in noted_names(provenance)} if provenance is not None else set()
+        tags = provenance.tags if provenance is not None else ()
+        self._noted = {_nfc(name) for name, _ in tags}
+        written = {_nfc(name) for name, confidence in tags if confidence != REMOVED}
+        self._paths = {name for name in written if name.startswith(_PATH)}
+        self.names = written - self._paths
 
     def has(self, name: str, entry: str) -> bool:
         """Is `entry` of the list `name` phototag's: a name of its own, or a path of which each level is one or it is?
@@ -204,7 +289,7 @@ class _Ours:
         `places|animal` is a person's, also where `animal` is phototag's.
         """
         levels = tuple(map(_nfc, _levels(name, entry)))
-        return self.names.issuperset(levels) or (len(levels) > 1 and _noted_path(levels) in self._noted)
+        return self.names.issuperset(levels) or (len(levels) > 1 and _noted_path(levels) in self._paths)
 
     def is_all(self, claimed: Iterable[tuple[str, float]]) -> bool:
         """Has been noted what `claimed` says, and nothing else?"""
@@ -236,6 +321,34 @@ def _humans(found: Keywords, ours: _Ours) -> list[tuple[str, ...]]:
     return [
         _levels(name, entry) for name, entries in _existing(found) for entry in entries if not ours.has(name, entry)
     ]
+
+
+def _rejected(found: Keywords, memory: Memory) -> tuple[str, ...]:
+    """The names that a person has removed, by what stands in `found` and what is known beside; each once."""
+    if memory.forget:
+        return ()
+    there = standing_keys(found)
+    elsewhere = (name for name in memory.rejected if key(name) not in there)
+    names = (*rejected_names(found, memory.written), *elsewhere)
+    return tuple({key(name): name for name in reversed(names)}.values())[::-1]
+
+
+def _without(tags: Sequence[Tag], rejected: Iterable[str]) -> list[Tag]:
+    gone = set(map(key, rejected))
+    return [
+        replace(tag, path=tuple(level for level in tag.path if key(level) not in gone) or (tag.name,))
+        for tag in tags
+        if key(tag.name) not in gone
+    ]
+
+
+def _notes_of(found: Keywords, rejected: Iterable[str]) -> tuple[tuple[str, float], ...]:
+    """What stays noted of what a person has removed: the names, also of what the person has put back since."""
+    noted = found.provenance.tags if found.provenance is not None else ()
+    back = [name for name, confidence in noted if confidence == REMOVED]
+    gone = {key(name): name for name in (*back, *rejected)}
+    paths = [name for name, _ in noted if name.startswith(_PATH) and key(name.split(_PATH)[-1]) in gone]
+    return tuple((name, REMOVED) for name in (*gone.values(), *paths))
 
 
 def _own_tags(found: Keywords, ours: _Ours, tags: Sequence[Tag]) -> tuple[dict[str, Tag], tuple[tuple[str, str], ...]]:
@@ -323,10 +436,10 @@ def _is_clean(text: str) -> bool:
 
 def _claimed(found: Keywords, ours: _Ours, chosen: dict[str, Tag]) -> tuple[tuple[str, float], ...]:
     """What provenance says of `chosen`: the names, and the paths that are not known by the names of their levels."""
-    claimed = [(tag.name, tag.confidence) for tag in chosen.values()]
+    claimed = [(tag.name, max(tag.confidence, _LEAST)) for tag in chosen.values()]
     theirs = {tuple(map(_nfc, path)) for path in _humans(found, ours)}
     for tag in chosen.values():
         path = tuple(map(_nfc, tag.path))
         if not all(level in chosen for level in path) and path not in theirs:
-            claimed.append((_noted_path(tag.path), tag.confidence))
+            claimed.append((_noted_path(tag.path), max(tag.confidence, _LEAST)))
     return tuple(claimed)

@@ -56,7 +56,7 @@ _LISTS = {
 _LIST_OF = {name: which for which, (name, _) in _LISTS.items()}
 # Microsoft's and exiv2's namespace ends in a slash, exiftool's does not.
 _LIST_OF[_Name("http://ns.microsoft.com/photo/1.0", "LastKeywordXMP")] = "last_keyword"
-_PROVENANCE = {_Name(NAMESPACE, local): local for local in ("Tags", "Created", "Model", "Version", "Date")}
+_PROVENANCE = {_Name(NAMESPACE, local): local for local in ("Tags", "Created", "Model", "Version", "Date", "Recipe")}
 _ABOUT = (_Name(_RDF, "about"), _Name("", "about"))  # without its prefix in what Adobe wrote before 2002
 _CONTAINERS = tuple(_Name(_RDF, local) for local in ("Bag", "Seq", "Alt"))
 _DESCRIPTION, _LI, _RDF_RDF = _Name(_RDF, "Description"), _Name(_RDF, "li"), _Name(_RDF, "RDF")
@@ -252,7 +252,7 @@ class _Packet:
         return Provenance(
             tuple(_read_tag(item) for item in _container(tags).children) if tags is not None else (),
             tuple(_item_text(item) for item in _container(created).children) if created is not None else (),
-            *(_value(self.provenance.get(local, "")) for local in ("Model", "Version", "Date")),
+            *(_value(self.provenance.get(local, "")) for local in ("Model", "Version", "Date", "Recipe")),
         )
 
     def space_before(self, at: int) -> bytes:
@@ -634,7 +634,8 @@ def _provenance_lines(provenance: Provenance, rdf: str) -> list[tuple[int, str]]
     ]
     if provenance.created:
         lines += _list_lines("phototag:Created", f"{rdf}:Bag", rdf, provenance.created)
-    simple = (("Model", provenance.model), ("Version", provenance.version), ("Date", provenance.date))
+    texts = (provenance.model, provenance.version, provenance.date, provenance.recipe)
+    simple = zip(("Model", "Version", "Date", "Recipe"), texts, strict=True)
     lines += [(1, f"<phototag:{name}>{_escaped(text)}</phototag:{name}>") for name, text in simple if text]
     return lines
 
@@ -650,7 +651,8 @@ def _check_text(wanted: Keywords) -> None:
     texts = [entry for name in _LISTS for entry in getattr(wanted, name) or ()]
     if wanted.provenance is not None:
         noted = wanted.provenance
-        texts += [*(name for name, _ in noted.tags), *noted.created, noted.model, noted.version, noted.date]
+        texts += [*(name for name, _ in noted.tags), *noted.created]
+        texts += [noted.model, noted.version, noted.date, noted.recipe]
     if any(map(_NOT_XML.search, texts)):
         raise Unwritable("a keyword holds a character that XML has not")
 

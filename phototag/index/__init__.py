@@ -1,0 +1,564 @@
+"""The index: what is known about each photo between runs. The only part that writes SQL.
+
+One SQLite file and one writer at a time. It holds nothing that cannot be made again by a scan, but for what people
+have rejected and the way back from what was written, which the photos and sidecars note as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import filelock
+
+import phototag
+from phototag.errors import IndexBusy, IndexUnusable
+from phototag.index._schema import APPLICATION_ID, APPLICATION_ID_OFFSET, migrate, now
+from phototag.metadata.files import Undo
+from phototag.photos import Photo
+from phototag.taxonomy import Label, Prediction, Tag
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a run found out about a photo and did with it.
+
+    `photo` is as it was afterwards. `recipe` is the digest of all that decided about it. `written`: the files beside
+    it, or itself, that hold the tags. `digest`: the SHA-256 of its content, where it is known. `model` identifies what
+    gave the `scores` (as `scores.pack` makes them); None where those that are stored stay. `rejected`: names of tags
+    that a person has removed.
+    """
+
+    photo: Photo
+    recipe: str
+    tags: tuple[Tag, ...]
+    predictions: tuple[Prediction, ...]
+    written: tuple[Path, ...]
+    digest: bytes | None = None
+    model: str = ""
+    scores: bytes | None = None
+    rejected: tuple[str, ...] = ()
+
+
+class Known:
+    """What the index knows of a photo: a row of its table."""
+
+    __slots__ = (
+        "_companions",
+        "_files",
+        "_guard",
+        "_path",
+        "_predictions",
+        "_tags",
+        "id",
+        "mtime_ns",
+        "recipe",
+        "size",
+    )
+
+    def __init__(self, path: str, row: tuple[int, int, int, str, bytes, bytes, str, str], guard: _Guard) -> None:
+        self.id, self.size, self.mtime_ns, self.recipe = row[:4]
+        self._files, self._companions, self._tags, self._predictions = row[4:]
+        self._path, self._guard = path, guard
+
+    def is_of(self, photo: Photo) -> bool:
+        """Have size and mtime stayed the same?"""
+        return self.size == photo.size and self.mtime_ns == photo.mtime_ns
+
+    def covers(self, companions: Sequence[Path]) -> bool:
+        """Have all of these files of the same shot been seen to?"""
+        return not companions or set(_names(self._companions)).issuperset(path.name for path in companions)
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The files that hold the tags."""
+        return tuple(Path(self._path).with_name(name) for name in _names(self._files))
+
+    def is_written(self) -> bool:
+        """Are the files that hold the tags still there?"""
+        folder, separator, own = self._path.rpartition(os.sep)
+        return all(name == own or os.path.exists(folder + separator + name) for name in _names(self._files))
+
+    @property
+    def tags(self) -> tuple[Tag, ...]:
+        """Its tags. Raises `IndexUnusable` where they cannot be read."""
+        with self._guard:
+            return _tags(self._tags)
+
+    @property
+    def predictions(self) -> tuple[Prediction, ...]:
+        """The model's likeliest labels. Raises `IndexUnusable` where they cannot be read."""
+        with self._guard:
+            return _predictions(self._predictions)
+
+
+_KNOWN = "id, size, mtime_ns, recipe, files, companions, tags, predictions"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of a file, as the journal has it; fields as in `Index.note_change`."""
+
+    path: Path
+    digest: bytes
+    undo: bytes | None
+
+
+@dataclass(slots=True)
+class Run:
+    """A run, as the index remembers it.
+
+    `started` and `finished` are ISO 8601, UTC; `finished` is None where it still runs or died. `ending`: how it ended.
+    `counts`: photos by status. `paths`: what was to be scanned.
+    """
+
+    id: int
+    started: str
+    finished: str | None
+    pid: int
+    version: str
+    counts: Mapping[str, int]
+    paths: tuple[str, ...]
+    ending: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A photo or a folder that failed when it was last tried."""
+
+    path: Path
+    reason: str
+    run: int
+
+
+class Index:
+    """An open index. Use `open_index`. May be used by several threads."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._connection = connection
+        self._using = _Guard(path)
+        self._run: int | None = None
+
+    # --- Photos -------------------------------------------------------------------------------------------------------
+
+    def known(self, photo: Photo) -> Known | None:
+        """Return what is known of the photo at that path, whatever it was then."""
+        with self._using:
+            row = self._connection.execute(
+                f"SELECT {_KNOWN} FROM photos WHERE path = ?", (os.fsencode(photo),)
+            ).fetchone()
+            return Known(os.fspath(photo), row, self._using) if row is not None else None
+
+    def scores(self, known: Known, model: str) -> bytes | None:
+        """Return the packed scores of a photo if `model` gave them, else None."""
+        return self._scores("photo = ?", known.id, model)
+
+    def scores_of(self, digest: bytes, model: str) -> bytes | None:
+        """Return the packed scores that `model` gave any photo with the content of that SHA-256, or None."""
+        return self._scores("photo IN (SELECT id FROM photos WHERE digest = ?)", digest, model)
+
+    def _scores(self, where: str, value: int | bytes, model: str) -> bytes | None:
+        with self._using:
+            row = self._connection.execute(
+                f"SELECT scores FROM scores WHERE {where} AND model = ? LIMIT 1", (value, model)
+            ).fetchone()
+            return bytes(row[0]) if row is not None else None
+
+    def digest(self, known: Known) -> bytes | None:
+        """Return the SHA-256 of a photo's content as it was stored."""
+        with self._using:
+            return self._one("SELECT digest FROM photos WHERE id = ?", known.id)  # type: ignore[no-any-return]
+
+    def rejected(self, known: Known) -> tuple[str, ...]:
+        """Return the names of the tags of a photo that a person has removed."""
+        with self._using:
+            rows = self._connection.execute("SELECT name FROM rejections WHERE photo = ? ORDER BY name", (known.id,))
+            return tuple(str(name) for (name,) in rows)
+
+    def moved_here(self, photo: Photo, digest: bytes) -> Known | None:
+        """Let a photo that is not known take over what is known of one with its content whose file is gone."""
+        with self._using:
+            query = f"SELECT {_KNOWN}, path FROM photos WHERE digest = ?"
+            rows = self._connection.execute(query, (digest,)).fetchall()
+            gone = next((row for row in rows if not os.path.lexists(os.fsdecode(row[-1]))), None)
+            if gone is None:
+                return None
+            with self._connection:
+                self._connection.execute("UPDATE photos SET path = ? WHERE id = ?", (os.fsencode(photo), gone[0]))
+            return Known(os.fspath(photo), gone[:-1], self._using)
+
+    def add(self, records: Sequence[Record], failures: Sequence[tuple[Path, str]] = ()) -> None:
+        """Store `records`, and the paths and reasons of what failed: all or none."""
+        with self._using, self._connection:
+            for record in records:
+                self._add(record)
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO failures (path, reason, run) VALUES (?, ?, ?)",
+                [(os.fsencode(path), _text(reason), self._run) for path, reason in failures],
+            )
+
+    def _add(self, record: Record) -> None:
+        photo, path = record.photo, os.fsencode(record.photo)
+        self._connection.execute(
+            "INSERT INTO photos (path, size, mtime_ns, recipe, files, companions, digest, tags, predictions, run) "
+            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (path) DO UPDATE SET "
+            "size = ?2, mtime_ns = ?3, recipe = ?4, files = ?5, companions = ?6, digest = ?7, tags = ?8, "
+            "predictions = ?9, run = ?10",
+            (
+                path,
+                photo.size,
+                photo.mtime_ns,
+                record.recipe,
+                _joined(record.written),
+                _joined(photo.companions),
+                record.digest,
+                json.dumps([asdict(tag) for tag in record.tags]),
+                json.dumps([asdict(prediction) for prediction in record.predictions]),
+                self._run,
+            ),
+        )
+        number = self._one("SELECT id FROM photos WHERE path = ?", path)
+        if record.scores is not None:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO scores (photo, model, scores) VALUES (?, ?, ?)",
+                (number, record.model, record.scores),
+            )
+        self._connection.execute("DELETE FROM rejections WHERE photo = ?", (number,))
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO rejections (photo, name) VALUES (?, ?)",
+            [(number, _text(n)) for n in record.rejected],
+        )
+        self._connection.execute("DELETE FROM failures WHERE path = ?", (path,))
+
+    def touch(self, known: Known, photo: Photo) -> None:
+        """Note that a photo, with the same content, has the size and mtime of `photo` now."""
+        with self._using, self._connection:
+            self._connection.execute(
+                "UPDATE photos SET size = ?, mtime_ns = ? WHERE id = ?", (photo.size, photo.mtime_ns, known.id)
+            )
+
+    def untagged(self, path: Path) -> None:
+        """Note that the tags of the photo at `path` were taken back, so that the next scan writes them again."""
+        with self._using, self._connection:
+            self._connection.execute(
+                "UPDATE photos SET recipe = '', tags = '[]', files = x'' WHERE path = ?", (os.fsencode(path),)
+            )
+
+    def below(self, root: Path, is_wanted: Callable[[int], bool]) -> list[tuple[int, Path]]:
+        """Return number and path of each photo at or below `root` whose number is wanted."""
+        with self._using:
+            rows = self._connection.execute(f"SELECT id, path FROM photos WHERE {_BELOW}", _below(root))
+            return [(number, Path(os.fsdecode(path))) for number, path in rows if is_wanted(number)]
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Forget photos, by their numbers. The journal of what was done to files stays."""
+        with self._using, self._connection:
+            self._connection.executemany("DELETE FROM photos WHERE id = ?", [(number,) for number in numbers])
+
+    def tagged_in(self, run: int) -> list[Path]:
+        """Return the paths of the photos whose tags are those of that run."""
+        with self._using:
+            rows = self._connection.execute("SELECT path FROM photos WHERE run = ? AND files <> x''", (run,))
+            return [Path(os.fsdecode(path)) for (path,) in rows]
+
+    def paths_of(self, digest: bytes) -> list[Path]:
+        """Return the paths of the photos with the content of that SHA-256."""
+        with self._using:
+            rows = self._connection.execute("SELECT path FROM photos WHERE digest = ?", (digest,))
+            return [Path(os.fsdecode(path)) for (path,) in rows]
+
+    def count(self) -> dict[str, int]:
+        """Count the photos: `photos` in all, those that are `tagged`, and those with `rejected` tags."""
+        with self._using:
+            photos, tagged = self._connection.execute("SELECT count(*), total(files <> x'') FROM photos").fetchone()
+            rejected = self._one("SELECT count(DISTINCT photo) FROM rejections")
+            return {"photos": photos, "tagged": int(tagged), "rejected": rejected}
+
+    def folders(self) -> list[Path]:
+        """Return the folders that hold the photos, each once."""
+        with self._using:
+            rows = self._connection.execute("SELECT path FROM photos ORDER BY path")
+            return [Path(folder) for folder in dict.fromkeys(os.path.dirname(os.fsdecode(path)) for (path,) in rows)]
+
+    def _one(self, query: str, *values: object) -> Any:
+        return self._connection.execute(query, values).fetchone()[0]
+
+    # --- The journal --------------------------------------------------------------------------------------------------
+    def note_change(self, path: Path, digest: bytes, undo: bytes | None) -> None:
+        """Note, before it is done, that the file at `path` will have the SHA-256 `digest`.
+
+        `undo`: the packed edits that take it back; None where there was no file.
+        """
+        with self._using, self._connection:
+            self._connection.execute(
+                "INSERT INTO journal (run, path, digest, undo) VALUES (?, ?, ?, ?)",
+                (self._run, os.fsencode(path), digest, undo),
+            )
+
+    def undo_of(self, digest: bytes, before: int | None = None) -> Undo | None:
+        """Return how a file of the SHA-256 `digest` is taken back by one change, or None where nothing is known.
+
+        By its content and not its path: a photo may have been moved since. `before`: only by changes before that one.
+        """
+        with self._using:
+            row = self._connection.execute(
+                "SELECT id, undo FROM journal WHERE digest = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT 1",
+                (digest, before),
+            ).fetchone()
+        return Undo(*row) if row is not None else None
+
+    def changes(self, run: int) -> list[Change]:
+        """Return what that run changed, the last first."""
+        with self._using:
+            rows = self._connection.execute(
+                "SELECT path, digest, undo FROM journal WHERE run = ? ORDER BY id DESC", (run,)
+            )
+            return [Change(Path(os.fsdecode(path)), digest, undo) for path, digest, undo in rows]
+
+    # --- Runs and failures --------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def run(self, counts: Mapping[str, int], paths: Sequence[Path] = ()) -> Iterator[Run]:
+        """Note that a run is under way, and when it ends, that it did, its `counts` as they are then and its `ending`.
+
+        An `ending` that nobody sets is "complete", or "failed" where an error ends it.
+        """
+        run = Run(0, now(), None, os.getpid(), phototag.__version__, counts, tuple(map(str, paths)))
+        with self._using, self._connection:
+            cursor = self._connection.execute(
+                "INSERT INTO runs (started, pid, version, paths) VALUES (?, ?, ?, ?)",
+                (run.started, run.pid, run.version, json.dumps(run.paths)),
+            )
+            run.id = self._run = cursor.lastrowid or 0
+        try:
+            yield run
+        except BaseException:
+            run.ending = run.ending or "failed"
+            raise
+        finally:
+            with self._using, self._connection:
+                self._connection.execute(
+                    "UPDATE runs SET finished = ?, counts = ?, ending = ? WHERE id = ?",
+                    (now(), json.dumps(dict(counts)), run.ending or "complete", run.id),
+                )
+
+    def runs(self, limit: int) -> list[Run]:
+        """Return the last runs, the latest first."""
+        with self._using:
+            rows = self._connection.execute(
+                "SELECT id, started, finished, pid, version, counts, paths, ending FROM runs ORDER BY id DESC LIMIT ?",
+                (limit,),
+            )
+            return [
+                Run(
+                    number,
+                    started,
+                    finished,
+                    pid,
+                    version,
+                    json.loads(counts or "{}"),
+                    tuple(json.loads(paths)),
+                    ending,
+                )
+                for number, started, finished, pid, version, counts, paths, ending in rows
+            ]
+
+    def has_run(self, run: int) -> bool:
+        """Is there a run of that number?"""
+        with self._using:
+            return self._connection.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone() is not None
+
+    def failures(self) -> list[Failure]:
+        """Return what failed when it was last tried, by path."""
+        with self._using:
+            rows = self._connection.execute("SELECT path, reason, run FROM failures ORDER BY path")
+            return [Failure(Path(os.fsdecode(path)), reason, run) for path, reason, run in rows]
+
+    def settle_failures(self, root: Path) -> None:
+        """Forget the failures of earlier runs at and below `root`: this run has been there, and they were not again."""
+        with self._using, self._connection:
+            self._connection.execute(f"DELETE FROM failures WHERE run <> ?4 AND {_BELOW}", (*_below(root), self._run))
+
+
+# Paths at and below a folder: "0" is what comes after "/".
+_BELOW = "(path = ?1 OR (path >= ?2 AND path < ?3))"
+
+
+def _below(root: Path) -> tuple[bytes, bytes, bytes]:
+    path = os.fsencode(root)
+    folder = path.rstrip(os.sep.encode())
+    return path, folder + os.sep.encode(), folder + bytes([ord(os.sep) + 1])
+
+
+def _joined(paths: Iterable[Path]) -> bytes:
+    return b"/".join(os.fsencode(path.name) for path in paths)
+
+
+def _names(joined: bytes) -> list[str]:
+    return [os.fsdecode(name) for name in joined.split(b"/")] if joined else []
+
+
+def _text(text: str) -> str:
+    """`text` as SQLite takes it: bytes of a path that are no UTF-8 come as lone surrogates, which it refuses."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _tags(text: str) -> tuple[Tag, ...]:
+    return tuple(
+        Tag(**{**tag, "path": tuple(map(str, tag["path"])), "synonyms": tuple(map(str, tag.get("synonyms", ())))})
+        for tag in json.loads(text)
+    )
+
+
+def _predictions(text: str) -> tuple[Prediction, ...]:
+    return tuple(Prediction(Label(**one["label"]), one["score"]) for one in json.loads(text))
+
+
+@contextlib.contextmanager
+def open_index(path: Path, *, read_only: bool = False) -> Iterator[Index]:
+    """Open the index at `path`, made if it is not there, for one process alone.
+
+    `read_only` (for a dry run) takes no lock and makes nothing: an index that is not there reads as empty.
+
+    Raises `IndexBusy` where another run holds it, `IndexUnusable` where it is unusable.
+    """
+    with contextlib.ExitStack() as stack:
+        _check_is_ours(path)
+        if not read_only:
+            _make_folder(path)
+            stack.enter_context(_locked(path))
+        with _Guard(path):
+            connection = stack.enter_context(contextlib.closing(_connect(path, read_only)))
+        yield Index(path, connection)
+
+
+def _check_is_ours(path: Path) -> None:
+    """Refuse another program's file before anything is made beside it or in it."""
+    try:
+        if path.exists() and not path.is_file():
+            raise IndexUnusable(f"{path} is no file; choose another with --index")
+        with path.open("rb") as file:
+            head = file.read(APPLICATION_ID_OFFSET + 4)
+    except OSError:  # not there, or SQLite will say better what is wrong
+        return
+    if head and not head.startswith(_SQLITE_HEAD):
+        raise IndexUnusable(f"{path} is no index, or a damaged one; move it away or choose another with --index")
+    if head and int.from_bytes(head[APPLICATION_ID_OFFSET:], "big") != APPLICATION_ID:
+        raise IndexUnusable(f"{path} is another program's database; choose another place with --index")
+
+
+_SQLITE_HEAD = b"SQLite format 3\0"
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IndexUnusable(
+            f"the folder of the index {path} cannot be made ({error.strerror}); choose another with --index"
+        ) from None
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of the index. The system lets go of it when the process dies, however it dies."""
+    lock = filelock.FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise IndexBusy(
+            f"another run holds the index {path}{_holder(path)}; wait for it or choose another with --index"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        raise IndexUnusable(f"the index {path} cannot be locked ({error}); choose another place with --index") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_held(path: Path) -> bool:
+    """Does a run hold the index at `path` right now?"""
+    if not Path(f"{path}.lock").exists():  # asking would make it
+        return False
+    try:
+        with filelock.FileLock(f"{path}.lock", timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+    except (OSError, NotImplementedError):
+        return False
+
+
+def _holder(path: Path) -> str:
+    """Who holds the lock, as far as the index tells: it may be too busy to."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_read_only(path)) as connection:
+        row = connection.execute(
+            "SELECT pid, started FROM runs WHERE finished IS NULL ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        if row is not None:
+            return f" (process {row[0]}, since {row[1]})"
+    return ""
+
+
+def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
+    is_there = path.exists()
+    read_only_connection = _read_only if is_there else lambda _: sqlite3.connect(":memory:", check_same_thread=False)
+    connection = read_only_connection(path) if read_only else sqlite3.connect(path, check_same_thread=False)
+    try:
+        if not read_only:
+            if not is_there or path.stat().st_size == 0:
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")  # checked by _check_is_ours ever after
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            # With WAL this keeps the file sound on a power cut; the last moments may be lost, and are done again.
+            connection.execute("PRAGMA synchronous = NORMAL")
+        migrate(connection, path, allowed=not (read_only and is_there))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    """Open the index without leaving a trace.
+
+    `immutable` keeps SQLite from making files beside it, and needs no right to write there. While another process has
+    the index open its write-ahead log is there, and then it has to be read too.
+    """
+    immutable = "" if Path(f"{path}-wal").exists() else "&immutable=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{immutable}", uri=True, check_same_thread=False)
+
+
+class _Guard:
+    """One thread at a time, and SQLite's errors as ours."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._lock.release()
+        if isinstance(error, sqlite3.OperationalError):
+            hint = "check its permissions and the room on the disk, or choose another with --index"
+            raise IndexUnusable(f"the index {self._path} cannot be used ({error}); {hint}") from error
+        # Where the file is sound and what is in it is not, reading it raises the rest.
+        if isinstance(error, _DAMAGE):
+            raise IndexUnusable(
+                f"the index {self._path} is damaged ({error}); move it away, and the next scan makes a new one"
+            ) from error
+
+
+_DAMAGE = (sqlite3.DatabaseError, ValueError, TypeError, KeyError, AttributeError, RecursionError)

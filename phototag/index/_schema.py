@@ -1,0 +1,126 @@
+"""The tables of the index, and how those of an older phototag become those of this one."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+
+from phototag.errors import IndexUnusable
+
+# In order; a name is never used again and a statement never changed once released.
+MIGRATIONS: Mapping[str, str] = {
+    "0001_photos_and_runs": """
+        CREATE TABLE runs (
+            id INTEGER PRIMARY KEY,
+            started TEXT NOT NULL,      -- ISO 8601, UTC
+            finished TEXT,              -- NULL: still running, or killed
+            pid INTEGER NOT NULL,
+            version TEXT NOT NULL,
+            counts TEXT                 -- JSON: photos by status
+        );
+        CREATE TABLE photos (
+            path BLOB PRIMARY KEY,      -- absolute, the bytes of the file system
+            size INTEGER NOT NULL,
+            mtime_ns INTEGER NOT NULL,
+            recipe TEXT NOT NULL,       -- digest of all that decides about the tags and where they go
+            tags TEXT NOT NULL,         -- JSON
+            predictions TEXT NOT NULL,  -- JSON: the model's likeliest labels
+            written TEXT NOT NULL,      -- JSON: the files that hold the tags
+            run INTEGER NOT NULL REFERENCES runs (id)
+        ) WITHOUT ROWID;
+    """,
+    "0002_journal": """
+        CREATE TABLE journal (
+            id INTEGER PRIMARY KEY,
+            run INTEGER NOT NULL REFERENCES runs (id),
+            path BLOB NOT NULL,         -- of the file: a photo, or its sidecar
+            digest BLOB NOT NULL,       -- SHA-256 of the file as this change left it
+            undo BLOB                   -- what takes it back (metadata.edits.packed); NULL: there was no file
+        );
+        CREATE INDEX journal_by_digest ON journal (digest);
+    """,
+    "0003_scores_rejections_failures": """
+        ALTER TABLE runs ADD COLUMN paths TEXT NOT NULL DEFAULT '[]';  -- JSON: what was to be scanned
+        ALTER TABLE runs ADD COLUMN ending TEXT;  -- how it ended, where it did not die
+        ALTER TABLE photos RENAME TO old_photos;
+        CREATE TABLE photos (
+            id INTEGER PRIMARY KEY,
+            path BLOB NOT NULL UNIQUE,  -- absolute, the bytes of the file system
+            size INTEGER NOT NULL,
+            mtime_ns INTEGER NOT NULL,
+            recipe TEXT NOT NULL,       -- digest of all that decides about the tags and where they go; '': taken back
+            files BLOB NOT NULL,        -- names of the files beside it that hold the tags, parted by "/"
+            companions BLOB NOT NULL,   -- names of the files of the same shot that have them too, likewise
+            digest BLOB,                -- SHA-256 of its content; NULL: not known
+            tags TEXT NOT NULL,         -- JSON
+            predictions TEXT NOT NULL,  -- JSON: the model's likeliest labels
+            run INTEGER NOT NULL REFERENCES runs (id)
+        );
+        CREATE INDEX photos_by_digest ON photos (digest);
+        CREATE INDEX photos_by_run ON photos (run);
+        INSERT INTO photos (path, size, mtime_ns, recipe, files, companions, tags, predictions, run)
+            SELECT path, size, mtime_ns, recipe, phototag_names(written), x'', tags, predictions, run FROM old_photos;
+        DROP TABLE old_photos;
+        CREATE TABLE scores (
+            photo INTEGER PRIMARY KEY REFERENCES photos (id) ON DELETE CASCADE,
+            model TEXT NOT NULL,        -- identifies what gave them
+            scores BLOB NOT NULL        -- as scores.pack makes it
+        );
+        CREATE TABLE rejections (
+            photo INTEGER NOT NULL REFERENCES photos (id) ON DELETE CASCADE,
+            name TEXT NOT NULL,         -- of a tag that a person has removed
+            PRIMARY KEY (photo, name)
+        ) WITHOUT ROWID;
+        CREATE TABLE failures (
+            path BLOB PRIMARY KEY,      -- of a photo or a folder, absolute
+            reason TEXT NOT NULL,
+            run INTEGER NOT NULL REFERENCES runs (id)
+        ) WITHOUT ROWID;
+        CREATE INDEX journal_by_run ON journal (run);
+    """,
+}
+
+# Where SQLite keeps the number that tells whose database it is (sqlite.org/fileformat.html, 1.3), and ours: "ptag".
+APPLICATION_ID_OFFSET = 68
+APPLICATION_ID = int.from_bytes(b"ptag", "big")
+
+
+def migrate(connection: sqlite3.Connection, path: Path, *, allowed: bool) -> None:
+    """Bring the tables up to date.
+
+    Raises `IndexUnusable` where that is not `allowed`, or where they are of a newer phototag.
+    """
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").fetchone()
+    applied = {row[0] for row in connection.execute("SELECT name FROM migrations")} if known else set[str]()
+    if not applied <= MIGRATIONS.keys():
+        raise IndexUnusable(
+            f"the index {path} was written by a newer phototag; upgrade phototag or choose another with --index"
+        )
+    connection.create_function("phototag_names", 1, _names_of)
+    for name, statements in MIGRATIONS.items():
+        if name not in applied:
+            if not allowed:
+                raise IndexUnusable(
+                    f"the index {path} is of an older phototag; scan once without --dry-run to bring it up to date"
+                )
+            connection.executescript(
+                "BEGIN; CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied TEXT NOT NULL);"
+                f"{statements}; INSERT INTO migrations VALUES ('{name}', '{now()}'); COMMIT;"
+            )
+
+
+def _names_of(paths: str) -> bytes:
+    """The column `files` of what was the column `written` before 0003."""
+    try:
+        return b"/".join(os.fsencode(os.path.basename(path)) for path in json.loads(paths))
+    except (ValueError, TypeError):  # a damaged row: its photo will be done again
+        return b"?"
+
+
+def now() -> str:
+    """The time, ISO 8601, UTC."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

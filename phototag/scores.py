@@ -1,0 +1,40 @@
+"""The scores of a photo as they are kept between runs, so that new words or thresholds need no model. Pure."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# How they are kept: the first byte.
+_PROBABILITIES, _OTHERS = b"p", b"f"
+# Probabilities in steps of 1/65535: finer than any threshold, and a sure photo's scores take some dozen bytes.
+_STEPS = 65535
+_MAX_CLASSES = 1 << 20  # of a damaged index; the largest label files known have 22,000
+
+
+def pack(scores: NDArray[np.floating[Any]]) -> bytes:
+    """Return the scores of one photo, [classes], as bytes: probabilities to the nearest 1/65535, others as float32."""
+    if scores.min(initial=0) >= 0 and scores.max(initial=0) <= 1:
+        return _PROBABILITIES + zlib.compress(np.rint(scores * _STEPS).astype("<u2").tobytes(), 1)
+    return _OTHERS + zlib.compress(scores.astype("<f4").tobytes(), 1)
+
+
+def unpack(packed: bytes) -> NDArray[np.float32]:
+    """Return what `pack` was given, float32 [classes]. Raises `ValueError` for bytes that are not from there."""
+    kind, width = packed[:1], 2 if packed[:1] == _PROBABILITIES else 4
+    if kind not in (_PROBABILITIES, _OTHERS):
+        raise ValueError("scores of an unknown kind")
+    decompressor = zlib.decompressobj()
+    try:
+        data = decompressor.decompress(packed[1:], _MAX_CLASSES * width)
+    except zlib.error as error:
+        raise ValueError(f"scores that are damaged ({error})") from None
+    if not decompressor.eof or len(data) % width:
+        raise ValueError("scores that are cut off")
+    if kind == _PROBABILITIES:
+        scores: NDArray[np.float32] = np.frombuffer(data, "<u2").astype(np.float32) / np.float32(_STEPS)
+        return scores
+    return np.frombuffer(data, "<f4").astype(np.float32)

@@ -1,0 +1,199 @@
+"""Runs that nobody watches: what they leave behind, when they stop, and what `phototag status` tells of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from phototag.cli import run_log
+from tests.conftest import phototag
+
+Scan = Callable[..., Result]
+MakePhoto = Callable[..., Path]
+
+
+@pytest.fixture
+def library(make_photo: MakePhoto) -> Path:
+    for number in range(6):
+        make_photo(f"{number}.jpg", ["red", "lime"][number % 2], size=(32 + number, 24))
+    make_photo("broken.jpg").write_bytes(b"broken")
+    return make_photo("z.png", "grey", format="PNG").parent
+
+
+@pytest.fixture
+def status(tmp_path: Path) -> Callable[..., Any]:
+    def run(*arguments: str) -> Any:
+        result = phototag("status", "--index", tmp_path / "index.sqlite3", *arguments)
+        assert result.exit_code == 0
+        return json.loads(result.stdout) if "json" in arguments else result.stdout
+
+    return run
+
+
+# --- The log and the report -------------------------------------------------------------------------------------------
+
+
+def test_a_report_tells_programs_what_a_run_came_to(scan: Scan, library: Path, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    assert scan("--report", file, library).exit_code == 1
+    report = json.loads(file.read_text())
+    assert report["counts"] == {"tagged": 6, "untagged": 1, "unchanged": 0, "skipped": 0, "failed": 1}
+    assert (report["ending"], report["run"], report["paths"]) == ("complete", 1, [str(library)])
+    assert [Path(failure["path"]).name for failure in report["failures"]] == ["broken.jpg"]
+    assert "no photo" in report["failures"][0]["error"]
+    assert scan("--report", file, "--dry-run", library).exit_code == 1
+    report = json.loads(file.read_text())
+    assert (report["dry_run"], report["run"], report["counts"]["unchanged"]) == (True, None, 7)
+
+
+def test_a_report_is_left_also_where_the_run_fails(scan: Scan, library: Path, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    (tmp_path / "index.sqlite3").write_bytes(b"random bytes" * 99)
+    assert scan("--report", file, library).exit_code == 3
+    assert json.loads(file.read_text())["ending"] == "failed"
+
+
+def test_a_report_that_cannot_be_written_is_one_sentence(scan: Scan, library: Path, tmp_path: Path) -> None:
+    result = scan("--report", tmp_path / "no" / "folder.json", library)
+    assert result.exit_code == 3
+    assert "choose another with --report" in result.stderr.splitlines()[-1]
+    assert (library / "0.jpg.phototag.json").exists()
+
+
+def test_the_log_has_failures_and_the_summary_of_each_run(scan: Scan, library: Path, tmp_path: Path) -> None:
+    file = tmp_path / "phototag.log"
+    for _ in range(2):
+        result = scan("--quiet", "--log-file", file, library)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert len(result.stderr.splitlines()) == 1
+    lines = file.read_text().splitlines()
+    assert len(lines) == 4
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d [\d:,]+ \d+ ERROR .*broken\.jpg: .*", lines[0])
+    assert re.fullmatch(r".* INFO 8 photos in .* s: 6 tagged, 1 untagged, 1 failed\.", lines[1])
+    assert "7 unchanged" in lines[3]
+
+
+def test_the_log_keeps_itself_short(scan: Scan, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_log, "MAX_LOG", 400)
+    for _ in range(8):
+        scan("--quiet", "--log-file", tmp_path / "phototag.log", library)
+    logs = sorted(tmp_path.glob("phototag.log*"))
+    assert [log.name for log in logs] == ["phototag.log", "phototag.log.1"]
+    assert all(log.stat().st_size <= 400 for log in logs)
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), os.mkfifo])
+def test_a_log_that_cannot_be_written_ends_the_run_before_it_begins(
+    scan: Scan, library: Path, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "log")
+    result = scan("--log-file", tmp_path / "log", library)
+    assert result.exit_code == 2
+    assert not list(library.glob("*.json"))
+
+
+# --- When a run stops -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_is_out_of_time_stops_and_the_next_goes_on(
+    scan: Scan, library: Path, status: Callable[..., Any]
+) -> None:
+    result = scan("--max-runtime", "0.000001s", library)
+    assert result.exit_code == 0
+    assert "Out of time (--max-runtime): run the same command again to go on." in result.stderr
+    assert "No photos found" not in result.stderr
+    result = scan("--max-runtime", "2h", library)
+    assert "6 tagged, 1 untagged, 1 failed" in result.stderr
+    assert [run["ending"] for run in status("--format", "json")["runs"]] == ["complete", "out of time"]
+
+
+@pytest.mark.parametrize("time", ["0", "soon", "-1", "1d", "nan", "1e9"])
+def test_a_time_that_is_none_is_refused(scan: Scan, library: Path, time: str) -> None:
+    result = scan(f"--max-runtime={time}", library)
+    assert result.exit_code == 2
+    assert "90s, 30m or 2h" in result.stderr
+
+
+# --- phototag status --------------------------------------------------------------------------------------------------
+
+
+def test_status_tells_of_photos_failures_and_runs(scan: Scan, library: Path, status: Callable[..., Any]) -> None:
+    scan(library)
+    scan("--dry-run", library)  # leaves no trace
+    text = status()
+    assert "7 photos: 6 tagged, 1 without tags" in text
+    assert re.search(r"1 failure:\n  .*no photo.* \(1\)\n    .*broken\.jpg\n", text)
+    assert re.search(
+        r"\n     1  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d +\d:\d\d:\d\d  complete: 6 tagged, 1 untagged, 1 failed  ", text
+    )
+    told = status("--format", "json")
+    assert (told["photos"], told["tagged"], told["rejected"], len(told["runs"])) == (7, 6, 0, 1)
+    assert [Path(one["path"]).name for one in told["failures"]] == ["broken.jpg"]
+
+
+def test_status_groups_failures_by_reason(scan: Scan, library: Path, status: Callable[..., Any]) -> None:
+    for number in range(9):
+        (library / f"empty{number}.jpg").touch()
+    scan(library)
+    text = status()
+    assert text.index("the file is empty (9)") < text.index("no photo")
+    assert "    and 4 more (--verbose names them)" in text
+    assert text.count("empty0") == status("--verbose").count("empty8") == 1
+
+
+def test_status_of_nothing_makes_nothing(status: Callable[..., Any], tmp_path: Path) -> None:
+    assert "not there yet" in status()
+    assert status("--format", "json")["photos"] == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_status_knows_a_run_that_runs_and_one_that_died(status: Callable[..., Any], tmp_path: Path) -> None:
+    script = (
+        "import pathlib, sys\n"
+        "from phototag.index import open_index\n"
+        "with open_index(pathlib.Path(sys.argv[1])) as index, index.run({}, [pathlib.Path('/p')]):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "index.sqlite3")]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    assert status("--format", "json")["runs"][0]["ending"] == f"running (process {holder.pid})"
+    holder.kill()
+    holder.communicate()
+    assert "died: no photos  /p" in status()
+
+
+def test_status_of_a_damaged_index_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "index.sqlite3"
+    path.write_bytes(b"random bytes" * 99)
+    result = phototag("status", "--index", path)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "move it away" in result.stderr
+
+
+# --- Where the time goes ----------------------------------------------------------------------------------------------
+
+
+def profile(result: Result) -> dict[str, float]:
+    return {
+        stage: float(seconds) for stage, seconds in re.findall(r"^  (\w+) +(\d+\.\d\d)  ", result.stderr, re.MULTILINE)
+    }
+
+
+def test_a_profile_tells_where_the_time_went(scan: Scan, library: Path) -> None:
+    assert profile(scan(library)) == {}
+    first, second = profile(scan("--profile", "--force", library)), profile(scan("--profile", library / "0.jpg"))
+    assert list(first) == ["walk", "index", "load", "decode", "infer", "write", "wait"]
+    assert first["load"] > 0
+    assert second["load"] == second["decode"] == second["infer"] == 0
