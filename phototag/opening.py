@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,12 +63,15 @@ def open_image(path: Path, shortest_side: int) -> Image.Image:
 T = TypeVar("T")
 
 
-def _with_file(path: Path, use: Callable[[BinaryIO], T]) -> T:
-    """Return what `use` makes of the file at `path`; turn whatever it raises into a `PhotoError` with the reason."""
+def _with_file(path: Path, use: Callable[[BinaryIO], T], data: bytes | None = None) -> T:
+    """Return what `use` makes of the file at `path`; turn whatever it raises into a `PhotoError` with the reason.
+
+    `data`: what is in the file, where that was read before.
+    """
     _prepare_pillow()
     head = b""
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open(path, "rb", opener=_open_at_once) if data is None else io.BytesIO(data) as file:
             head = file.read(SNIFF_BYTES)
             file.seek(0)
             return use(file)
@@ -130,41 +133,36 @@ def _prepare(image: Image.Image, path: Path, preprocessing: Preprocessing, crops
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What one look at a photo gives: the SHA-256 of the whole file, and `pixels` as `prepare_photo`'s, if wanted."""
+    """A photo as it was read: the SHA-256 of its content, and its pixels, where they were wanted."""
 
     digest: bytes
     pixels: NDArray[np.uint8] | None
 
 
 def look_at(
-    path: Path, preprocessing: Preprocessing, crops: int = 1, is_known: Callable[[bytes], bool] = lambda _: False
+    path: Path, preprocessing: Preprocessing, crops: int, is_known: Callable[[bytes], bool] = lambda _: False
 ) -> Looked:
-    """Return the digest of the photo at `path`, and unless `is_known` accepts it, what `prepare_photo` gives.
+    """Return the digest of the photo at `path`, and what `prepare_photo` gives unless `is_known` accepts the digest.
 
     The file is read once, unless it is very large. Raises `PhotoError` with the reason for anything that is wrong with
-    the file. Thread-safe.
+    it. Thread-safe.
     """
-    digest, image = _with_file(path, lambda file: _decode_unless(file, path, preprocessing.shortest_side, is_known))
-    return Looked(digest, _prepare(image, path, preprocessing, crops) if image is not None else None)
+    data, digest = _with_file(path, _read)
+    if is_known(digest):
+        return Looked(digest, None)
+    image = _with_file(path, lambda file: _decode(file, path, preprocessing.shortest_side), data)
+    return Looked(digest, _prepare(image, path, preprocessing, crops))
 
 
-def _decode_unless(
-    file: BinaryIO, path: Path, shortest_side: int, is_known: Callable[[bytes], bool]
-) -> tuple[bytes, Image.Image | None]:
+def _read(file: BinaryIO) -> tuple[bytes | None, bytes]:
+    """Return what is in the file, unless that is too much for memory, and its SHA-256."""
     if os.fstat(file.fileno()).st_size <= MAX_IN_MEMORY:
         data = file.read()
-        digest, again = hashlib.sha256(data).digest(), cast(BinaryIO, io.BytesIO(data))
-    else:
-        digest, again = _digest(file), file
-        file.seek(0)
-    return digest, None if is_known(digest) else _decode(again, path, shortest_side)
-
-
-def _digest(file: BinaryIO) -> bytes:
+        return data, hashlib.sha256(data).digest()
     sha256 = hashlib.sha256()
     while chunk := file.read(1 << 20):
         sha256.update(chunk)
-    return sha256.digest()
+    return None, sha256.digest()
 
 
 def _decode(file: BinaryIO, path: Path, shortest_side: int) -> Image.Image:

@@ -292,7 +292,7 @@ def test_a_bug_is_an_apology_and_a_traceback_only_on_request(
     scan: Scan, make_photo: MakePhoto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo = make_photo("a.jpg")
-    monkeypatch.setattr("phototag.opening.open_image", lambda *_: 1 / 0)
+    monkeypatch.setattr("phototag.preprocessing.Preprocessing.crops", lambda *_: 1 / 0)
     result = scan(photo)
     assert result.exit_code == 3
     assert result.stderr.endswith("Run it again with --verbose for the details to report.\n")
