@@ -50,6 +50,7 @@ _COMPANION_SUFFIXES = RAW_SUFFIXES | {_VIDEO}
 _PIXEL_PART = re.compile(r"\.raw-\d\d(?:\.mp)?\.(?:cover|original)\Z")
 # What phototag wrote itself is not worth a word.
 OWN_SUFFIX = ".phototag.json"
+XMP_SUFFIX = ".xmp"
 # Files that phototag is writing. Short, so that the long name of a photo does not become too long; hidden, so that no
 # gallery shows them.
 UNFINISHED_PREFIX, UNFINISHED_SUFFIX = ".phototag-", ".tmp"
@@ -182,17 +183,43 @@ def find_photos(
     Raises `ConfigError` before anything is yielded where a root does not exist or a pattern is malformed.
     """
     walk = _Walk(_compile_patterns(exclude, "--exclude", os.curdir), default_excludes, follow_symlinks)
-    for root in roots:
-        if not os.path.lexists(root):
-            raise ConfigError(f"{root} does not exist; check the path")
-        if not os.path.exists(root):
-            raise ConfigError(f"{root} is a symbolic link to nothing; check where it points")
+    _check_roots(roots)
     try:
         absolute = [os.path.abspath(root) for root in roots]
     except FileNotFoundError:
         raise ConfigError("the current folder, which the paths are relative to, is gone; change to another") from None
     # Files first: what the user names is never passed over, also where a folder's walk would exclude it.
     return (found for root in sorted(absolute, key=os.path.isdir) for found in walk.root(root))
+
+
+def find_sidecars(roots: Sequence[Path]) -> Iterator[Path | PhotoError]:
+    """Yield each file at and below `roots` that is a sidecar by its name, by name within a folder; lazily.
+
+    Nothing is left out: sidecars stay where a folder is excluded later. Links are not followed. A folder that cannot
+    be read is yielded as a `PhotoError`. Raises `ConfigError` where a root does not exist.
+    """
+    _check_roots(roots)
+    return (found for root in roots for found in _sidecars_below(root))
+
+
+def _sidecars_below(root: Path) -> Iterator[Path | PhotoError]:
+    unreadable: list[OSError] = []
+    for folder, folders, names in os.walk(root, onerror=unreadable.append):
+        folders.sort()
+        yield from (Path(folder, name) for name in sorted(names) if name.endswith((OWN_SUFFIX, XMP_SUFFIX)))
+    if not os.path.isdir(root) and root.name.endswith((OWN_SUFFIX, XMP_SUFFIX)):
+        yield root
+    for error in unreadable:
+        if os.path.isdir(error.filename):
+            yield PhotoError(error.filename, f"the folder cannot be read ({strerror(error)}); check its permissions")
+
+
+def _check_roots(roots: Sequence[Path]) -> None:
+    for root in roots:
+        if not os.path.lexists(root):
+            raise ConfigError(f"{root} does not exist; check the path")
+        if not os.path.exists(root):
+            raise ConfigError(f"{root} is a symbolic link to nothing; check where it points")
 
 
 @dataclass(frozen=True, slots=True)

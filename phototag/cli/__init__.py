@@ -18,6 +18,7 @@ from phototag.cli.exit_codes import EXIT_BUSY, EXIT_INTERRUPTED, EXIT_PHOTOS_FAI
 from phototag.cli.finding_options import NamedPath
 from phototag.cli.inspect import inspect
 from phototag.cli.models import models
+from phototag.cli.orphans import orphans
 from phototag.cli.scan import scan
 from phototag.cli.show import show
 from phototag.cli.status import status
@@ -77,6 +78,7 @@ def cli(config: Path | None) -> None:
 cli.add_command(config_command)
 cli.add_command(inspect)
 cli.add_command(models)
+cli.add_command(orphans)
 cli.add_command(scan)
 cli.add_command(show)
 cli.add_command(status)

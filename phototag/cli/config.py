@@ -41,6 +41,7 @@ ONE_OFF = frozenset(
         "list-ops",
         "name",
         "probe",
+        "remove",
         "run",
         "verbose",
     }

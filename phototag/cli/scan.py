@@ -370,7 +370,7 @@ class _Output:
         wall, seconds, jobs = self._seconds(), self.timings.seconds, self._options.jobs
         yield f"Where {wall:.1f} s went, in seconds of the threads that did it ({plural(jobs, 'worker thread')}):"
         for stage, what in _STAGES.items():
-            yield f"  {stage:<7}{seconds[stage]:>9.2f}  {what}"
+            yield f"  {stage:<7}{seconds[stage]:>10.3f}  {what}"
 
     def summary(self) -> str:
         """One line with the counts."""

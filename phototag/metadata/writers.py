@@ -35,6 +35,7 @@ from phototag.photos import (
     RAW_SUFFIXES,
     READABLE_SUFFIXES,
     UNREADABLE,
+    XMP_SUFFIX,
     Photo,
 )
 from phototag.taxonomy import Prediction, Tag
@@ -42,7 +43,6 @@ from phototag.taxonomy import Prediction, Tag
 MAX_PHOTO = 1 << 29  # bytes; a file is held in memory twice while it is written into
 MAX_OTHER = 1 << 26  # bytes; a file of a kind that is not written into
 _JPEG_HEAD = 1 << 18  # bytes; the packet is in the first few segments
-XMP_SUFFIX = ".xmp"
 
 
 @dataclass(frozen=True)

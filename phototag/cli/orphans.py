@@ -1,0 +1,55 @@
+"""`phototag orphans`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from phototag.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED
+from phototag.cli.finding_options import NamedPath
+from phototag.cli.terminal import Console, interruptible, name_of, plural, printable, verbose_option
+from phototag.errors import PhotoError
+
+
+@click.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=NamedPath(path_type=Path))
+@click.option("--remove", is_flag=True, help="Remove them.")
+@click.option("--quiet", "-q", is_flag=True, help="Print failures only.")
+@verbose_option()
+@click.pass_context
+def orphans(ctx: click.Context, /, paths: tuple[Path, ...], remove: bool, quiet: bool, **_: Any) -> None:
+    """List phototag's sidecars whose photos are gone from beside them.
+
+    Those are PHOTO.phototag.json, and PHOTO.xmp where phototag made it and nobody else has written into it.
+    """
+    from phototag.metadata.writers import is_orphan, remove_orphan
+    from phototag.photos import find_sidecars
+
+    console = Console(quiet=quiet)
+    relative = not any(path.is_absolute() for path in paths)
+    count = failed = 0
+    found = find_sidecars(paths)
+    with interruptible(quiet=quiet) as stop:
+        for one in found:
+            if stop():
+                break
+            try:
+                if isinstance(one, PhotoError):
+                    raise one
+                if not is_orphan(one):
+                    continue
+                if remove:
+                    remove_orphan(one)
+            except PhotoError as error:
+                failed += 1
+                console.failure(f"phototag: {name_of(Path(error.path), relative=relative)}: {printable(error.reason)}")
+                continue
+            count += 1
+            if not quiet:
+                console.result(name_of(one, relative=relative))
+        interrupted = stop()
+    did = "removed" if remove else "without their photos (--remove removes them)"
+    console.message(f"{plural(count, 'sidecar')} {did}{f', {failed} failed' if failed else ''}.")
+    ctx.exit(EXIT_INTERRUPTED if interrupted else EXIT_PHOTOS_FAILED if failed else 0)
