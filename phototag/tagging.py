@@ -203,7 +203,7 @@ def recipe_digest(model: Model, crops: int, tagger: Tagger, write: str) -> str:
 
     `write` is the writer's name.
     """
-    return hashlib.sha256("\0".join((model.digest, str(crops), tagger.digest, write)).encode()).hexdigest()
+    return hashlib.sha256("\0".join((model.digest, str(crops), tagger.digest, write)).encode()).hexdigest()[:32]
 
 
 def scores_digest(model: Model, crops: int, kind: str) -> str:
@@ -211,7 +211,7 @@ def scores_digest(model: Model, crops: int, kind: str) -> str:
 
     `kind`: which of the model's scores they are, probabilities or logits.
     """
-    return hashlib.sha256("\0".join((model.digest, str(crops), kind)).encode()).hexdigest()
+    return hashlib.sha256("\0".join((model.digest, str(crops), kind)).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -351,7 +351,7 @@ class Pipeline:
     def _unchanged(self, photo: Photo, known: Known) -> Outcome:
         if not self.details:
             return Outcome(photo, "unchanged")
-        return Outcome(photo, "unchanged", known.tags, known.predictions, known.written)
+        return Outcome(photo, "unchanged", self.index.tags(known), self.index.predictions(known), known.written)
 
     def _failed(self, path: Path, reason: str) -> Outcome:
         if not self.dry_run:
@@ -501,7 +501,7 @@ class Pipeline:
         """
         # Another writer's names would say nothing of what is missing where this one writes.
         is_same_place = known is not None and known.write == self.writer.name
-        previous = tuple(tag.name for tag in known.tags) if known is not None and is_same_place else ()
+        previous = tuple(tag.name for tag in self.index.tags(known)) if known is not None and is_same_place else ()
         written = self.writer.write(photo, tags, predictions, previous)
         tags = _without(tags, written.rejected)
         companions, files, notes = [], list(written.files), [written.note]

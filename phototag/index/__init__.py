@@ -12,10 +12,10 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import filelock
 
@@ -49,27 +49,20 @@ class Record:
     write: str = ""
 
 
-class Known:
-    """What the index knows of a photo: a row of its table."""
+class Known(NamedTuple):
+    """What the index knows of a photo: a row of its table.
 
-    __slots__ = (
-        "_companions",
-        "_files",
-        "_guard",
-        "_path",
-        "_predictions",
-        "_tags",
-        "id",
-        "mtime_ns",
-        "recipe",
-        "size",
-        "write",
-    )
+    `recipe` and `write` are as in `Record`; `files` and `companions` names beside `path`, as bytes, parted by "/".
+    """
 
-    def __init__(self, path: str, row: tuple[int, int, int, str, str, bytes, bytes, str, str], guard: _Guard) -> None:
-        self.id, self.size, self.mtime_ns, self.recipe, self.write = row[:5]
-        self._files, self._companions, self._tags, self._predictions = row[5:]
-        self._path, self._guard = path, guard
+    id: int
+    size: int
+    mtime_ns: int
+    recipe: str
+    write: str
+    files: bytes
+    companions: bytes
+    path: bytes
 
     def is_of(self, photo: Photo) -> bool:
         """Have size and mtime stayed the same?"""
@@ -77,32 +70,37 @@ class Known:
 
     def covers(self, companions: Sequence[Path]) -> bool:
         """Have all of these files of the same shot been seen to?"""
-        return not companions or set(_names(self._companions)).issuperset(path.name for path in companions)
+        return not companions or set(_names(self.companions)).issuperset(path.name for path in companions)
 
     @property
     def written(self) -> tuple[Path, ...]:
         """The files that hold the tags."""
-        return tuple(Path(self._path).with_name(name) for name in _names(self._files))
+        return tuple(Path(os.fsdecode(self.path)).with_name(name) for name in _names(self.files))
 
     def is_written(self) -> bool:
         """Are the files that hold the tags still there?"""
-        folder, separator, own = self._path.rpartition(os.sep)
-        return all(name == own or os.path.exists(folder + separator + name) for name in _names(self._files))
-
-    @property
-    def tags(self) -> tuple[Tag, ...]:
-        """Its tags. Raises `IndexUnusable` where they cannot be read."""
-        with self._guard:
-            return _tags(self._tags)
-
-    @property
-    def predictions(self) -> tuple[Prediction, ...]:
-        """The model's likeliest labels. Raises `IndexUnusable` where they cannot be read."""
-        with self._guard:
-            return _predictions(self._predictions)
+        folder, separator, own = self.path.rpartition(_SEPARATOR)
+        return all(name == own or os.path.exists(folder + separator + name) for name in self.files.split(b"/"))
 
 
-_KNOWN = "id, size, mtime_ns, recipe, write, files, companions, tags, predictions"
+_SEPARATOR = os.sep.encode()
+_KNOWN = "id, size, mtime_ns, recipe, write, files, companions, path"
+
+
+class _Ahead(NamedTuple):
+    """All that the index knows of the paths from `first` to `last`, by path; `last` is None where there are no more."""
+
+    first: bytes
+    last: bytes | None
+    rows: Mapping[bytes, Known]
+
+    def covers(self, path: bytes) -> bool:
+        return self.first <= path and (self.last is None or path <= self.last)
+
+
+_NOTHING_AHEAD = _Ahead(b"\xff", b"", {})
+# How many rows are read when one is asked for: the photos of a folder are asked for one after the other.
+_ROWS_AHEAD = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +147,40 @@ class Index:
         self._connection = connection
         self._using = _Guard(path)
         self._run: int | None = None
+        self._ahead = _NOTHING_AHEAD
 
     # --- Photos -------------------------------------------------------------------------------------------------------
 
     def known(self, photo: Photo) -> Known | None:
         """Return what is known of the photo at that path, whatever it was then."""
+        path = os.fsencode(photo)
+        ahead = self._ahead
+        if not ahead.covers(path):
+            with self._using:
+                ahead = self._ahead = self._read_ahead(path)
+        return ahead.rows.get(path)
+
+    def _read_ahead(self, path: bytes) -> _Ahead:
+        query = f"SELECT {_KNOWN} FROM photos WHERE path >= ? ORDER BY path LIMIT ?"
+        rows = [Known._make(row) for row in self._connection.execute(query, (path, _ROWS_AHEAD))]
+        return _Ahead(path, rows[-1].path if len(rows) == _ROWS_AHEAD else None, {row.path: row for row in rows})
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """A change of the photos: all of it or nothing, and what was read ahead is read again."""
+        with self._using, self._connection:
+            self._ahead = _NOTHING_AHEAD
+            yield
+
+    def tags(self, known: Known) -> tuple[Tag, ...]:
+        """Return the tags of a photo."""
         with self._using:
-            row = self._connection.execute(
-                f"SELECT {_KNOWN} FROM photos WHERE path = ?", (os.fsencode(photo),)
-            ).fetchone()
-            return Known(os.fspath(photo), row, self._using) if row is not None else None
+            return _tags(self._one("SELECT tags FROM photos WHERE id = ?", known.id))
+
+    def predictions(self, known: Known) -> tuple[Prediction, ...]:
+        """Return the model's likeliest labels for a photo."""
+        with self._using:
+            return _predictions(self._one("SELECT predictions FROM photos WHERE id = ?", known.id))
 
     def scores(self, known: Known, model: str) -> bytes | None:
         """Return the packed scores of a photo if `model` gave them, else None."""
@@ -189,18 +211,18 @@ class Index:
     def moved_here(self, photo: Photo, digest: bytes) -> Known | None:
         """Let a photo that is not known take over what is known of one with its content whose file is gone."""
         with self._using:
-            query = f"SELECT {_KNOWN}, path FROM photos WHERE digest = ?"
-            rows = self._connection.execute(query, (digest,)).fetchall()
-            gone = next((row for row in rows if not os.path.lexists(os.fsdecode(row[-1]))), None)
-            if gone is None:
-                return None
-            with self._connection:
-                self._connection.execute("UPDATE photos SET path = ? WHERE id = ?", (os.fsencode(photo), gone[0]))
-            return Known(os.fspath(photo), gone[:-1], self._using)
+            rows = self._connection.execute(f"SELECT {_KNOWN} FROM photos WHERE digest = ?", (digest,)).fetchall()
+        gone = next((row for row in map(Known._make, rows) if not os.path.lexists(row.path)), None)
+        if gone is None:
+            return None
+        path = os.fsencode(photo)
+        with self._changing():
+            self._connection.execute("UPDATE photos SET path = ? WHERE id = ?", (path, gone.id))
+        return gone._replace(path=path)
 
     def add(self, records: Sequence[Record], failures: Sequence[tuple[Path, str]] = ()) -> None:
         """Store `records`, and the paths and reasons of what failed: all or none."""
-        with self._using, self._connection:
+        with self._changing():
             for record in records:
                 self._add(record)
             self._connection.executemany(
@@ -225,8 +247,8 @@ class Index:
                 _joined(record.written),
                 _joined(photo.companions),
                 record.digest,
-                json.dumps([asdict(tag) for tag in record.tags]),
-                json.dumps([asdict(prediction) for prediction in record.predictions]),
+                _dumped([list(astuple(tag)) for tag in record.tags]),
+                _dumped([[*astuple(one.label), one.score] for one in record.predictions]),
                 self._run,
             ),
         )
@@ -245,14 +267,14 @@ class Index:
 
     def touch(self, known: Known, photo: Photo) -> None:
         """Note that a photo, with the same content, has the size and mtime of `photo` now."""
-        with self._using, self._connection:
+        with self._changing():
             self._connection.execute(
                 "UPDATE photos SET size = ?, mtime_ns = ? WHERE id = ?", (photo.size, photo.mtime_ns, known.id)
             )
 
     def untagged(self, path: Path) -> None:
         """Note that the tags of the photo at `path` were taken back, so that the next scan writes them again."""
-        with self._using, self._connection:
+        with self._changing():
             self._connection.execute(
                 "UPDATE photos SET recipe = '', tags = '[]', files = x'' WHERE path = ?", (os.fsencode(path),)
             )
@@ -265,7 +287,7 @@ class Index:
 
     def forget(self, numbers: Iterable[int]) -> None:
         """Forget photos, by their numbers. The journal of what was done to files stays."""
-        with self._using, self._connection:
+        with self._changing():
             self._connection.executemany("DELETE FROM photos WHERE id = ?", [(number,) for number in numbers])
 
     def tagged_in(self, run: int) -> list[Path]:
@@ -416,15 +438,19 @@ def _text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def _dumped(rows: list[list[Any]]) -> str:
+    return json.dumps(rows, separators=(",", ":"))
+
+
 def _tags(text: str) -> tuple[Tag, ...]:
     return tuple(
-        Tag(**{**tag, "path": tuple(map(str, tag["path"])), "synonyms": tuple(map(str, tag.get("synonyms", ())))})
-        for tag in json.loads(text)
+        Tag(str(name), float(confidence), tuple(map(str, path)), synset, tuple(map(str, synonyms)))
+        for name, confidence, path, synset, synonyms in json.loads(text)
     )
 
 
 def _predictions(text: str) -> tuple[Prediction, ...]:
-    return tuple(Prediction(Label(**one["label"]), one["score"]) for one in json.loads(text))
+    return tuple(Prediction(Label(str(name), synset), float(score)) for name, synset, score in json.loads(text))
 
 
 @contextlib.contextmanager

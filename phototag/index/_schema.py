@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
-import os
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,7 +44,8 @@ MIGRATIONS: Mapping[str, str] = {
     "0003_scores_rejections_failures": """
         ALTER TABLE runs ADD COLUMN paths TEXT NOT NULL DEFAULT '[]';  -- JSON: what was to be scanned
         ALTER TABLE runs ADD COLUMN ending TEXT;  -- how it ended, where it did not die
-        ALTER TABLE photos RENAME TO old_photos;
+        -- Without their scores and digests, photos have to be looked at again.
+        DROP TABLE photos;
         CREATE TABLE photos (
             id INTEGER PRIMARY KEY,
             path BLOB NOT NULL UNIQUE,  -- absolute, the bytes of the file system
@@ -57,16 +56,12 @@ MIGRATIONS: Mapping[str, str] = {
             files BLOB NOT NULL,        -- names of the files beside it that hold the tags, parted by "/"
             companions BLOB NOT NULL,   -- names of the files of the same shot that have them too, likewise
             digest BLOB,                -- SHA-256 of its content; NULL: not known
-            tags TEXT NOT NULL,         -- JSON
-            predictions TEXT NOT NULL,  -- JSON: the model's likeliest labels
+            tags TEXT NOT NULL,         -- JSON: name, confidence, path, synset and synonyms of each
+            predictions TEXT NOT NULL,  -- JSON: the model's likeliest labels: name, synset and score of each
             run INTEGER NOT NULL REFERENCES runs (id)
         );
         CREATE INDEX photos_by_digest ON photos (digest);
         CREATE INDEX photos_by_run ON photos (run);
-        INSERT INTO photos (path, size, mtime_ns, recipe, write, files, companions, tags, predictions, run)
-            SELECT path, size, mtime_ns, recipe, '', phototag_names(written), x'', tags, predictions, run
-            FROM old_photos;
-        DROP TABLE old_photos;
         CREATE TABLE scores (
             photo INTEGER PRIMARY KEY REFERENCES photos (id) ON DELETE CASCADE,
             model TEXT NOT NULL,        -- identifies what gave them
@@ -102,7 +97,6 @@ def migrate(connection: sqlite3.Connection, path: Path, *, allowed: bool) -> Non
         raise IndexUnusable(
             f"the index {path} was written by a newer phototag; upgrade phototag or choose another with --index"
         )
-    connection.create_function("phototag_names", 1, _names_of)
     for name, statements in MIGRATIONS.items():
         if name not in applied:
             if not allowed:
@@ -113,14 +107,6 @@ def migrate(connection: sqlite3.Connection, path: Path, *, allowed: bool) -> Non
                 "BEGIN; CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied TEXT NOT NULL);"
                 f"{statements}; INSERT INTO migrations VALUES ('{name}', '{now()}'); COMMIT;"
             )
-
-
-def _names_of(paths: str) -> bytes:
-    """The column `files` of what was the column `written` before 0003."""
-    try:
-        return b"/".join(os.fsencode(os.path.basename(path)) for path in json.loads(paths))
-    except (ValueError, TypeError):  # a damaged row: its photo will be done again
-        return b"?"
 
 
 def now() -> str:
