@@ -266,6 +266,13 @@ class Pipeline:
         if not stop() and not self.dry_run:
             self._forget_gone(walk)
 
+    def is_done(self, one: Found) -> bool:
+        """Is it a photo that an earlier run has seen to, as it is?"""
+        if not isinstance(one, Photo):
+            return False
+        known = self.index.known(one)
+        return known is not None and known.is_of(one) and self._is_done(one, known)
+
     def _load(self) -> Scorer:
         with self._timed("load"):
             return self.load_scorer()
