@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types format accuracy trust bench-inspect bench-embed clean
+.PHONY: help demo test lint types format accuracy trust bench-inspect bench-embed bench-library bench-crash clean
 
 help:
 	@echo "make demo      install into .venv, fetch sample photos into examples/photos, tag them"
@@ -15,6 +15,8 @@ help:
 	@echo "make trust     how far tags can be trusted, on labelled photos: make trust PHOTOS='folder folder' [FIT=--fit]"
 	@echo "make bench-inspect MODEL=folder  phototag inspect against saved_model_cli: time and memory"
 	@echo "make bench-embed  writing tags into photos against exiftool, which has to be installed: time a photo"
+	@echo "make bench-library [MILLION=--million]  a scan with nothing to do on 100,000 photos: time and memory"
+	@echo "make bench-crash  scans that are killed 50 times over, and what a normal run makes of what they left"
 	@echo "make clean     remove .venv and the sample photos"
 
 # Each set of requirements is installed once, and again when pyproject.toml changes.
@@ -67,6 +69,12 @@ bench-inspect: $(VENV)/.installed
 
 bench-embed: $(VENV)/.installed
 	$(BIN)/python benchmarks/embed_speed.py
+
+bench-library: $(VENV)/.installed
+	$(BIN)/python benchmarks/library.py $(MILLION)
+
+bench-crash: $(VENV)/.installed
+	$(BIN)/python benchmarks/crash.py
 
 clean:
 	rm -rf $(VENV) examples/photos

@@ -155,6 +155,12 @@ def ensure_built(model: Model, announce: Callable[[str], None]) -> None:
             _install(DEFAULT_MODEL, lambda new: _build(DEFAULT_MODEL, new))
 
 
+def has_weights(name: str) -> bool:
+    """Are the weights of the model `name`, one of `BUILDABLE`, on this machine, so that it can be built?"""
+    lite = _EFFICIENTNET_LITES.get(name)
+    return lite is not None and importlib.util.find_spec(lite.package) is not None
+
+
 def add_model(name: str, model: Model, labels: str, *, link: bool) -> Path:
     """Install a copy of `model` as `name`, with its card and the text of its label file; return its directory.
 

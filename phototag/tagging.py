@@ -266,6 +266,13 @@ class Pipeline:
         if not stop() and not self.dry_run:
             self._forget_gone(walk)
 
+    def is_done(self, one: Found) -> bool:
+        """Is it a photo that an earlier run has seen to, as it is?"""
+        if not isinstance(one, Photo):
+            return False
+        known = self.index.known(one)
+        return known is not None and known.is_of(one) and self._is_done(one, known)
+
     def _load(self) -> Scorer:
         with self._timed("load"):
             return self.load_scorer()
@@ -549,16 +556,21 @@ def _without(tags: Sequence[Tag], names: Collection[str]) -> tuple[Tag, ...]:
     return tuple(tag for tag in tags if key(tag.name) not in unwanted) if unwanted else tuple(tags)
 
 
+# Above that many places that a walk could not see, a disk has gone, and nothing is forgotten.
+_MOST_UNSEEN = 10_000
+
+
 class _Walk:
     """What a walk saw: what tells a photo that was removed from one whose disk is not there."""
 
     def __init__(self) -> None:
         self._seen = bytearray()  # a bit for each photo's number: a set of a million numbers would take 60 MB
         self._with_photos: set[str] = set()
+        self._unseen: set[str] = set()  # files and folders that were there, and then could not be seen
         self._living: set[str] | None = None
 
     def note(self, found: Iterable[Found]) -> Iterator[Found]:
-        """Hand `found` on, and remember the folders of the photos."""
+        """Hand `found` on, and remember the folders of the photos, and where nothing could be seen."""
         last = None
         for one in found:
             if isinstance(one, Photo):
@@ -566,6 +578,8 @@ class _Walk:
                 if folder != last:
                     self._with_photos.add(folder)
                     last = folder
+            elif isinstance(one, PhotoError) and len(self._unseen) <= _MOST_UNSEEN:
+                self._unseen.add(one.path)
             yield one
 
     def see(self, number: int) -> None:
@@ -583,9 +597,12 @@ class _Walk:
     def lost(self, path: Path) -> bool:
         """Has the photo at `path` gone for good?
 
-        Not where that cannot be known, and not where the nearest folder that is still there holds no photo at all: then
-        it is what is left of a mount, or a disk that is not plugged in.
+        Not where that cannot be known, as where it, or a folder above it, was there and not to be seen; and not where
+        the nearest folder that is still there holds no photo at all: then it is what is left of a mount, or a disk that
+        is not plugged in.
         """
+        if len(self._unseen) > _MOST_UNSEEN or not self._unseen.isdisjoint(map(str, (path, *path.parents))):
+            return False
         try:
             os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):

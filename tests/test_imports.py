@@ -59,8 +59,9 @@ ALLOWED = {
     "click": {"cli"},
     "tqdm": {"cli"},
     "sqlite3": {"index"},
+    "watchdog": {"watching"},
     "rawpy": {"opening"},
-    "PIL": {"opening", "preprocessing", "classifier"},
+    "PIL": {"diagnosis", "opening", "preprocessing", "classifier"},
 }
 
 

@@ -14,6 +14,7 @@ import click
 import phototag
 from phototag.cli.config import config as config_command
 from phototag.cli.config import take_settings
+from phototag.cli.doctor import doctor
 from phototag.cli.exit_codes import EXIT_BUSY, EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED, EXIT_UNUSABLE, EXIT_USAGE
 from phototag.cli.finding_options import NamedPath
 from phototag.cli.inspect import inspect
@@ -24,6 +25,7 @@ from phototag.cli.show import show
 from phototag.cli.status import status
 from phototag.cli.terminal import complain, is_verbose, keep_native_noise_out
 from phototag.cli.untag import untag
+from phototag.cli.watch import watch
 from phototag.errors import ConfigError, IndexBusy, IndexUnusable, ModelError, OutputError, PhotoError, PhototagError
 
 _EXIT_CODES: tuple[tuple[type[PhototagError], int], ...] = (
@@ -76,6 +78,7 @@ def cli(config: Path | None) -> None:
 
 
 cli.add_command(config_command)
+cli.add_command(doctor)
 cli.add_command(inspect)
 cli.add_command(models)
 cli.add_command(orphans)
@@ -83,6 +86,7 @@ cli.add_command(scan)
 cli.add_command(show)
 cli.add_command(status)
 cli.add_command(untag)
+cli.add_command(watch)
 take_settings(cli)
 
 

@@ -40,9 +40,11 @@ ONE_OFF = frozenset(
         "link",
         "list-ops",
         "name",
+        "no-initial-scan",
         "probe",
         "remove",
         "run",
+        "try-model",
         "verbose",
     }
 )

@@ -1,6 +1,7 @@
 """What each exit code means."""
 
 EXIT_PHOTOS_FAILED = 1
+EXIT_FAULT = 1  # of doctor
 EXIT_USAGE = 2
 EXIT_UNUSABLE = 3
 EXIT_BUSY = 4

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from phototag.cli.terminal import printable
 from phototag.errors import ConfigError, OutputError
 
 # The log is turned over at this size and the one before kept, so that nobody has to set up logrotate.
@@ -24,7 +25,10 @@ class _Handler(logging.handlers.RotatingFileHandler):
 
 @contextmanager
 def open_log(path: Path | None) -> Iterator[logging.Logger | None]:
-    """Open the log at `path`, to be added to; None for none. Raises `ConfigError` where it cannot be written."""
+    """Open the log at `path`, to be added to, also by the error that ends it all; None for none.
+
+    Raises `ConfigError` where it cannot be written.
+    """
     if path is None:
         yield None
         return
@@ -41,6 +45,9 @@ def open_log(path: Path | None) -> Iterator[logging.Logger | None]:
     log.addHandler(handler)
     try:
         yield log
+    except BaseException as error:
+        log.error("%s", printable(str(error)))
+        raise
     finally:
         handler.close()
 

@@ -58,7 +58,27 @@ class ScanOptions:
     verbose: bool
 
 
-def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def writing_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where tags go."""
+    for option in (
+        click.option(
+            "--touch", is_flag=True, help="With --write embed: let a photo's time of change be that of the writing."
+        ),
+        click.option(
+            "--write",
+            type=click.Choice(["json", "embed", "xmp", "none"]),
+            default="json",
+            show_default=True,
+            help="Where tags go: into PHOTO.phototag.json beside each photo, into the photo itself, into PHOTO.xmp "
+            "beside it, or nowhere but stdout.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how a run goes about its work, and what it prints."""
     for option in (
         click.option("--quiet", "-q", is_flag=True, help="Print failures only."),
         click.option(
@@ -75,24 +95,31 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="FILE",
             help="Add failures and the summary to a log, which is turned over at 1 MB.",
         ),
+        index_option,
+        click.option(
+            "--batch-size", type=click.IntRange(1, 1024), default=16, show_default=True, help="Photos a batch."
+        ),
+        click.option(
+            "--jobs", type=click.IntRange(1, 256), default=_cores, help="Decoder threads. [default: one a core]"
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _scan_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
         click.option(
             "--report",
             type=click.Path(path_type=Path, dir_okay=False),
             metavar="FILE",
             help="Write what the run came to as JSON.",
         ),
-        index_option,
         click.option(
             "--max-runtime",
             type=Duration(),
             metavar="TIME",
             help="Stop in good order after 90s, 30m or 2h; the next run goes on.",
-        ),
-        click.option(
-            "--batch-size", type=click.IntRange(1, 1024), default=16, show_default=True, help="Photos a batch."
-        ),
-        click.option(
-            "--jobs", type=click.IntRange(1, 256), default=_cores, help="Decoder threads. [default: one a core]"
         ),
         click.option("--forget-rejections", is_flag=True, help="Write tags again that people removed from the photos."),
         click.option("--force", is_flag=True, help="Tag photos again that are done."),
@@ -123,19 +150,12 @@ def _cores() -> int:
 
 @click.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=NamedPath(path_type=Path))
-@click.option(
-    "--write",
-    type=click.Choice(["json", "embed", "xmp", "none"]),
-    default="json",
-    show_default=True,
-    help="Where tags go: into PHOTO.phototag.json beside each photo, into the photo itself, into PHOTO.xmp beside it, "
-    "or nowhere but stdout.",
-)
-@click.option("--touch", is_flag=True, help="With --write embed: let a photo's time of change be that of the writing.")
+@writing_options
 @click.option("--dry-run", "-n", is_flag=True, help="Print the tags; write nothing and remember nothing.")
 @tag_options
 @finding_options
-@_run_options
+@_scan_options
+@running_options
 @verbose_option("Also name what is unchanged and what was passed over, and why.")
 @click.pass_context
 def scan(ctx: click.Context, /, **options: Any) -> None:
@@ -153,12 +173,10 @@ def run_scan(options: ScanOptions) -> int:
     found = options.finding.find(options.paths)  # first of all: a wrong path or pattern is known before any work
     with open_log(options.log_file) as log:
         console = Console(quiet=options.quiet, log=log)
-        output = _Output(options, console)
+        output = Output(options, console)
         try:
             output.ending = _scan(options, found, output, console)
-        except BaseException as error:
-            if log is not None:
-                log.error("%s", printable(str(error)))
+        except BaseException:
             with suppress(OutputError):  # what ended the run is of more interest
                 output.write_report()
             raise
@@ -176,7 +194,7 @@ def run_scan(options: ScanOptions) -> int:
     return 0 if output.report.all_well else EXIT_PHOTOS_FAILED
 
 
-def _scan(options: ScanOptions, found: Iterable[Found], output: _Output, console: Console) -> Ending:
+def _scan(options: ScanOptions, found: Iterable[Found], output: Output, console: Console) -> Ending:
     """Show all outcomes in `output`, and return how the run ended."""
     from phototag.index import open_index
 
@@ -184,23 +202,31 @@ def _scan(options: ScanOptions, found: Iterable[Found], output: _Output, console
     index_path = options.index or default_index()
     deadline = math.inf if options.max_runtime is None else time.monotonic() + options.max_runtime
     with interruptible(quiet=options.quiet) as asked, open_index(index_path, read_only=options.dry_run) as index:
+        pipeline = make_pipeline(options, model, index, scorer_loader(options, model, console))
+        return tag_all(pipeline, found, output, asked, deadline)
 
-        def stop() -> bool:
-            return asked() or time.monotonic() > deadline
 
-        pipeline = _pipeline(options, model, index, console)
-        outcomes = closing(pipeline.run(output.note_passed_over(found), stop))
-        with (
-            nullcontext() if options.dry_run else index.run(output.report.counts, options.paths) as run,
-            outcomes as each,
-        ):
-            output.run = run
-            for outcome in each:
-                output.show(outcome)
-            output.timings = pipeline.timings
-            ending: Ending = "interrupted" if asked() else "out of time" if stop() else "complete"
-            if run is not None:
-                run.ending = ending
+def tag_all(
+    pipeline: Pipeline, found: Iterable[Found], output: Output, asked: Callable[[], bool], deadline: float = math.inf
+) -> Ending:
+    """Tag what is `found` in one run, show all outcomes in `output`, and return how it ended.
+
+    It ends early when somebody has `asked` for that, or at `deadline`, in seconds of the monotonic clock.
+    """
+
+    def stop() -> bool:
+        return asked() or time.monotonic() > deadline
+
+    index_run = nullcontext() if pipeline.dry_run else pipeline.index.run(output.report.counts, output.paths)
+    outcomes = closing(pipeline.run(output.note_passed_over(found), stop))
+    with index_run as run, outcomes as each:
+        output.run = run
+        for outcome in each:
+            output.show(outcome)
+        output.timings = pipeline.timings
+        ending: Ending = "interrupted" if asked() else "out of time" if stop() else "complete"
+        if run is not None:
+            run.ending = ending
     return ending
 
 
@@ -210,17 +236,12 @@ def _count_photos(options: ScanOptions) -> int:
     return sum(isinstance(one, Photo) for one in options.finding.find(options.paths))
 
 
-def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console) -> Pipeline:
-    from phototag.building import ensure_built
-    from phototag.opening import look_at
-    from phototag.tagging import Pipeline, Timings, recipe_digest, scores_digest
-
-    tagger = make_tagger(options.tags, model)
-    crops = options.tags.crops
-    recipe = recipe_digest(model, crops, tagger, options.write)
-    writer = _writer(options, model, index, recipe)
+def scorer_loader(options: ScanOptions, model: Model, console: Console) -> Callable[[], Scorer]:
+    """Return what loads the model, for `make_pipeline`."""
 
     def load_scorer() -> Scorer:
+        from phototag.building import ensure_built
+
         # Only now is there work that takes time: a run with nothing new is over before the photos are counted.
         console.expect(lambda: _count_photos(options))
         ensure_built(model, console.message)
@@ -228,11 +249,22 @@ def _pipeline(options: ScanOptions, model: Model, index: Index, console: Console
 
         return scorer(options.tags, Classifier(model, options.tags.engine, console.message))
 
+    return load_scorer
+
+
+def make_pipeline(options: ScanOptions, model: Model, index: Index, load_scorer: Callable[[], Scorer]) -> Pipeline:
+    """Make the pipeline that does what `options` say."""
+    from phototag.opening import look_at
+    from phototag.tagging import Pipeline, Timings, recipe_digest, scores_digest
+
+    tagger = make_tagger(options.tags, model)
+    crops = options.tags.crops
+    recipe = recipe_digest(model, crops, tagger, options.write)
     return Pipeline(
         look=lambda path, is_known: look_at(path, model.preprocessing, crops, is_known),
         load_scorer=load_scorer,
         tagger=tagger,
-        writer=writer,
+        writer=_writer(options, model, index, recipe),
         index=index,
         recipe=recipe,
         model=scores_digest(model, crops, "probabilities" if options.tags.logit_threshold is None else "logits"),
@@ -277,7 +309,7 @@ _STAGES: dict[Stage, str] = {
 }
 
 
-class _Output:
+class Output:
     """Prints what a run comes to, and counts it."""
 
     def __init__(self, options: ScanOptions, console: Console) -> None:
@@ -292,6 +324,11 @@ class _Output:
         self._options = options
         self._console = console
         self._relative = not any(path.is_absolute() for path in options.paths)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """What was to be scanned."""
+        return self._options.paths
 
     def note_passed_over(self, found: Iterable[Found]) -> Iterator[Found]:
         """Hand `found` on, and take note of what is no photo or excluded; remove what a dead run left behind."""

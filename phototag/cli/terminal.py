@@ -123,14 +123,14 @@ def interruptible(*, quiet: bool) -> Iterator[Callable[[], bool]]:
 class Console:
     """Results to stdout, messages to stderr, and below them a progress bar where stderr is a terminal.
 
-    Messages and failures go to `log` as well.
+    Messages and failures go to `log` as well. Without `bar` there is none.
     """
 
-    def __init__(self, *, quiet: bool, log: logging.Logger | None = None) -> None:
+    def __init__(self, *, quiet: bool, log: logging.Logger | None = None, bar: bool = True) -> None:
         self._quiet = quiet
         self._log = log
         self._bar: Any = None
-        if sys.stderr is not None and sys.stderr.isatty() and not quiet:
+        if bar and sys.stderr is not None and sys.stderr.isatty() and not quiet:
             from tqdm import tqdm
 
             self._bar = tqdm(unit="photo", dynamic_ncols=True, leave=False)

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -21,7 +22,7 @@ import filelock
 
 import phototag
 from phototag.errors import IndexBusy, IndexUnusable
-from phototag.index._schema import APPLICATION_ID, APPLICATION_ID_OFFSET, migrate, now
+from phototag.index._schema import APPLICATION_ID, APPLICATION_ID_OFFSET, migrate, now, unapplied
 from phototag.metadata.files import Undo
 from phototag.photos import Photo
 from phototag.taxonomy import Label, Prediction, Tag
@@ -586,9 +587,77 @@ class _Guard:
             raise IndexUnusable(f"the index {self._path} cannot be used ({error}); {hint}") from error
         # Where the file is sound and what is in it is not, reading it raises the rest.
         if isinstance(error, _DAMAGE):
-            raise IndexUnusable(
-                f"the index {self._path} is damaged ({error}); move it away, and the next scan makes a new one"
-            ) from error
+            raise IndexUnusable(_damaged(self._path, error)) from error
 
 
 _DAMAGE = (sqlite3.DatabaseError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
+
+# --- Its health -------------------------------------------------------------------------------------------------------
+
+MOST_FAULTS = 3  # a file of random bytes has thousands
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How an index is.
+
+    `faults`: what is wrong with it, a sentence each, that says what to do. `photos`: how many it knows, None where that
+    cannot be told. `is_old`: of an older phototag, which the next scan changes. `running`: the last run, where it has
+    not ended and its process lives.
+    """
+
+    faults: tuple[str, ...] = ()
+    photos: int | None = None
+    is_old: bool = False
+    running: Run | None = None
+
+
+def examine(path: Path) -> Health | None:
+    """Return how the index at `path` is, whatever it is; None where there is none.
+
+    Reads all of it. Takes no lock and changes nothing.
+    """
+    try:
+        if not path.exists():
+            return None
+        _check_is_ours(path)
+        with _Guard(path), contextlib.closing(_read_only(path)) as connection:
+            return _health(path, connection)
+    except OSError as error:
+        return Health((f"the index {path} cannot be read ({error.strerror}); check its permissions",))
+    except IndexUnusable as error:
+        return Health((str(error),))
+
+
+def _health(path: Path, connection: sqlite3.Connection) -> Health:
+    is_old = bool(unapplied(connection, path))
+    faults = [row[0] for row in connection.execute(f"PRAGMA integrity_check({MOST_FAULTS})") if row[0] != "ok"]
+    if not faults:
+        faults = [f"a row of {row[0]} is without its row of {row[2]}" for row in connection.execute(_STRAYS)]
+    if faults:
+        return Health(tuple(_damaged(path, fault) for fault in faults))
+    (photos,) = connection.execute("SELECT count(*) FROM photos").fetchone()
+    last = [] if is_old else Index(path, connection).runs(1)
+    running = next((run for run in last if run.finished is None and _is_alive(run.pid)), None)
+    return Health(photos=photos, is_old=is_old, running=running)
+
+
+_STRAYS = f"SELECT * FROM pragma_foreign_key_check LIMIT {MOST_FAULTS}"
+
+
+def _is_alive(pid: int) -> bool:
+    """Does a process of that number run? It may be another than the one that had it."""
+    if sys.platform == "win32":  # where asking would end it
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def _damaged(path: Path, what: object) -> str:
+    return f"the index {path} is damaged ({what}); move it away, and the next scan makes a new one"

@@ -91,22 +91,30 @@ def migrate(connection: sqlite3.Connection, path: Path, *, allowed: bool) -> Non
 
     Raises `IndexUnusable` where that is not `allowed`, or where they are of a newer phototag.
     """
+    names = unapplied(connection, path)
+    if names and not allowed:
+        raise IndexUnusable(
+            f"the index {path} is of an older phototag; scan once without --dry-run to bring it up to date"
+        )
+    for name in names:
+        connection.executescript(
+            "BEGIN; CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied TEXT NOT NULL);"
+            f"{MIGRATIONS[name]}; INSERT INTO migrations VALUES ('{name}', '{now()}'); COMMIT;"
+        )
+
+
+def unapplied(connection: sqlite3.Connection, path: Path) -> list[str]:
+    """Return the names of the migrations that the tables have yet to go through.
+
+    Raises `IndexUnusable` where the tables are of a newer phototag.
+    """
     known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").fetchone()
     applied = {row[0] for row in connection.execute("SELECT name FROM migrations")} if known else set[str]()
     if not applied <= MIGRATIONS.keys():
         raise IndexUnusable(
             f"the index {path} was written by a newer phototag; upgrade phototag or choose another with --index"
         )
-    for name, statements in MIGRATIONS.items():
-        if name not in applied:
-            if not allowed:
-                raise IndexUnusable(
-                    f"the index {path} is of an older phototag; scan once without --dry-run to bring it up to date"
-                )
-            connection.executescript(
-                "BEGIN; CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied TEXT NOT NULL);"
-                f"{statements}; INSERT INTO migrations VALUES ('{name}', '{now()}'); COMMIT;"
-            )
+    return [name for name in MIGRATIONS if name not in applied]
 
 
 def now() -> str:

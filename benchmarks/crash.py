@@ -1,0 +1,249 @@
+"""What kill -9 at random moments leaves behind, and whether a normal run then comes to what one run alone comes to.
+
+    python benchmarks/crash.py [--kills N] [--photos N] [--seed N]
+
+For `--write json` and `--write embed`: tags copies of some photos in one run; then others like them by scans that are
+killed at random moments, with runs of `untag` between, killed as well, so that there is always work, N in all; then by
+a run that nobody kills. Compares all files but for dates, and what the index knows; then lets `untag` take all back,
+and compares that with the photos as they were.
+
+A toy of a few lines stands in for the model: loading TensorFlow a hundred times would be all the time it takes, and
+would leave next to none of it for the moments in question. All else is the real program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from phototag.index import open_index
+from phototag.photos import Photo, find_photos
+
+# The program, with a model that calls a red photo red.
+PROGRAM = """
+import sys
+import numpy as np
+import phototag.classifier
+
+class Toy:
+    engine = "tensorflow"
+
+    def __init__(self, *_, **__):
+        pass
+
+    def predict(self, images):
+        sums = np.exp(30 * images.mean(axis=(1, 2), dtype=np.float64) / 255)
+        return (sums / sums.sum(axis=1, keepdims=True)).astype(np.float32)
+
+phototag.classifier.Classifier = Toy
+from phototag.cli import main
+main()
+"""
+DATE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00")
+# Of the scans that are killed. Photos keep their history: once they had other tags they are never again, to the byte,
+# what one run alone makes of them.
+OPTIONS = {"json": (["--top", "1"], ["--top", "2"], ["--force"], []), "embed": (["--force"], [])}
+COLOURS = ("red", "lime", "blue", "white")
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[str]:
+    """Start the program."""
+    command = [sys.executable, "-c", PROGRAM, *map(os.fspath, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_a_line(process: subprocess.Popen[str]) -> float:
+    """Wait until the program has printed a line, or is over; return how many seconds it took."""
+    started = time.monotonic()
+    assert process.stdout is not None
+    process.stdout.readline()
+    return time.monotonic() - started
+
+
+def finish(process: subprocess.Popen[str]) -> int:
+    """Wait for the program, and return its exit code."""
+    _, errors = process.communicate()
+    if process.returncode > 0:
+        print(errors, file=sys.stderr)
+    return process.returncode
+
+
+def make_photos(folder: Path, count: int, seed: int) -> dict[str, bytes]:
+    """Make photos below `folder`, all distinct, and return them by their names."""
+    noise = np.random.default_rng(seed)
+    for number in range(count):
+        path = folder / f"{number % 7}" / f"{number:04}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = np.array(Image.new("RGB", (64, 48), COLOURS[number % len(COLOURS)]))
+        image[:8] = noise.integers(0, 256, (8, 64, 3), np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG")
+        path.write_bytes(file.getvalue())
+        os.utime(path, ns=(0, 1_700_000_000_000_000_000 + number))
+    return contents(folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below `folder`, by their names."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def looks(folder: Path) -> dict[str, tuple[int, int]]:
+    """What tells of each file below `folder` that it was written anew."""
+    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def without_dates(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The same files, whenever they were written."""
+    return {name: DATE.sub(b"DATE", data) for name, data in files.items()}
+
+
+def rows(index_path: Path, folder: Path, model: str) -> dict[str, Any]:
+    """What the index knows of each photo below `folder`, but for the run that found it out."""
+    known_of: dict[str, Any] = {}
+    with open_index(index_path) as index:
+        for one in find_photos([folder]):
+            if not isinstance(one, Photo):
+                continue
+            known, name = index.known(one), os.path.relpath(one, folder)
+            if known is None or not known.is_of(one):
+                raise SystemExit(f"{name} is not known as it is")
+            digest = hashlib.sha256(one.path.read_bytes()).digest()
+            if index.digest(known) not in (digest, None):
+                raise SystemExit(f"{name} is known with another content than it has")
+            files = sorted(os.path.relpath(path, folder) for path in known.written)
+            scores = index.scores(known, model)
+            known_of[name] = (one.mtime_ns, known.recipe, files, known.tags, known.predictions, scores)
+        known_of["photos in all"] = index.count()
+        known_of["failures"] = index.failures()
+    return known_of
+
+
+class Library:
+    """Photos, their index, and the program run on them."""
+
+    def __init__(self, folder: Path, model: Path, write: str, photos: int, seed: int) -> None:
+        self.folder = folder / "photos"
+        self.index = folder / "index.sqlite3"
+        self._model = model
+        self._write = write
+        self.originals = make_photos(self.folder, photos, seed)
+
+    def scan(self, *more: str) -> subprocess.Popen[str]:
+        """Start a scan. One photo a batch, so that there are many moments that differ."""
+        options = ["--model", self._model, "--index", self.index, "--write", self._write, "--batch-size", "1"]
+        return start("scan", *options, *more, self.folder)
+
+    def untag(self) -> subprocess.Popen[str]:
+        """Start taking all tags back."""
+        return start("untag", "--index", self.index, self.folder)
+
+    def state(self) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """Its files without dates, and what the index knows."""
+        return without_dates(contents(self.folder)), rows(self.index, self.folder, scores_name(self._model))
+
+
+def scores_name(model: Path) -> str:
+    """What the index calls the scores of the model in that directory."""
+    from phototag.models import find_model
+    from phototag.tagging import scores_digest
+
+    return scores_digest(find_model(os.fspath(model)), 1, "probabilities")
+
+
+def compare(place: Path, model: Path, write: str, *, kills: int, photos: int, seed: int) -> tuple[int, int]:
+    """Return how many of the `kills` hit a running program, and how many of those after it had begun to write.
+
+    Raises `SystemExit` where the end is not that of one run alone.
+    """
+    alone = Library(place / f"{write}-alone", model, write, photos, seed)
+    process = alone.scan()
+    until_first = wait_for_a_line(process)
+    started = time.monotonic()
+    if finish(process) != 0:
+        raise SystemExit("the run that nobody kills failed")
+    seconds = time.monotonic() - started
+    killed = Library(place / f"{write}-killed", model, write, photos, seed)
+    chance = random.Random(seed)
+    hits = writing = 0
+    for _ in range(kills):
+        before = looks(killed.folder)
+        is_scan = chance.random() < 0.7
+        process = killed.scan(*chance.choice(OPTIONS[write])) if is_scan else killed.untag()
+        if chance.random() < 0.2:  # while it starts
+            time.sleep(chance.uniform(0, until_first))
+        else:
+            wait_for_a_line(process)
+            time.sleep(chance.uniform(0, seconds))
+        process.kill()
+        hits += finish(process) < 0
+        writing += looks(killed.folder) != before
+    if finish(killed.scan()) != 0:
+        raise SystemExit(f"--write {write}: the run after {kills} kills failed")
+    check("files", alone.state()[0], killed.state()[0])
+    check("rows", alone.state()[1], killed.state()[1])
+    if finish(killed.untag()) != 0:
+        raise SystemExit(f"--write {write}: untag failed")
+    check("files once untagged", killed.originals, contents(killed.folder))
+    return hits, writing
+
+
+def check(what: str, expected: dict[str, Any], found: dict[str, Any]) -> None:
+    """Raise `SystemExit` naming the first of `found` that is not as `expected`."""
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise SystemExit(f"{what}: {name} is {found.get(name)!r:.500} and should be {expected.get(name)!r:.500}")
+
+
+def export_model(directory: Path) -> Path:
+    """Export a SavedModel of the toy's input and output, with card and labels, for the program to find."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    def serve(images: Any) -> Any:
+        return {"logits": tf.reduce_mean(images, axis=[1, 2]) * 30}
+
+    images = tf.TensorSpec([None, 8, 8, 3], tf.float32, name="images")
+    module = tf.Module()
+    tf.saved_model.save(module, str(directory), signatures=tf.function(serve, input_signature=[images]))
+    (directory / "labels.txt").write_text("red\ngreen\nblue\n")
+    card = {"name": "toy", "input": {"range": "0..1"}, "output": {"scores": "logits"}, "labels": "labels.txt"}
+    (directory / "phototag.json").write_text(json.dumps(card))
+    return directory
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Kill, compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--photos", type=int, default=150)
+    parser.add_argument("--seed", type=int, default=7)
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        model = export_model(place / "model")
+        for write in ("json", "embed"):
+            hits, writing = compare(place, model, write, kills=given.kills, photos=given.photos, seed=given.seed)
+            print(
+                f"--write {write:5}  {given.photos} photos, {hits} of {given.kills} kills hit a run, {writing} of them "
+                "changed something: the end is that of one run alone, and untag gives the photos back"
+            )
+
+
+if __name__ == "__main__":
+    main()

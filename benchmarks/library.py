@@ -1,0 +1,132 @@
+"""What a run costs that has nothing to do: time and memory of `phototag scan` on a library that is all done.
+
+    python benchmarks/library.py [--photos N] [--million] [--folder FOLDER]
+
+Makes N small files, all different, that begin like JPEGs, in folders of 500 in a temporary folder (in FOLDER, to
+measure its disk). The first scan is not run: the index is filled as it would have been, through `Index.add`, with tags,
+predictions and scores of 1000 classes for each photo, and the sidecars of `--write json` are made empty. What is
+measured is the second run, by the real program with the default model, three times over, in a process of its own each
+time; what the system keeps of the files is in its cache by then. Prints the medians of the wall time and
+of the time it computed, and the most memory that any took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from phototag.cli import cli
+from phototag.cli.tag_options import TagOptions, find_wanted_model, make_tagger, take_tag_options
+from phototag.index import Record, open_index
+from phototag.photos import Photo
+from phototag.scores import pack
+from phototag.tagging import recipe_digest, scores_digest
+from phototag.taxonomy import Label, Prediction, Tag
+
+FOLDER = 500  # photos in one
+BATCH = 5000  # photos that are added to the index together
+RUNS = 3
+# Runs phototag, and says at its end whether TensorFlow or what stands in for it was imported.
+PROGRAM = """
+import atexit, sys
+atexit.register(lambda: print("heavy:", *sorted({"tensorflow", "keras", "ai_edge_litert"} & sys.modules.keys())))
+from phototag.cli import main
+main()
+"""
+
+
+def tag_options() -> TagOptions:
+    """The options that decide about tags, as `phototag scan` has them when none is given."""
+    with cli.commands["scan"].make_context("scan", ["."]) as context:
+        return take_tag_options(dict(context.params))
+
+
+def make_photos(root: Path, count: int, *, sidecars: bool) -> Iterator[Photo]:
+    """Make photos, and their sidecars, in folders below `root`."""
+    for number in range(count):
+        folder = root / f"{number // FOLDER:05}"
+        if number % FOLDER == 0:
+            folder.mkdir(parents=True)
+        path = f"{folder}/IMG_{number:07}.jpg"
+        with open(path, "wb") as file:
+            file.write(b"\xff\xd8\xff\xe0" + number.to_bytes(8, "big"))
+        if sidecars:
+            open(f"{path}.phototag.json", "wb").close()
+        status = os.stat(path)
+        yield Photo(path, status.st_size, status.st_mtime_ns)
+
+
+def fill(index_path: Path, photos: Iterator[Photo], write: str) -> None:
+    """Fill an index as a scan with `--write` would have done."""
+    options = tag_options()
+    model = find_wanted_model(options)
+    recipe = recipe_digest(model, options.crops, make_tagger(options, model), write)
+    name = scores_digest(model, options.crops, "probabilities")
+    tags = (Tag("dog", 0.93, ("animal", "dog"), "n02084071"), Tag("animal", 0.97, ("animal",), "n00015388"))
+    predictions = tuple(Prediction(Label(f"breed {n}", f"n0208407{n}"), 0.1 * n) for n in range(5))
+    noise = np.random.default_rng(1)
+    powers = np.exp(noise.normal(0, 5, (64, 1000)))
+    scores = [pack(row.astype(np.float32)) for row in powers / powers.sum(axis=1, keepdims=True)]
+    with open_index(index_path) as index, index.run({}):
+        records: list[Record] = []
+        for number, photo in enumerate(photos):
+            files = (Path(f"{photo.path}.phototag.json") if write == "json" else photo.path,)
+            digest = number.to_bytes(32, "big")
+            records.append(Record(photo, recipe, tags, predictions, files, digest, name, scores[number % len(scores)]))
+            if len(records) == BATCH:
+                index.add(records)
+                records.clear()
+        index.add(records)
+
+
+def measure(root: Path, index_path: Path, write: str, count: int) -> tuple[float, float, float]:
+    """Run the scan that has nothing to do; return its seconds, those that it computed, and its most memory in MB."""
+    arguments = ["scan", "--write", write, "--index", str(index_path), str(root)]
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    output, errors = process.stdout.read(), process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode or f"{count} unchanged" not in errors or output != "heavy:\n":
+        raise SystemExit(f"that was no run with nothing to do: {output}{errors}")
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 1e6
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, default=100_000)
+    parser.add_argument("--million", action="store_true", help="also a library of 1,000,000")
+    parser.add_argument("--folder", type=Path)
+    given = parser.parse_args()
+    columns = f"{'seconds':>8}{'of CPU':>8}{'MB':>8}{'index, MB':>11}"
+    print(f"{'photos':>10}  {'--write':8}{columns}   (TensorFlow is never imported)")
+    for count in (given.photos, *([1_000_000] if given.million else [])):
+        for write in ("json", "embed"):
+            with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+                root, index_path = Path(folder) / "photos", Path(folder) / "index.sqlite3"
+                fill(index_path, make_photos(root, count, sidecars=write == "json"), write)
+                runs = [measure(root, index_path, write, count) for _ in range(RUNS)]
+                seconds, computed = (statistics.median(run[column] for run in runs) for column in (0, 1))
+                memory = max(run[2] for run in runs)
+                size = index_path.stat().st_size / 1e6
+                print(f"{count:10,}  {write:8}{seconds:8.2f}{computed:8.2f}{memory:8.0f}{size:11.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""`phototag doctor`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from phototag.cli.exit_codes import EXIT_FAULT
+from phototag.cli.finding_options import NamedPath, default_index, finding_options, index_option, take_finding
+from phototag.cli.model_options import given_facts, model_fact_options
+from phototag.cli.terminal import Console, printable, verbose_option
+from phototag.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from phototag.cli.finding_options import Finding
+    from phototag.diagnosis import Check
+
+_STATES = {"ok": "ok", "warning": "warning", "fault": "FAULT"}
+
+
+@click.command()
+@click.argument("paths", metavar="[PATH...]", nargs=-1, type=NamedPath(path_type=Path))
+@click.option(
+    "--model",
+    metavar="NAME|DIR",
+    default="efficientnet-lite0",
+    show_default=True,
+    help="The model: a name, or a SavedModel directory.",
+)
+@click.option("--try-model", is_flag=True, help="Also run the model, which builds the default one if need be.")
+@model_fact_options
+@finding_options
+@index_option
+@click.option(
+    "--format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="One line a check, or one JSON object a line.",
+)
+@verbose_option()
+@click.pass_context
+def doctor(ctx: click.Context, /, paths: tuple[Path, ...], **options: Any) -> None:
+    """Say whether this machine can do the job, and what to do where it cannot.
+
+    Looks at what phototag needs, at the model and the index, and at the folders in PATH, whether tags may be written
+    there. Changes nothing. The exit code is 1 where there is a fault.
+    """
+    console = Console(quiet=False)
+    as_json = options["format"] == "json"
+    faults = 0
+    for check in _checks(paths, take_finding(options), options):
+        faults += check.state == "fault"
+        if as_json:
+            console.result(json.dumps(asdict(check)))
+        else:
+            console.result(f"{_STATES[check.state]:8} {check.subject}: {printable(check.finding)}")
+            if check.remedy is not None:
+                console.result(f"{'':8} {printable(check.remedy)}")
+    ctx.exit(EXIT_FAULT if faults else 0)
+
+
+def _checks(paths: tuple[Path, ...], finding: Finding, options: dict[str, Any]) -> Iterator[Check]:
+    from phototag import diagnosis
+
+    yield diagnosis.check_python()
+    yield from diagnosis.check_engines()
+    yield from _check_model(options)
+    yield diagnosis.check_decoders()
+    yield diagnosis.check_data_directory()
+    yield from diagnosis.check_index(options["index"] or default_index())
+    for path in paths:
+        try:
+            yield from diagnosis.check_library(path, finding.find([path]))
+        except ConfigError as error:
+            yield diagnosis.failed("library", error)
+
+
+def _check_model(options: dict[str, Any]) -> Iterator[Check]:
+    from phototag import diagnosis
+    from phototag.models import find_model
+
+    try:
+        model = find_model(options["model"], labels=options["labels"], given=given_facts(options))
+    except ModelError as error:
+        yield diagnosis.failed("model", error)
+        return
+    yield diagnosis.check_model(model)
+    if options["try_model"]:
+        yield diagnosis.try_model(model)
