@@ -128,7 +128,7 @@ def rows(index_path: Path, folder: Path, model: str) -> dict[str, Any]:
                 raise SystemExit(f"{name} is known with another content than it has")
             files = sorted(os.path.relpath(path, folder) for path in known.written)
             scores = index.scores(known, model)
-            known_of[name] = (one.mtime_ns, known.recipe, files, known.tags, known.predictions, scores)
+            known_of[name] = (one.mtime_ns, known.recipe, files, index.tags(known), scores)
         known_of["photos in all"] = index.count()
         known_of["failures"] = index.failures()
     return known_of

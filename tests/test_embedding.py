@@ -99,7 +99,8 @@ class Library:
 
 def chosen_photos(photos: Path) -> Iterator[Path]:
     for folder in ("camera", "formats", "orientation"):
-        yield from (path for path in sorted((photos / folder).rglob("*")) if path.is_file())
+        files = (path for path in sorted((photos / folder).rglob("*")) if path.is_file())
+        yield from (path for path in files if path.name != "CanonRaw.cr2")  # of a camera that LibRaw does not know
     for folder in ("coco128", "caltech"):
         yield from sorted((photos / folder).rglob("*.jpg"))[:6]
 
@@ -113,7 +114,7 @@ def library(shared: Path, words_model: Path, tmp_path_factory: pytest.TempPathFa
         shutil.copyfile(path, copy)
     shutil.copytree(folder / "before", folder / "after")
     result = embed(words_model, folder / "index.sqlite3", folder / "after", "--format", "json")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, result.output[-3000:]
     outcomes = {os.path.relpath(one["path"], folder / "after"): one for one in lines(result)}
     return Library(folder / "before", folder / "after", folder / "index.sqlite3", outcomes)
 
