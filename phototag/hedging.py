@@ -82,7 +82,8 @@ class TreeTagger:
         own = [node.threshold or self._of_level(levels, at, node.id in parents) for at, node in enumerate(self._nodes)]
         self._own = [_log_odds(value) for value in own]
         move = _log_odds(threshold) - _log_odds(DEFAULT_THRESHOLD)
-        self._needed = [_probability(value + move) for value in self._own]
+        self._needed = np.array([_probability(value + move) for value in self._own])
+        self._may_be_tags = np.array([node.state == "tag" for node in self._nodes])
         # Classes that are not in the tree, and those that must never count, have no row.
         rows = [(number, row[label.synset]) for number, label in enumerate(labels) if label.synset in row]
         counted = [(number, at) for number, at in rows if self._nodes[at].state != "never"]
@@ -92,18 +93,16 @@ class TreeTagger:
 
     def choose(self, scores: Scores) -> tuple[Tag, ...]:
         """Return the tags of one photo, the most specific first. `scores`: [classes], probabilities."""
-        chosen = [
-            Tag(node.name, round(min(mass, 1.0), 4), path, node.synset, node.synonyms)
-            for node, path, mass, needed in zip(
-                self._nodes, self._paths, self.masses(scores), self._needed, strict=True
-            )
-            if mass >= needed and node.state == "tag"
-        ]
+        masses = self.masses(scores)
+        chosen = []
+        for row in np.flatnonzero(self._may_be_tags & (masses >= self._needed)):
+            node, mass = self._nodes[row], float(masses[row])
+            chosen.append(Tag(node.name, round(min(mass, 1.0), 4), self._paths[row], node.synset, node.synonyms))
         chosen.sort(key=_most_specific_first)
         return tuple(chosen[: self._max_tags])
 
-    def masses(self, scores: Scores) -> list[float]:
-        """Return each node's probability, its own score and those below it, in the order of the tree's nodes.
+    def masses(self, scores: Scores) -> NDArray[np.float64]:
+        """Return each node's probability, its own score and those below it, in the order of the tree's nodes: [nodes].
 
         A node is never less likely than one below it.
         """
@@ -111,8 +110,7 @@ class TreeTagger:
         np.add.at(masses, self._class_rows, np.asarray(scores, np.float64)[self._classes])
         for children, parents in self._rounds:
             np.add.at(masses, parents, masses[children])
-        summed: list[float] = masses.tolist()
-        return summed
+        return masses
 
     def top(self, scores: Scores, count: int) -> tuple[Prediction, ...]:
         """Return the `count` likeliest labels, as the model itself sees it, the likeliest first."""
@@ -130,14 +128,14 @@ class TreeTagger:
         probabilities = np.asarray(scores, np.float64)
         return tuple(
             self._explanation(number, mass, are_tags[number], below[number], probabilities)
-            for number, mass in enumerate(self.masses(scores))
+            for number, mass in enumerate(self.masses(scores).tolist())
             if mass >= _NOT_WORTH_A_WORD or are_tags[number]
         ) + self._never(probabilities)
 
     def _explanation(
         self, number: int, mass: float, is_tag: bool, classes: Sequence[int], scores: NDArray[np.float64]
     ) -> Explanation:
-        node, needed = self._nodes[number], self._needed[number]
+        node, needed = self._nodes[number], float(self._needed[number])
         obstacle, from_threshold = None, None
         if node.state != "tag":
             obstacle = "only counts for the words above it"

@@ -13,7 +13,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -248,8 +248,8 @@ class Index:
                 _joined(record.written),
                 _joined(photo.companions),
                 record.digest,
-                _dumped([list(astuple(tag)) for tag in record.tags]),
-                _dumped([[*astuple(one.label), one.score] for one in record.predictions]),
+                _dumped([[tag.name, tag.confidence, tag.path, tag.synset, tag.synonyms] for tag in record.tags]),
+                _dumped([[one.label.name, one.label.synset, one.score] for one in record.predictions]),
                 self._run,
             ),
         )

@@ -116,13 +116,14 @@ def write_file(
     times: tuple[int, int] | None = None,
     before_rename: Callable[[bytes | None], None] = lambda _: None,
     read_back: bool = False,
+    lasting: bool = True,
 ) -> None:
     """Make the file at `path` consist of `pieces`: all of them, or leave it as it is.
 
     `like`: the file that `path` is now; the new one gets its mode, owner and extended attributes (with them its ACLs).
     Without it the mode is `mode`. `times`: of access and of change, in nanoseconds; else now. `before_rename` is called
     when all is on the disk, with the content read back from there if `read_back`; what it raises leaves the file as it
-    is.
+    is. `lasting`: a power cut after the return will not bring the old file back; without it, it may, whole as it was.
 
     Raises `OSError` where the folder cannot be written, `Unwritable` where an attribute cannot be kept.
     """
@@ -140,7 +141,8 @@ def write_file(
         if times is not None:  # last: reading counts as access
             os.utime(temporary, ns=times)
         os.replace(temporary, path)
-    sync_folder(path.parent)
+    if lasting:
+        sync_folder(path.parent)
 
 
 def os_fault(what: str, error: OSError) -> str:
