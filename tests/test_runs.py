@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -255,3 +256,71 @@ def test_untag_wants_paths_or_a_run_that_there_was(scan: Scan, library: Path, tm
         result = phototag("untag", *arguments, *index)
         assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
     assert len(list(library.glob("*.json"))) == 6
+
+
+# --- What people removed, and an index that is lost -------------------------------------------------------------------
+
+
+def keywords(path: Path) -> list[str]:
+    """Of a photo and its sidecars, those that are phototag's."""
+    (shown,) = (json.loads(line) for line in phototag("show", "--format", "json", path).stdout.splitlines())
+    return sorted({one["name"] for one in shown["keywords"]})
+
+
+def remove_red(photo: Path, write: str) -> None:
+    """As a person would."""
+    if write == "json":
+        sidecar = photo.with_name(photo.name + ".phototag.json")
+        content = json.loads(sidecar.read_text())
+        content["tags"] = [tag for tag in content["tags"] if tag["name"] != "red"]
+        sidecar.write_text(json.dumps(content))
+        return
+    file = photo if write == "embed" else photo.with_name(photo.name + ".xmp")
+    lists = ("XMP-dc:Subject", "XMP-lr:HierarchicalSubject", *(("XPKeywords",) if write == "embed" else ()))
+    command = ["exiftool", "-q", "-overwrite_original", *(f"-{name}-=red" for name in lists[:2])]
+    subprocess.run([*command, *(f"-{name}=green" for name in lists[2:]), str(file)], check=True)
+
+
+@pytest.mark.parametrize("write", ["json", "embed", "xmp"])
+@pytest.mark.parametrize("index_is_lost", [False, True])
+def test_a_tag_that_a_person_removed_does_not_come_back(
+    scan: Scan, make_photo: MakePhoto, tmp_path: Path, write: str, index_is_lost: bool
+) -> None:
+    if shutil.which("exiftool") is None:
+        pytest.skip("exiftool is not installed")
+    photo = make_photo("a.jpg", (200, 180, 10))
+    options = ("--write", write, "--top", "2", photo)
+    scan(*options)
+    assert keywords(photo) == ["green", "red"]
+    remove_red(photo, write)
+    for number in range(2):
+        # That a person has edited a JSON sidecar is not to be seen without the index; it is noted there from then on.
+        if index_is_lost and (number or write != "json"):
+            for file in tmp_path.glob("index.sqlite3*"):
+                file.unlink()
+        result = scan("--force", "--format", "json", *options)
+        assert [tag["name"] for tag in json.loads(result.stdout)["tags"]] == ["green"]
+        assert keywords(photo) == ["green"]
+    scan("--forget-rejections", *options)
+    assert keywords(photo) == ["green", "red"]
+
+
+@pytest.mark.parametrize("write", ["json", "embed", "xmp"])
+def test_without_its_index_a_scan_takes_over_what_stands_there(
+    scan: Scan, library: Path, tmp_path: Path, write: str
+) -> None:
+    scan("--write", write, library)
+    before = {path: path.read_bytes() for path in library.iterdir()}
+    for file in tmp_path.glob("index.sqlite3*"):
+        file.unlink()
+    result = scan("--write", write, library)
+    # What has no tags left nothing, and has to be looked at again.
+    assert "6 unchanged, 1 failed" in result.stderr
+    assert result.stdout.splitlines() == [f"{library / 'z.png'}: (nothing sure enough)"]
+    assert {path: path.read_bytes() for path in library.iterdir()} == before
+    assert "7 unchanged" in scan("--write", write, library).stderr
+    # A photo that has changed since, or another threshold, is looked at.
+    for file in tmp_path.glob("index.sqlite3*"):
+        file.unlink()
+    os.utime(library / "0.jpg", (4e9, 4e9))
+    assert "0.jpg: red" in scan("--write", write, library).stdout
