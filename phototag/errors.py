@@ -5,6 +5,8 @@ This module imports nothing of phototag's. Which exit code belongs to which erro
 
 from __future__ import annotations
 
+import os
+
 
 class PhototagError(Exception):
     """An error whose message is ready to be read by a user."""
@@ -56,3 +58,9 @@ class PhotoError(PhototagError):
         super().__init__(f"{path}: {reason}")
         self.path = str(path)
         self.reason = reason
+
+
+def no_photo(path: str | os.PathLike[str]) -> PhotoError:
+    """Return the error for a `path` that should be a photo and is no file."""
+    folder = os.path.isdir(path)
+    return PhotoError(path, "it is a folder; name photos" if folder else "there is no such photo; check the path")

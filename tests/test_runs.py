@@ -249,6 +249,34 @@ def test_a_run_that_was_overtaken_is_named_file_by_file(scan: Scan, library: Pat
     assert photo.read_bytes() == edited + b"more"
 
 
+@pytest.mark.parametrize("write", ["json", "xmp", "embed"])
+def test_untag_leaves_nothing_beside_the_other_files_of_a_shot(
+    scan: Scan, library: Path, tmp_path: Path, write: str
+) -> None:
+    index = ("--index", tmp_path / "index.sqlite3")
+    others = [library / "0.CR2", library / "0.MOV"]
+    for other in others:
+        other.write_bytes(b"of the same shot")
+    before = {path: path.read_bytes() for path in library.iterdir()}
+    scan("--write", write, library)
+    assert all(list(library.glob(f"{other.name}.*")) for other in others)
+    result = phototag("untag", library, *index)
+    assert (result.exit_code, "0.CR2" in result.stdout, "0.MOV" in result.stdout) == (0, True, True)
+    assert {path: path.read_bytes() for path in library.iterdir()} == before
+
+
+def test_a_sidecar_that_stays_does_not_keep_those_of_its_shot(scan: Scan, library: Path, tmp_path: Path) -> None:
+    for name in ("0.CR2", "0.MOV"):
+        (library / name).write_bytes(b"of the same shot")
+    scan("--write", "xmp", library)
+    for name in ("0.jpg.xmp", "0.CR2.xmp"):
+        (library / name).write_bytes((library / name).read_bytes()[:-40])
+    result = phototag("untag", library, "--index", tmp_path / "index.sqlite3")
+    assert result.exit_code == 1
+    assert all(name in result.stderr for name in ("0.jpg", "0.CR2", "1 failed"))
+    assert not (library / "0.MOV.xmp").exists()
+
+
 def test_untag_wants_paths_or_a_run_that_there_was(scan: Scan, library: Path, tmp_path: Path) -> None:
     index = ("--index", tmp_path / "index.sqlite3")
     scan(library)

@@ -218,7 +218,8 @@ def test_what_cannot_be_explained_is_named_and_the_rest_is_done(robin: Path, tmp
     result = phototag("show", "--explain", *odd, robin)
     assert result.exit_code == 1
     assert [line.partition(": ")[2].partition(": ")[0] for line in result.stderr.splitlines()] == [*map(str, odd)]
-    assert result.stderr.count("there is no such photo; check the path") == 3
+    assert result.stderr.count("there is no such photo; check the path") == 2
+    assert f"{tmp_path}: it is a folder; name photos" in result.stderr
     assert "American robin" in result.stdout
 
 

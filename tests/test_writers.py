@@ -383,6 +383,17 @@ def test_a_removed_tag_is_not_written_again_and_the_file_remembers(
     assert write_again(path, index, BIRD, way=way).rejected == ()
 
 
+def test_a_tag_that_only_xpkeywords_still_holds_was_removed(make_photo: Callable[..., Path], index: Index) -> None:
+    path = make_photo("1.jpg")
+    write_again(path, index, *BIRDS)
+    remove(path, "bird")  # as Lightroom and darktable do, which know nothing of XPKeywords
+    assert "bird" in (keywords_of(path).xp or ())
+    assert write_again(path, index, *BIRDS).rejected == ("bird",)
+    assert keywords_of(path).xp == ("toucan", "animal")
+    assert "bird" not in (keywords_of(path).subject or ())
+    assert write_again(path, index, *BIRDS).rejected == ("bird",)
+
+
 def test_untag_forgets_what_was_removed(make_photo: Callable[..., Path], index: Index) -> None:
     path = make_photo("1.jpg")
     write_sidecar(path, index, CAT, DOG)

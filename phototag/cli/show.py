@@ -21,7 +21,7 @@ from phototag.cli.tag_options import (
     take_tag_options,
 )
 from phototag.cli.terminal import Console, printable, verbose_option
-from phototag.errors import ConfigError, PhotoError
+from phototag.errors import ConfigError, PhotoError, no_photo
 
 if TYPE_CHECKING:
     from phototag.hedging import Explanation
@@ -155,7 +155,7 @@ def _explained(options: TagOptions, photos: Iterable[Path], as_json: bool) -> It
     for path in photos:
         try:
             if not path.is_file():  # a pipe would never end
-                raise PhotoError(path, "there is no such photo; check the path")
+                raise no_photo(path)
             scores = classifier.predict(prepare_photo(path, model.preprocessing, options.crops)).mean(axis=0)
         except PhotoError as error:
             yield error

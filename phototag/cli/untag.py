@@ -110,15 +110,29 @@ class _Untagging:
             untag_one(one)
         except PhotoError as error:
             self._failed += 1
-            self.console.failure(f"phototag: {self._name(Path(error.path))}: {printable(error.reason)}")
+            self._name_fault(error)
+
+    def _name_fault(self, error: PhotoError) -> None:
+        self.console.failure(f"phototag: {self._name(Path(error.path))}: {printable(error.reason)}")
 
     def _untag(self, one: Photo | PassedOver, index: Index) -> None:
         from phototag.metadata.writers import untag as untag_photo
+        from phototag.photos import Photo
 
-        files = untag_photo(one.path, index, dry_run=self._dry_run)
+        files: list[Path] = []
+        faults: list[PhotoError] = []
+        for path in (one.path, *(one.companions if isinstance(one, Photo) else ())):
+            try:
+                files += untag_photo(path, index, dry_run=self._dry_run)
+            except PhotoError as error:  # the other files of the shot are untagged all the same
+                faults.append(error)
+        self._note(one.path, files)
+        if faults:
+            for fault in faults[:-1]:
+                self._name_fault(fault)
+            raise faults[-1]
         if not self._dry_run:
             index.untagged(one.path)
-        self._note(one.path, files)
 
     def _take_back(self, change: Change, index: Index) -> None:
         from phototag.metadata.writers import take_back

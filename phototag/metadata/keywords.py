@@ -126,12 +126,16 @@ def noted_names(provenance: Provenance) -> tuple[tuple[str, float], ...]:
 def rejected_names(found: Keywords, written: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the names that phototag wrote and a person has removed: those noted that stand in none of the lists.
 
+    XPKeywords does not count where there is a note: phototag adds it to JPEGs, and photo applications leave it as it is
+    when a keyword is removed, while what writes into it (Windows) writes dc:subject too.
+
     `written`: names that phototag wrote there. Where nothing is noted (a program has dropped what it does not know),
     those of them that are missing, if any still stands: else the photo was restored, or stripped of everything.
     """
-    there = standing_keys(found)
     if found.provenance is not None:
-        return tuple(name for name, _ in noted_names(found.provenance) if key(name) not in there)
+        kept = standing_keys(replace(found, xp=None))
+        return tuple(name for name, _ in noted_names(found.provenance) if key(name) not in kept)
+    there = standing_keys(found)
     if there.isdisjoint(map(key, written)):
         return ()
     return tuple(name for name in written if key(name) not in there)
@@ -146,7 +150,7 @@ def noted_tags(found: Keywords) -> tuple[Tag, ...]:
     """Return the tags that phototag noted and that still stand, each with the longest path that is phototag's."""
     if found.provenance is None:
         return ()
-    ours, there = _Ours(found.provenance), standing_keys(found)
+    ours, rejected = _Ours(found.provenance), set(map(key, rejected_names(found)))
     paths: dict[str, tuple[str, ...]] = {}
     for name, entries in _existing(found):
         for entry in entries:
@@ -157,7 +161,7 @@ def noted_tags(found: Keywords) -> tuple[Tag, ...]:
     return tuple(
         Tag(name, confidence, paths.get(_nfc(name), (name,)), None)
         for name, confidence in noted_names(found.provenance)
-        if confidence != REMOVED and key(name) in there
+        if confidence != REMOVED and key(name) not in rejected
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import phototag
-from phototag.errors import PhotoError
+from phototag.errors import PhotoError, no_photo
 from phototag.metadata import containers, embedding, files, json_sidecar, xmp
 from phototag.metadata.edits import Edit, Edits, already_back, applied, inverse, packed, pieces, replacement, unpacked
 from phototag.metadata.embedding import Stamp
@@ -390,7 +390,7 @@ def read_keywords(path: Path) -> tuple[tuple[Path, Keywords], ...]:
     Raises `PhotoError` where the photo cannot be read.
     """
     if not os.path.isfile(path):
-        raise PhotoError(path, "there is no such photo; check the path")
+        raise no_photo(path)
     try:
         path.open("rb").close()  # what cannot be opened would look like a photo without keywords
     except OSError as error:
