@@ -255,3 +255,20 @@ def test_untag_wants_paths_or_a_run_that_there_was(scan: Scan, library: Path, tm
         result = phototag("untag", *arguments, *index)
         assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
     assert len(list(library.glob("*.json"))) == 6
+
+
+@pytest.mark.parametrize("write", ["json", "xmp", "embed"])
+def test_all_files_of_a_shot_are_untagged(scan: Scan, make_photo: MakePhoto, tmp_path: Path, write: str) -> None:
+    folder = make_photo("IMG_1.jpg").parent
+    for name in ("IMG_1.CR2", "IMG_1.MOV"):
+        (folder / name).write_bytes(b"of the same shot")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    scan("--write", write, folder)
+    assert {f"{name}{'.phototag.json' if write == 'json' else '.xmp'}" for name in ("IMG_1.CR2", "IMG_1.MOV")} <= {
+        path.name for path in folder.iterdir()
+    }
+    untag = ("untag", "--index", tmp_path / "index.sqlite3", folder)
+    assert phototag(*untag, "--dry-run").stdout.count("IMG_1.MOV.") == 1
+    result = phototag(*untag)
+    assert (result.exit_code, result.stdout.count("\n")) == (0, 1)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before

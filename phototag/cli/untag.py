@@ -115,10 +115,14 @@ class _Untagging:
     def _untag(self, one: Photo | PassedOver, index: Index) -> None:
         from phototag.metadata.writers import untag as untag_photo
 
-        files = untag_photo(one.path, index, dry_run=self._dry_run)
+        files = [*untag_photo(one.path, index, dry_run=self._dry_run)]
         if not self._dry_run:
             index.untagged(one.path)
-        self._note(one.path, files)
+        try:
+            for path in getattr(one, "companions", ()):  # which have its tags, and are not found themselves
+                files += untag_photo(path, index, dry_run=self._dry_run)
+        finally:
+            self._note(one.path, files)
 
     def _take_back(self, change: Change, index: Index) -> None:
         from phototag.metadata.writers import take_back
