@@ -624,12 +624,13 @@ class _Walk:
 
 
 class _Lazy:
-    """A scorer that is loaded when it is first needed, by whichever thread needs it."""
+    """A scorer that is loaded when it is first needed, by whichever thread needs it; once, also where that fails."""
 
     def __init__(self, load: Callable[[], Scorer]) -> None:
         self._load = load
         self._lock = threading.Lock()
         self._scorer: Scorer | None = None
+        self._error: BaseException | None = None
 
     @property
     def is_loaded(self) -> bool:
@@ -637,8 +638,14 @@ class _Lazy:
 
     def get(self) -> Scorer:
         with self._lock:
+            if self._error is not None:
+                raise self._error
             if self._scorer is None:
-                self._scorer = self._load()
+                try:
+                    self._scorer = self._load()
+                except BaseException as error:
+                    self._error = error
+                    raise
             return self._scorer
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phototag.errors import OutOfMemory, PhotoError
+from phototag.errors import ModelError, OutOfMemory, PhotoError
 from phototag.hedging import LabelTagger
 from phototag.index import Index, open_index
 from phototag.metadata.json_sidecar import JsonSidecarWriter
@@ -139,6 +139,20 @@ def test_the_classifier_is_loaded_once_and_only_when_needed(pipeline: Callable[.
     assert loaded == [1]
     run(pipeline(load_scorer=load), find_photos([library / "01.jpg"]))
     assert loaded == [1]
+
+
+def test_a_model_that_cannot_be_loaded_is_not_tried_by_each_thread(
+    pipeline: Callable[..., Pipeline], library: Path
+) -> None:
+    tried: list[int] = []
+
+    def load() -> Scorer:
+        tried.append(1)
+        raise ModelError("it is damaged")
+
+    with pytest.raises(ModelError, match="it is damaged"):
+        run(pipeline(load_scorer=load, jobs=8), find_photos([library]))
+    assert tried == [1]
 
 
 def test_a_second_run_changes_nothing(pipeline: Callable[..., Pipeline], library: Path) -> None:
