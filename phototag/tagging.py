@@ -376,7 +376,7 @@ class Pipeline:
 
     def _look(self, photo: Photo, known: Known | None, scorer: _Lazy) -> _Sight:
         """Look at a photo, unless its content is known. Raises `PhotoError`."""
-        if known is None and not self.force and not photo.companions:
+        if known is None and not (self.force or self.forget_rejections or photo.companions):
             standing = self.writer.standing(photo)
             if standing is not None:
                 return _Sight(standing=standing)
@@ -452,7 +452,7 @@ class Pipeline:
         if sight.standing is not None:
             stands = sight.standing
             stood = Record(photo, self.recipe, stands.tags, stands.predictions, stands.files, write=self.writer.name)
-            records.append(stood)
+            records.append(replace(stood, rejected=stands.rejected))
             return Outcome(photo, "unchanged", stands.tags, stands.predictions, stands.files)
         if sight.digest is not None and not self.force and not self.dry_run:
             known = known or self.index.moved_here(photo, sight.digest)
