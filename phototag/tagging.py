@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import hashlib
+import itertools
 import os
 import threading
 import time
@@ -423,7 +424,9 @@ class Pipeline:
     def _forget_gone(self, walk: _Walk) -> None:
         for root in self.roots:
             unseen = self.index.below(root, lambda number: not walk.has_seen(number))
-            self.index.forget([number for number, path in unseen if walk.lost(path)])
+            gone = (number for number, path in unseen if walk.lost(path))
+            while some := list(itertools.islice(gone, _MOST_FORGOTTEN)):
+                self.index.forget(some)
             self.index.settle_failures(root)
 
     # --- In the writing thread ----------------------------------------------------------------------------------------
@@ -556,6 +559,8 @@ def _without(tags: Sequence[Tag], names: Collection[str]) -> tuple[Tag, ...]:
     return tuple(tag for tag in tags if key(tag.name) not in unwanted) if unwanted else tuple(tags)
 
 
+# So many at a time: what one change forgets is held in the memory, and on the disk a second time.
+_MOST_FORGOTTEN = 10_000
 # Above that many places that a walk could not see, a disk has gone, and nothing is forgotten.
 _MOST_UNSEEN = 10_000
 
@@ -601,7 +606,9 @@ class _Walk:
         the nearest folder that is still there holds no photo at all: then it is what is left of a mount, or a disk that
         is not plugged in.
         """
-        if len(self._unseen) > _MOST_UNSEEN or not self._unseen.isdisjoint(map(str, (path, *path.parents))):
+        if len(self._unseen) > _MOST_UNSEEN:
+            return False
+        if self._unseen and not self._unseen.isdisjoint(map(str, (path, *path.parents))):
             return False
         try:
             os.lstat(path)
