@@ -480,8 +480,10 @@ class Pipeline:
         try:
             written, fault = self._write(photo, tags, predictions, known)
         except PhotoError as error:
-            if known is None:  # the next run need not look at it again
-                records.append(record)
+            if known is not None:  # what stands in its files is what stood there before
+                stood, removed = self.index.tags(known), self.index.rejected(known)
+                record = replace(record, tags=stood, written=known.written, rejected=removed, write=known.write)
+            records.append(record)  # the next run need not look at it again
             return Outcome(photo, "failed", tags, predictions, error=error.reason)
         tags = _without(tags, written.rejected)
         is_as_seen = (written.photo.size, written.photo.mtime_ns) == (photo.size, photo.mtime_ns)

@@ -372,6 +372,26 @@ def test_a_photo_whose_sidecar_cannot_be_written_is_not_classified_every_night(
     assert run(pipeline(load_scorer=no_model), find_photos([library]))[3].status == "tagged"
 
 
+def test_nor_is_one_that_has_changed(
+    pipeline: Callable[..., Pipeline], make_photo: Callable[..., Path], index: Index
+) -> None:
+    path = make_photo("a.jpg")
+    sidecar = path.with_name("a.jpg.phototag.json")
+    run(pipeline(), find_photos([path]))
+    make_photo("a.jpg", "lime")
+    written = sidecar.read_text()
+    sidecar.write_text("mine")
+    assert summary(run(pipeline(), find_photos([path]))) == [("a.jpg", "failed")]
+    (failed,) = run(pipeline(load_scorer=no_model), find_photos([path]))
+    assert failed.status == "failed"
+    known = index.known(next(find_photos([path])))
+    assert known is not None
+    assert ([tag.name for tag in index.tags(known)], known.written) == (["red"], (sidecar,))
+    sidecar.write_text(written)
+    (outcome,) = run(pipeline(load_scorer=no_model), find_photos([path]))
+    assert (outcome.status, [tag.name for tag in outcome.tags]) == ("tagged", ["green"])
+
+
 def test_the_index_knows_what_failed_and_why_until_it_does_not_any_more(
     pipeline: Callable[..., Pipeline], library: Path, index: Index, make_photo: Callable[..., Path]
 ) -> None:
