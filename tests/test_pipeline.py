@@ -372,6 +372,19 @@ def test_a_photo_whose_sidecar_cannot_be_written_is_not_classified_every_night(
     assert run(pipeline(load_scorer=no_model), find_photos([library]))[3].status == "tagged"
 
 
+def test_a_run_that_is_stopped_settles_nothing_that_it_has_not_come_to(
+    pipeline: Callable[..., Pipeline], library: Path, tmp_path: Path
+) -> None:
+    with open_index(tmp_path / "other.sqlite3") as index:
+        settings = {"index": index, "writer": JsonSidecarWriter("m", "d", index), "roots": [library]}
+        (library / "29.jpg").write_bytes(b"broken")
+        with index.run({}):
+            run(pipeline(**settings), find_photos([library]))
+        with index.run({}):
+            run(pipeline(**settings), find_photos([library]), lambda: True)
+        assert [failure.path.name for failure in index.failures()] == ["29.jpg"]
+
+
 def test_nor_is_one_that_has_changed(
     pipeline: Callable[..., Pipeline], make_photo: Callable[..., Path], index: Index
 ) -> None:
