@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import hashlib
+import itertools
 import os
 import threading
 import time
@@ -376,7 +377,7 @@ class Pipeline:
 
     def _look(self, photo: Photo, known: Known | None, scorer: _Lazy) -> _Sight:
         """Look at a photo, unless its content is known. Raises `PhotoError`."""
-        if known is None and not self.force and not photo.companions:
+        if known is None and not (self.force or self.forget_rejections or photo.companions):
             standing = self.writer.standing(photo)
             if standing is not None:
                 return _Sight(standing=standing)
@@ -423,7 +424,9 @@ class Pipeline:
     def _forget_gone(self, walk: _Walk) -> None:
         for root in self.roots:
             unseen = self.index.below(root, lambda number: not walk.has_seen(number))
-            self.index.forget([number for number, path in unseen if walk.lost(path)])
+            gone = (number for number, path in unseen if walk.lost(path))
+            while some := list(itertools.islice(gone, _MOST_FORGOTTEN)):
+                self.index.forget(some)
             self.index.settle_failures(root)
 
     # --- In the writing thread ----------------------------------------------------------------------------------------
@@ -452,7 +455,7 @@ class Pipeline:
         if sight.standing is not None:
             stands = sight.standing
             stood = Record(photo, self.recipe, stands.tags, stands.predictions, stands.files, write=self.writer.name)
-            records.append(stood)
+            records.append(replace(stood, rejected=stands.rejected))
             return Outcome(photo, "unchanged", stands.tags, stands.predictions, stands.files)
         if sight.digest is not None and not self.force and not self.dry_run:
             known = known or self.index.moved_here(photo, sight.digest)
@@ -477,8 +480,10 @@ class Pipeline:
         try:
             written, fault = self._write(photo, tags, predictions, known)
         except PhotoError as error:
-            if known is None:  # the next run need not look at it again
-                records.append(record)
+            if known is not None:  # what stands in its files is what stood there before
+                stood, removed = self.index.tags(known), self.index.rejected(known)
+                record = replace(record, tags=stood, written=known.written, rejected=removed, write=known.write)
+            records.append(record)  # the next run need not look at it again
             return Outcome(photo, "failed", tags, predictions, error=error.reason)
         tags = _without(tags, written.rejected)
         is_as_seen = (written.photo.size, written.photo.mtime_ns) == (photo.size, photo.mtime_ns)
@@ -556,6 +561,8 @@ def _without(tags: Sequence[Tag], names: Collection[str]) -> tuple[Tag, ...]:
     return tuple(tag for tag in tags if key(tag.name) not in unwanted) if unwanted else tuple(tags)
 
 
+# So many at a time: what one change forgets is held in the memory, and on the disk a second time.
+_MOST_FORGOTTEN = 10_000
 # Above that many places that a walk could not see, a disk has gone, and nothing is forgotten.
 _MOST_UNSEEN = 10_000
 
@@ -601,7 +608,9 @@ class _Walk:
         the nearest folder that is still there holds no photo at all: then it is what is left of a mount, or a disk that
         is not plugged in.
         """
-        if len(self._unseen) > _MOST_UNSEEN or not self._unseen.isdisjoint(map(str, (path, *path.parents))):
+        if len(self._unseen) > _MOST_UNSEEN:
+            return False
+        if self._unseen and not self._unseen.isdisjoint(map(str, (path, *path.parents))):
             return False
         try:
             os.lstat(path)
@@ -624,12 +633,13 @@ class _Walk:
 
 
 class _Lazy:
-    """A scorer that is loaded when it is first needed, by whichever thread needs it."""
+    """A scorer that is loaded when it is first needed, by whichever thread needs it; once, also where that fails."""
 
     def __init__(self, load: Callable[[], Scorer]) -> None:
         self._load = load
         self._lock = threading.Lock()
         self._scorer: Scorer | None = None
+        self._error: BaseException | None = None
 
     @property
     def is_loaded(self) -> bool:
@@ -637,8 +647,14 @@ class _Lazy:
 
     def get(self) -> Scorer:
         with self._lock:
+            if self._error is not None:
+                raise self._error
             if self._scorer is None:
-                self._scorer = self._load()
+                try:
+                    self._scorer = self._load()
+                except BaseException as error:
+                    self._error = error
+                    raise
             return self._scorer
 
 

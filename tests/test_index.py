@@ -128,14 +128,27 @@ def test_photos_can_be_forgotten_with_all_that_belongs_to_them(path: Path) -> No
             index.add([replace(RECORD, photo=photo_like(PHOTO, path=Path("/p") / name), digest=name.encode())])
         first = index.known(photo_like(PHOTO, path=Path("/p/a/1.jpg")))
         assert first is not None
-        rest = index.below(Path("/p/a"), lambda number: number != first.id)
+        rest = list(index.below(Path("/p/a"), lambda number: number != first.id))
         assert [path for _, path in rest] == [Path("/p/a/2.jpg")]
-        assert len(index.below(Path("/"), lambda _: True)) == 4
+        assert len(list(index.below(Path("/"), lambda _: True))) == 4
         assert [path for _, path in index.below(Path("/p/a0/4.jpg"), lambda _: True)] == [Path("/p/a0/4.jpg")]
         index.forget(number for number, _ in rest)
         assert index.known(photo_like(PHOTO, path=Path("/p/a/2.jpg"))) is None
         assert index.scores_of(b"a/2.jpg", "model") is None
         assert index.count() == {"photos": 3, "tagged": 3, "rejected": 3}
+
+
+def test_photos_may_be_forgotten_while_others_are_yet_to_be_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phototag.index._ROWS_AHEAD", 3)
+    with open_index(path) as index, index.run({}):
+        paths = [Path(f"/p/{number}.jpg") for number in range(10)]
+        index.add([replace(RECORD, photo=photo_like(PHOTO, path=each)) for each in paths])
+        told = []
+        for number, each in index.below(Path("/p"), lambda _: True):
+            told.append(each)
+            index.forget([number])
+        assert told == paths
+        assert index.count()["photos"] == 0
 
 
 def test_failures_are_there_until_they_are_settled(path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phototag.errors import OutOfMemory, PhotoError
+from phototag.errors import ModelError, OutOfMemory, PhotoError
 from phototag.hedging import LabelTagger
 from phototag.index import Index, open_index
 from phototag.metadata.json_sidecar import JsonSidecarWriter
@@ -139,6 +139,20 @@ def test_the_classifier_is_loaded_once_and_only_when_needed(pipeline: Callable[.
     assert loaded == [1]
     run(pipeline(load_scorer=load), find_photos([library / "01.jpg"]))
     assert loaded == [1]
+
+
+def test_a_model_that_cannot_be_loaded_is_not_tried_by_each_thread(
+    pipeline: Callable[..., Pipeline], library: Path
+) -> None:
+    tried: list[int] = []
+
+    def load() -> Scorer:
+        tried.append(1)
+        raise ModelError("it is damaged")
+
+    with pytest.raises(ModelError, match="it is damaged"):
+        run(pipeline(load_scorer=load, jobs=8), find_photos([library]))
+    assert tried == [1]
 
 
 def test_a_second_run_changes_nothing(pipeline: Callable[..., Pipeline], library: Path) -> None:
@@ -356,6 +370,39 @@ def test_a_photo_whose_sidecar_cannot_be_written_is_not_classified_every_night(
     assert run(pipeline(load_scorer=no_model), find_photos([library]))[3].status == "failed"
     sidecar.unlink()
     assert run(pipeline(load_scorer=no_model), find_photos([library]))[3].status == "tagged"
+
+
+def test_a_run_that_is_stopped_settles_nothing_that_it_has_not_come_to(
+    pipeline: Callable[..., Pipeline], library: Path, tmp_path: Path
+) -> None:
+    with open_index(tmp_path / "other.sqlite3") as index:
+        settings = {"index": index, "writer": JsonSidecarWriter("m", "d", index), "roots": [library]}
+        (library / "29.jpg").write_bytes(b"broken")
+        with index.run({}):
+            run(pipeline(**settings), find_photos([library]))
+        with index.run({}):
+            run(pipeline(**settings), find_photos([library]), lambda: True)
+        assert [failure.path.name for failure in index.failures()] == ["29.jpg"]
+
+
+def test_nor_is_one_that_has_changed(
+    pipeline: Callable[..., Pipeline], make_photo: Callable[..., Path], index: Index
+) -> None:
+    path = make_photo("a.jpg")
+    sidecar = path.with_name("a.jpg.phototag.json")
+    run(pipeline(), find_photos([path]))
+    make_photo("a.jpg", "lime")
+    written = sidecar.read_text()
+    sidecar.write_text("mine")
+    assert summary(run(pipeline(), find_photos([path]))) == [("a.jpg", "failed")]
+    (failed,) = run(pipeline(load_scorer=no_model), find_photos([path]))
+    assert failed.status == "failed"
+    known = index.known(next(find_photos([path])))
+    assert known is not None
+    assert ([tag.name for tag in index.tags(known)], known.written) == (["red"], (sidecar,))
+    sidecar.write_text(written)
+    (outcome,) = run(pipeline(load_scorer=no_model), find_photos([path]))
+    assert (outcome.status, [tag.name for tag in outcome.tags]) == ("tagged", ["green"])
 
 
 def test_the_index_knows_what_failed_and_why_until_it_does_not_any_more(

@@ -111,3 +111,22 @@ def test_the_changelog_knows_this_version() -> None:
     import phototag
 
     assert f"## {phototag.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+# What is imported when it is called for, from above: the first use of the default model builds it, and what is to be
+# built is named where it is missing.
+UPWARDS = {("classifier", "building"), ("models", "building")}
+
+
+def test_each_part_knows_only_those_below_it() -> None:
+    parts = [re.sub(r"/|\.py", "", row[0].strip("`")) for row in table_after("How it is built")]
+    there = {
+        path.stem for path in (ROOT / "phototag").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert set(parts) == there - {"__init__", "__main__"}
+    for path in (ROOT / "phototag").rglob("*.py"):
+        part = path.relative_to(ROOT / "phototag").parts[0].removesuffix(".py")
+        known = set(re.findall(r"^\s*(?:from|import) phototag\.(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+        if part in parts:
+            above = {(part, other) for other in known & set(parts[: parts.index(part)])}
+            assert above <= UPWARDS, path

@@ -17,6 +17,7 @@ from click.testing import Result
 
 from phototag.cli import run_log
 from tests.conftest import phototag
+from tests.test_writers import remove
 
 Scan = Callable[..., Result]
 MakePhoto = Callable[..., Path]
@@ -352,3 +353,42 @@ def test_without_its_index_a_scan_takes_over_what_stands_there(
         file.unlink()
     os.utime(library / "0.jpg", (4e9, 4e9))
     assert "0.jpg: red" in scan("--write", write, library).stdout
+
+
+@pytest.mark.parametrize("write", ["json", "xmp", "embed"])
+def test_all_files_of_a_shot_are_untagged(scan: Scan, make_photo: MakePhoto, tmp_path: Path, write: str) -> None:
+    folder = make_photo("IMG_1.jpg").parent
+    for name in ("IMG_1.CR2", "IMG_1.MOV"):
+        (folder / name).write_bytes(b"of the same shot")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    scan("--write", write, folder)
+    assert {f"{name}{'.phototag.json' if write == 'json' else '.xmp'}" for name in ("IMG_1.CR2", "IMG_1.MOV")} <= {
+        path.name for path in folder.iterdir()
+    }
+    untag = ("untag", "--index", tmp_path / "index.sqlite3", folder)
+    assert phototag(*untag, "--dry-run").stdout.count("IMG_1.MOV.") == 1
+    result = phototag(*untag)
+    assert (result.exit_code, result.stdout.count("\n")) == (0, 1)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("is_scanned_between", [True, False])
+@pytest.mark.parametrize("write", ["json", "xmp"])
+def test_what_was_removed_can_be_forgotten_also_after_the_index_is_lost(
+    scan: Scan, library: Path, tmp_path: Path, status: Callable[..., Any], write: str, is_scanned_between: bool
+) -> None:
+    photo = library / "0.jpg"
+    arguments = ("--write", write, photo)
+    scan(*arguments)
+    if write == "json":
+        sidecar = photo.with_name("0.jpg.phototag.json")
+        sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "tags": []}))
+    else:
+        remove(photo.with_name("0.jpg.xmp"), "red")
+    assert "nothing sure enough" in scan("--force", *arguments).stdout
+    for file in tmp_path.glob("index.sqlite3*"):
+        file.unlink()
+    if is_scanned_between:
+        assert "1 unchanged" in scan(*arguments).stderr
+        assert status("--format", "json")["rejected"] == 1
+    assert f"{photo}: red" in scan("--forget-rejections", *arguments).stdout

@@ -522,3 +522,18 @@ def test_an_interrupt_while_nothing_but_other_files_is_found(scan: Scan, tmp_pat
     monkeypatch.setattr(photos, "_look_at", interrupting)
     assert scan(tmp_path / "others").exit_code == 130
     assert len(looked_at) == 1
+
+
+def test_a_second_signal_in_the_midst_of_the_first_ends_the_program_too() -> None:
+    script = (
+        "import signal, threading\n"
+        "from phototag.cli.terminal import interruptible\n"
+        # What holds a lock when it is interrupted: `threading.Event.set`.
+        "enter = threading.Condition.__enter__\n"
+        "threading.Condition.__enter__ = lambda self: (enter(self), signal.raise_signal(signal.SIGINT))\n"
+        "with interruptible(quiet=True) as asked:\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    assert asked()\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 130

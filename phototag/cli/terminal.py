@@ -97,24 +97,28 @@ def interruptible(*, quiet: bool) -> Iterator[Callable[[], bool]]:
     """
     from phototag.metadata.files import abandon_unfinished
 
-    asked = threading.Event()
+    is_asked = False  # no threading.Event: a second signal while the first one sets it would wait for itself
+
+    def asked() -> bool:
+        return is_asked
 
     def ask(_: int, __: FrameType | None) -> None:
-        if asked.is_set():
+        nonlocal is_asked
+        if is_asked:
             abandon_unfinished()
             os._exit(EXIT_INTERRUPTED)
-        asked.set()
+        is_asked = True
         if not quiet:
             # Straight to the descriptor: the signal may have come in the midst of a print.
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 os.write(sys.stderr.fileno(), b"Stopping after the batch in hand.\n")
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
-        yield asked.is_set
+        yield asked
         return
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked.is_set
+        yield asked
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -280,11 +280,24 @@ class Index:
                 "UPDATE photos SET recipe = '', tags = '[]', files = x'' WHERE path = ?", (os.fsencode(path),)
             )
 
-    def below(self, root: Path, is_wanted: Callable[[int], bool]) -> list[tuple[int, Path]]:
-        """Return number and path of each photo at or below `root` whose number is wanted."""
+    def below(self, root: Path, is_wanted: Callable[[int], bool]) -> Iterator[tuple[int, Path]]:
+        """Yield number and path of each photo at or below `root` whose number is wanted, lazily.
+
+        Those that were yielded may be forgotten meanwhile.
+        """
+        path, after, end = _below(root)
+        rows = self._rows("SELECT id, path FROM photos WHERE path = ?", path)
+        while True:
+            yield from ((number, Path(os.fsdecode(found))) for number, found in rows if is_wanted(number))
+            query = "SELECT id, path FROM photos WHERE path > ? AND path < ? ORDER BY path LIMIT ?"
+            rows = self._rows(query, after, end, _ROWS_AHEAD)
+            if not rows:
+                return
+            after = rows[-1][1]
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
         with self._using:
-            rows = self._connection.execute(f"SELECT id, path FROM photos WHERE {_BELOW}", _below(root))
-            return [(number, Path(os.fsdecode(path))) for number, path in rows if is_wanted(number)]
+            return self._connection.execute(query, values).fetchall()
 
     def forget(self, numbers: Iterable[int]) -> None:
         """Forget photos, by their numbers. The journal of what was done to files stays."""

@@ -49,11 +49,15 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What an earlier run left in the `files` of a photo, for an index that was lost."""
+    """What an earlier run left in the `files` of a photo, for an index that was lost.
+
+    `rejected`: names of tags that a person has removed, as they are noted there.
+    """
 
     tags: tuple[Tag, ...]
     predictions: tuple[Prediction, ...]
     files: tuple[Path, ...]
+    rejected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

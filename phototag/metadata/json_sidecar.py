@@ -82,7 +82,7 @@ class JsonSidecarWriter:
             predictions = tuple(map(_prediction, content["predictions"]))
         except (PhotoError, OSError, KeyError, TypeError, ValueError, OverflowError):
             return None
-        return Standing(tags, predictions, (sidecar,) if tags else ())
+        return Standing(tags, predictions, (sidecar,) if tags else (), tuple(_rejected_in(content)))
 
     def _rejected(self, existing: _Existing, previous: Sequence[str]) -> tuple[str, ...]:
         """The names that a person has removed from the sidecar, each once."""

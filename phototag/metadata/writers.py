@@ -726,7 +726,7 @@ def _standing(photo: Photo, recipe: str, places: Callable[[], Iterable[Path]]) -
                 noted = found.provenance
                 if noted is not None and noted.recipe == recipe and photo.mtime_ns <= moment(noted.date):
                     tags = noted_tags(found)
-                    return Standing(tags, (), (path,) if tags else ())
+                    return Standing(tags, (), (path,) if tags else (), rejected_names(found))
     return None
 
 
