@@ -255,3 +255,17 @@ def test_untag_wants_paths_or_a_run_that_there_was(scan: Scan, library: Path, tm
         result = phototag("untag", *arguments, *index)
         assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
     assert len(list(library.glob("*.json"))) == 6
+
+
+# --- What one photo must not do to a run ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [10**10, -(10**9)])
+def test_a_photo_of_an_impossible_time_is_tagged_once(scan: Scan, make_photo: MakePhoto, seconds: int) -> None:
+    photo, other = make_photo("a.jpg"), make_photo("b.jpg", "lime")
+    os.utime(photo, (seconds, seconds))
+    if photo.stat().st_mtime != seconds:
+        pytest.skip("a file system without such times")
+    assert scan("--quiet", photo.parent).exit_code == 0
+    assert all(Path(f"{path}.phototag.json").exists() for path in (photo, other))
+    assert "2 unchanged" in scan(photo.parent).stderr

@@ -67,7 +67,7 @@ class Known(NamedTuple):
 
     def is_of(self, photo: Photo) -> bool:
         """Have size and mtime stayed the same?"""
-        return self.size == photo.size and self.mtime_ns == photo.mtime_ns
+        return self.size == photo.size and self.mtime_ns == _storable(photo.mtime_ns)
 
     def covers(self, companions: Sequence[Path]) -> bool:
         """Have all of these files of the same shot been seen to?"""
@@ -242,7 +242,7 @@ class Index:
             (
                 path,
                 photo.size,
-                photo.mtime_ns,
+                _storable(photo.mtime_ns),
                 record.recipe,
                 record.write,
                 _joined(record.written),
@@ -270,7 +270,7 @@ class Index:
         """Note that a photo, with the same content, has the size and mtime of `photo` now."""
         with self._changing():
             self._connection.execute(
-                "UPDATE photos SET size = ?, mtime_ns = ? WHERE id = ?", (photo.size, photo.mtime_ns, known.id)
+                "UPDATE photos SET size = ?, mtime_ns = ? WHERE id = ?", (photo.size, _storable(photo.mtime_ns), known.id)
             )
 
     def untagged(self, path: Path) -> None:
@@ -424,6 +424,14 @@ def _below(root: Path) -> tuple[bytes, bytes, bytes]:
     path = os.fsencode(root)
     folder = path.rstrip(os.sep.encode())
     return path, folder + os.sep.encode(), folder + bytes([ord(os.sep) + 1])
+
+
+def _storable(mtime_ns: int) -> int:
+    """The time as SQLite has room for it: one after 2262, which a file may have, becomes the last it knows."""
+    return max(-_LAST_TIME, min(mtime_ns, _LAST_TIME))
+
+
+_LAST_TIME = (1 << 63) - 1
 
 
 def _joined(paths: Iterable[Path]) -> bytes:
