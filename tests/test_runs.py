@@ -269,3 +269,12 @@ def test_a_photo_of_an_impossible_time_is_tagged_once(scan: Scan, make_photo: Ma
     assert scan("--quiet", photo.parent).exit_code == 0
     assert all(Path(f"{path}.phototag.json").exists() for path in (photo, other))
     assert "2 unchanged" in scan(photo.parent).stderr
+
+
+def test_a_sidecar_that_rejects_what_is_no_text_ends_no_run(scan: Scan, make_photo: MakePhoto) -> None:
+    photo, other = make_photo("a.jpg"), make_photo("b.jpg", "lime")
+    sidecar = Path(f"{photo}.phototag.json")
+    sidecar.write_text('{"phototag": "0.1", "tags": [], "rejected": ["\\ud800", 5, "lawn"]}')
+    assert scan(photo.parent).exit_code == 0
+    assert json.loads(sidecar.read_text())["rejected"] == ["lawn"]
+    assert Path(f"{other}.phototag.json").exists()
