@@ -278,3 +278,13 @@ def test_a_sidecar_that_rejects_what_is_no_text_ends_no_run(scan: Scan, make_pho
     assert scan(photo.parent).exit_code == 0
     assert json.loads(sidecar.read_text())["rejected"] == ["lawn"]
     assert Path(f"{other}.phototag.json").exists()
+
+
+@pytest.mark.parametrize("option", ["--log-file", "--report"])
+def test_no_photo_is_made_a_log_or_a_report(scan: Scan, make_photo: MakePhoto, option: str) -> None:
+    photo = make_photo("a.jpg")
+    before = photo.read_bytes()
+    result = scan(option, photo, photo.parent)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{photo} is no " in result.stderr
+    assert photo.read_bytes() == before
