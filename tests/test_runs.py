@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -288,3 +290,29 @@ def test_no_photo_is_made_a_log_or_a_report(scan: Scan, make_photo: MakePhoto, o
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"{photo} is no " in result.stderr
     assert photo.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE photos SET id = 1 << 50 WHERE id = 1",
+        "UPDATE photos SET id = -5 WHERE id = 1",
+        "UPDATE photos SET files = 5",
+        "UPDATE photos SET files = x'2e2e2f2f'",
+        "UPDATE photos SET path = 3 WHERE id = 1",
+        "UPDATE runs SET counts = '[1]'",
+        'UPDATE runs SET counts = \'{"tagged": "x"}\'',
+        "UPDATE runs SET started = 5",
+        "INSERT INTO failures VALUES (x'ff', x'ff', 1)",
+    ],
+)
+def test_a_damaged_row_is_told_in_a_sentence_or_does_no_harm(
+    scan: Scan, library: Path, tmp_path: Path, damage: str
+) -> None:
+    index = tmp_path / "index.sqlite3"
+    scan(library)
+    with contextlib.closing(sqlite3.connect(index)) as connection, connection:
+        connection.execute(damage)
+    for result in (phototag("status", "--index", index), scan("--verbose", library), scan("--top", "2", library)):
+        assert "bug" not in result.stderr
+        assert result.exit_code in (0, 1) or f"the index {index} is damaged" in result.stderr

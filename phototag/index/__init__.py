@@ -85,7 +85,8 @@ class Known(NamedTuple):
 
 
 _SEPARATOR = os.sep.encode()
-_KNOWN = "id, size, mtime_ns, recipe, write, files, companions, path"
+# As bytes whatever a damaged index has there: that is used where nobody looks out for errors of its.
+_KNOWN = "id, size, mtime_ns, recipe, write, CAST(files AS BLOB), CAST(companions AS BLOB), CAST(path AS BLOB)"
 
 
 class _Ahead(NamedTuple):
@@ -270,7 +271,8 @@ class Index:
         """Note that a photo, with the same content, has the size and mtime of `photo` now."""
         with self._changing():
             self._connection.execute(
-                "UPDATE photos SET size = ?, mtime_ns = ? WHERE id = ?", (photo.size, _storable(photo.mtime_ns), known.id)
+                "UPDATE photos SET size = ?, mtime_ns = ? WHERE id = ?",
+                (photo.size, _storable(photo.mtime_ns), known.id),
             )
 
     def untagged(self, path: Path) -> None:
@@ -388,13 +390,13 @@ class Index:
             return [
                 Run(
                     number,
-                    started,
-                    finished,
-                    pid,
-                    version,
-                    json.loads(counts or "{}"),
-                    tuple(json.loads(paths)),
-                    ending,
+                    str(started),
+                    str(finished) if finished is not None else None,
+                    int(pid),
+                    str(version),
+                    _counts(counts or "{}"),
+                    tuple(map(str, json.loads(paths))),
+                    str(ending) if ending is not None else None,
                 )
                 for number, started, finished, pid, version, counts, paths, ending in rows
             ]
@@ -408,7 +410,7 @@ class Index:
         """Return what failed when it was last tried, by path."""
         with self._using:
             rows = self._connection.execute("SELECT path, reason, run FROM failures ORDER BY path")
-            return [Failure(Path(os.fsdecode(path)), reason, run) for path, reason, run in rows]
+            return [Failure(Path(os.fsdecode(path)), str(reason), int(run)) for path, reason, run in rows]
 
     def settle_failures(self, root: Path) -> None:
         """Forget the failures of earlier runs at and below `root`: this run has been there, and they were not again."""
@@ -439,12 +441,17 @@ def _joined(paths: Iterable[Path]) -> bytes:
 
 
 def _names(joined: bytes) -> list[str]:
-    return [os.fsdecode(name) for name in joined.split(b"/")] if joined else []
+    return [os.fsdecode(name) for name in joined.split(b"/") if name.strip(b".")]
 
 
 def _text(text: str) -> str:
     """`text` as SQLite takes it: bytes of a path that are no UTF-8 come as lone surrogates, which it refuses."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _counts(text: str) -> dict[str, int]:
+    """The counts of a run. Raises `ValueError` and others of `_DAMAGE` where it is something else."""
+    return {str(status): int(count) for status, count in json.loads(text).items()}
 
 
 def _dumped(rows: list[list[Any]]) -> str:
