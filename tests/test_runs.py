@@ -17,6 +17,8 @@ import pytest
 from click.testing import Result
 
 from phototag.cli import run_log
+from phototag.index import Record, open_index
+from phototag.photos import Photo
 from tests.conftest import phototag
 
 Scan = Callable[..., Result]
@@ -316,3 +318,20 @@ def test_a_damaged_row_is_told_in_a_sentence_or_does_no_harm(
     for result in (phototag("status", "--index", index), scan("--verbose", library), scan("--top", "2", library)):
         assert "bug" not in result.stderr
         assert result.exit_code in (0, 1) or f"the index {index} is damaged" in result.stderr
+
+
+def test_untag_forgets_what_only_the_index_knew_a_person_had_removed(
+    scan: Scan, make_photo: MakePhoto, tmp_path: Path
+) -> None:
+    photo = make_photo("a.jpg")
+    tags = Path(f"{photo}.phototag.json")
+    scan(photo.parent)
+    with open_index(tmp_path / "index.sqlite3") as index, index.run({}):
+        known = index.known(Photo(photo, 0, 0))
+        assert known is not None
+        record = Record(Photo(photo, known.size, known.mtime_ns), "", (), (), (), rejected=("red",))
+        index.add([record])
+    tags.unlink()
+    assert "red" not in scan(photo.parent).stdout
+    assert phototag("untag", "--index", tmp_path / "index.sqlite3", photo).exit_code == 0
+    assert "red" in scan(photo.parent).stdout

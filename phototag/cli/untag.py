@@ -117,7 +117,7 @@ class _Untagging:
 
         files = untag_photo(one.path, index, dry_run=self._dry_run)
         if not self._dry_run:
-            index.untagged(one.path)
+            index.untagged(one.path, forget_rejections=True)
         self._note(one.path, files)
 
     def _take_back(self, change: Change, index: Index) -> None:

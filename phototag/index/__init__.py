@@ -275,9 +275,16 @@ class Index:
                 (photo.size, _storable(photo.mtime_ns), known.id),
             )
 
-    def untagged(self, path: Path) -> None:
-        """Note that the tags of the photo at `path` were taken back, so that the next scan writes them again."""
+    def untagged(self, path: Path, *, forget_rejections: bool = False) -> None:
+        """Note that the tags of the photo at `path` were taken back, so that the next scan writes them again.
+
+        `forget_rejections`: those as well that a person had removed.
+        """
         with self._changing():
+            if forget_rejections:
+                self._connection.execute(
+                    "DELETE FROM rejections WHERE photo = (SELECT id FROM photos WHERE path = ?)", (os.fsencode(path),)
+                )
             self._connection.execute(
                 "UPDATE photos SET recipe = '', tags = '[]', files = x'' WHERE path = ?", (os.fsencode(path),)
             )
