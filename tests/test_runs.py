@@ -335,3 +335,11 @@ def test_untag_forgets_what_only_the_index_knew_a_person_had_removed(
     assert "red" not in scan(photo.parent).stdout
     assert phototag("untag", "--index", tmp_path / "index.sqlite3", photo).exit_code == 0
     assert "red" in scan(photo.parent).stdout
+
+
+def test_an_index_has_one_lock_by_whichever_link_it_is_named(scan: Scan, make_photo: MakePhoto, tmp_path: Path) -> None:
+    photo = make_photo("a.jpg")
+    link = tmp_path / "link.sqlite3"
+    link.symlink_to("index.sqlite3")
+    with open_index(link):
+        assert scan(photo).exit_code == 4

@@ -524,7 +524,7 @@ def _make_folder(path: Path) -> None:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock of the index. The system lets go of it when the process dies, however it dies."""
-    lock = filelock.FileLock(f"{path}.lock")
+    lock = filelock.FileLock(_lock_of(path))
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
@@ -539,12 +539,17 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def _lock_of(path: Path) -> str:
+    """The lock's file: one for an index, by whichever link it is named."""
+    return f"{os.path.realpath(path)}.lock"
+
+
 def is_held(path: Path) -> bool:
     """Does a run hold the index at `path` right now?"""
-    if not Path(f"{path}.lock").exists():  # asking would make it
+    if not os.path.exists(_lock_of(path)):  # asking would make it
         return False
     try:
-        with filelock.FileLock(f"{path}.lock", timeout=0):
+        with filelock.FileLock(_lock_of(path), timeout=0):
             return False
     except filelock.Timeout:
         return True
