@@ -565,13 +565,16 @@ def _without(tags: Sequence[Tag], names: Collection[str]) -> tuple[Tag, ...]:
 _MOST_FORGOTTEN = 10_000
 # Above that many places that a walk could not see, a disk has gone, and nothing is forgotten.
 _MOST_UNSEEN = 10_000
+_PAGE = 4096  # bytes
 
 
 class _Walk:
     """What a walk saw: what tells a photo that was removed from one whose disk is not there."""
 
     def __init__(self) -> None:
-        self._seen = bytearray()  # a bit for each photo's number: a set of a million numbers would take 60 MB
+        # A bit for each photo's number: a set of a million numbers would take 60 MB. In pages, as a damaged index may
+        # have any number.
+        self._seen: collections.defaultdict[int, bytearray] = collections.defaultdict(lambda: bytearray(_PAGE))
         self._with_photos: set[str] = set()
         self._unseen: set[str] = set()  # files and folders that were there, and then could not be seen
         self._living: set[str] | None = None
@@ -591,15 +594,13 @@ class _Walk:
 
     def see(self, number: int) -> None:
         """Note that the photo of that number in the index was met."""
-        at = number >> 3
-        if at >= len(self._seen):
-            self._seen.extend(bytes(max(at + 1 - len(self._seen), 4096)))
-        self._seen[at] |= 1 << (number & 7)
+        page, at = divmod(number >> 3, _PAGE)
+        self._seen[page][at] |= 1 << (number & 7)
 
     def has_seen(self, number: int) -> bool:
         """Was it?"""
-        at = number >> 3
-        return at < len(self._seen) and bool(self._seen[at] & 1 << (number & 7))
+        page, at = divmod(number >> 3, _PAGE)
+        return page in self._seen and bool(self._seen[page][at] & 1 << (number & 7))
 
     def lost(self, path: Path) -> bool:
         """Has the photo at `path` gone for good?

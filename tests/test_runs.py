@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +18,8 @@ import pytest
 from click.testing import Result
 
 from phototag.cli import run_log
+from phototag.index import Record, open_index
+from phototag.photos import Photo
 from tests.conftest import phototag
 from tests.test_writers import remove
 
@@ -392,3 +396,87 @@ def test_what_was_removed_can_be_forgotten_also_after_the_index_is_lost(
         assert "1 unchanged" in scan(*arguments).stderr
         assert status("--format", "json")["rejected"] == 1
     assert f"{photo}: red" in scan("--forget-rejections", *arguments).stdout
+
+
+# --- What one photo must not do to a run ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [10**10, -(10**9)])
+def test_a_photo_of_an_impossible_time_is_tagged_once(scan: Scan, make_photo: MakePhoto, seconds: int) -> None:
+    photo, other = make_photo("a.jpg"), make_photo("b.jpg", "lime")
+    os.utime(photo, (seconds, seconds))
+    if photo.stat().st_mtime != seconds:
+        pytest.skip("a file system without such times")
+    assert scan("--quiet", photo.parent).exit_code == 0
+    assert all(Path(f"{path}.phototag.json").exists() for path in (photo, other))
+    assert "2 unchanged" in scan(photo.parent).stderr
+
+
+def test_a_sidecar_that_rejects_what_is_no_text_ends_no_run(scan: Scan, make_photo: MakePhoto) -> None:
+    photo, other = make_photo("a.jpg"), make_photo("b.jpg", "lime")
+    sidecar = Path(f"{photo}.phototag.json")
+    sidecar.write_text('{"phototag": "0.1", "tags": [], "rejected": ["\\ud800", 5, "lawn"]}')
+    assert scan(photo.parent).exit_code == 0
+    assert json.loads(sidecar.read_text())["rejected"] == ["lawn"]
+    assert Path(f"{other}.phototag.json").exists()
+
+
+@pytest.mark.parametrize("option", ["--log-file", "--report"])
+def test_no_photo_is_made_a_log_or_a_report(scan: Scan, make_photo: MakePhoto, option: str) -> None:
+    photo = make_photo("a.jpg")
+    before = photo.read_bytes()
+    result = scan(option, photo, photo.parent)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{photo} is no " in result.stderr
+    assert photo.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE photos SET id = 1 << 50 WHERE id = 1",
+        "UPDATE photos SET id = -5 WHERE id = 1",
+        "UPDATE photos SET files = 5",
+        "UPDATE photos SET files = x'2e2e2f2f'",
+        "UPDATE photos SET path = 3 WHERE id = 1",
+        "UPDATE runs SET counts = '[1]'",
+        'UPDATE runs SET counts = \'{"tagged": "x"}\'',
+        "UPDATE runs SET started = 5",
+        "INSERT INTO failures VALUES (x'ff', x'ff', 1)",
+    ],
+)
+def test_a_damaged_row_is_told_in_a_sentence_or_does_no_harm(
+    scan: Scan, library: Path, tmp_path: Path, damage: str
+) -> None:
+    index = tmp_path / "index.sqlite3"
+    scan(library)
+    with contextlib.closing(sqlite3.connect(index)) as connection, connection:
+        connection.execute(damage)
+    for result in (phototag("status", "--index", index), scan("--verbose", library), scan("--top", "2", library)):
+        assert "bug" not in result.stderr
+        assert result.exit_code in (0, 1) or f"the index {index} is damaged" in result.stderr
+
+
+def test_untag_forgets_what_only_the_index_knew_a_person_had_removed(
+    scan: Scan, make_photo: MakePhoto, tmp_path: Path
+) -> None:
+    photo = make_photo("a.jpg")
+    tags = Path(f"{photo}.phototag.json")
+    scan(photo.parent)
+    with open_index(tmp_path / "index.sqlite3") as index, index.run({}):
+        known = index.known(Photo(photo, 0, 0))
+        assert known is not None
+        record = Record(Photo(photo, known.size, known.mtime_ns), "", (), (), (), rejected=("red",))
+        index.add([record])
+    tags.unlink()
+    assert "red" not in scan(photo.parent).stdout
+    assert phototag("untag", "--index", tmp_path / "index.sqlite3", photo).exit_code == 0
+    assert "red" in scan(photo.parent).stdout
+
+
+def test_an_index_has_one_lock_by_whichever_link_it_is_named(scan: Scan, make_photo: MakePhoto, tmp_path: Path) -> None:
+    photo = make_photo("a.jpg")
+    link = tmp_path / "link.sqlite3"
+    link.symlink_to("index.sqlite3")
+    with open_index(link):
+        assert scan(photo).exit_code == 4

@@ -19,7 +19,7 @@ import click
 import phototag
 from phototag.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED
 from phototag.cli.finding_options import Finding, NamedPath, default_index, finding_options, index_option, take_finding
-from phototag.cli.run_log import MAX_FAILURES, open_log, write_report
+from phototag.cli.run_log import MAX_FAILURES, check_report, open_log, write_report
 from phototag.cli.tag_options import TagOptions, find_wanted_model, make_tagger, scorer, tag_options, take_tag_options
 from phototag.cli.terminal import Console, interruptible, name_of, plural, printable, verbose_option
 from phototag.errors import OutputError
@@ -171,6 +171,7 @@ def scan(ctx: click.Context, /, **options: Any) -> None:
 def run_scan(options: ScanOptions) -> int:
     """Scan, print what comes, and return the exit code."""
     found = options.finding.find(options.paths)  # first of all: a wrong path or pattern is known before any work
+    check_report(options.report)
     with open_log(options.log_file) as log:
         console = Console(quiet=options.quiet, log=log)
         output = Output(options, console)

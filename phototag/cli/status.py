@@ -93,11 +93,16 @@ def _ending(run: Run, is_running: bool) -> str:
 
 
 def _local(time: str) -> str:
-    return datetime.datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError):  # a damaged index
+        return printable(time)
 
 
 def _took(run: Run) -> str:
     if run.finished is None:
         return ""
-    seconds = datetime.datetime.fromisoformat(run.finished) - datetime.datetime.fromisoformat(run.started)
-    return str(seconds)
+    try:
+        return str(datetime.datetime.fromisoformat(run.finished) - datetime.datetime.fromisoformat(run.started))
+    except (ValueError, TypeError):  # a damaged index
+        return ""

@@ -132,7 +132,7 @@ class _Untagging:
                 self._name_fault(fault)
             raise faults[-1]
         if not self._dry_run:
-            index.untagged(one.path)
+            index.untagged(one.path, forget_rejections=True)
 
     def _take_back(self, change: Change, index: Index) -> None:
         from phototag.metadata.writers import take_back

@@ -67,7 +67,7 @@ class Known(NamedTuple):
 
     def is_of(self, photo: Photo) -> bool:
         """Have size and mtime stayed the same?"""
-        return self.size == photo.size and self.mtime_ns == photo.mtime_ns
+        return self.size == photo.size and self.mtime_ns == _storable(photo.mtime_ns)
 
     def covers(self, companions: Sequence[Path]) -> bool:
         """Have all of these files of the same shot been seen to?"""
@@ -85,7 +85,8 @@ class Known(NamedTuple):
 
 
 _SEPARATOR = os.sep.encode()
-_KNOWN = "id, size, mtime_ns, recipe, write, files, companions, path"
+# As bytes whatever a damaged index has there: that is used where nobody looks out for errors of its.
+_KNOWN = "id, size, mtime_ns, recipe, write, CAST(files AS BLOB), CAST(companions AS BLOB), CAST(path AS BLOB)"
 
 
 class _Ahead(NamedTuple):
@@ -242,7 +243,7 @@ class Index:
             (
                 path,
                 photo.size,
-                photo.mtime_ns,
+                _storable(photo.mtime_ns),
                 record.recipe,
                 record.write,
                 _joined(record.written),
@@ -270,12 +271,20 @@ class Index:
         """Note that a photo, with the same content, has the size and mtime of `photo` now."""
         with self._changing():
             self._connection.execute(
-                "UPDATE photos SET size = ?, mtime_ns = ? WHERE id = ?", (photo.size, photo.mtime_ns, known.id)
+                "UPDATE photos SET size = ?, mtime_ns = ? WHERE id = ?",
+                (photo.size, _storable(photo.mtime_ns), known.id),
             )
 
-    def untagged(self, path: Path) -> None:
-        """Note that the tags of the photo at `path` were taken back, so that the next scan writes them again."""
+    def untagged(self, path: Path, *, forget_rejections: bool = False) -> None:
+        """Note that the tags of the photo at `path` were taken back, so that the next scan writes them again.
+
+        `forget_rejections`: those as well that a person had removed.
+        """
         with self._changing():
+            if forget_rejections:
+                self._connection.execute(
+                    "DELETE FROM rejections WHERE photo = (SELECT id FROM photos WHERE path = ?)", (os.fsencode(path),)
+                )
             self._connection.execute(
                 "UPDATE photos SET recipe = '', tags = '[]', files = x'' WHERE path = ?", (os.fsencode(path),)
             )
@@ -401,13 +410,13 @@ class Index:
             return [
                 Run(
                     number,
-                    started,
-                    finished,
-                    pid,
-                    version,
-                    json.loads(counts or "{}"),
-                    tuple(json.loads(paths)),
-                    ending,
+                    str(started),
+                    str(finished) if finished is not None else None,
+                    int(pid),
+                    str(version),
+                    _counts(counts or "{}"),
+                    tuple(map(str, json.loads(paths))),
+                    str(ending) if ending is not None else None,
                 )
                 for number, started, finished, pid, version, counts, paths, ending in rows
             ]
@@ -421,7 +430,7 @@ class Index:
         """Return what failed when it was last tried, by path."""
         with self._using:
             rows = self._connection.execute("SELECT path, reason, run FROM failures ORDER BY path")
-            return [Failure(Path(os.fsdecode(path)), reason, run) for path, reason, run in rows]
+            return [Failure(Path(os.fsdecode(path)), str(reason), int(run)) for path, reason, run in rows]
 
     def settle_failures(self, root: Path) -> None:
         """Forget the failures of earlier runs at and below `root`: this run has been there, and they were not again."""
@@ -439,17 +448,30 @@ def _below(root: Path) -> tuple[bytes, bytes, bytes]:
     return path, folder + os.sep.encode(), folder + bytes([ord(os.sep) + 1])
 
 
+def _storable(mtime_ns: int) -> int:
+    """The time as SQLite has room for it: one after 2262, which a file may have, becomes the last it knows."""
+    return max(-_LAST_TIME, min(mtime_ns, _LAST_TIME))
+
+
+_LAST_TIME = (1 << 63) - 1
+
+
 def _joined(paths: Iterable[Path]) -> bytes:
     return b"/".join(os.fsencode(path.name) for path in paths)
 
 
 def _names(joined: bytes) -> list[str]:
-    return [os.fsdecode(name) for name in joined.split(b"/")] if joined else []
+    return [os.fsdecode(name) for name in joined.split(b"/") if name.strip(b".")]
 
 
 def _text(text: str) -> str:
     """`text` as SQLite takes it: bytes of a path that are no UTF-8 come as lone surrogates, which it refuses."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _counts(text: str) -> dict[str, int]:
+    """The counts of a run. Raises `ValueError` and others of `_DAMAGE` where it is something else."""
+    return {str(status): int(count) for status, count in json.loads(text).items()}
 
 
 def _dumped(rows: list[list[Any]]) -> str:
@@ -515,7 +537,7 @@ def _make_folder(path: Path) -> None:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock of the index. The system lets go of it when the process dies, however it dies."""
-    lock = filelock.FileLock(f"{path}.lock")
+    lock = filelock.FileLock(_lock_of(path))
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
@@ -530,12 +552,17 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def _lock_of(path: Path) -> str:
+    """The lock's file: one for an index, by whichever link it is named."""
+    return f"{os.path.realpath(path)}.lock"
+
+
 def is_held(path: Path) -> bool:
     """Does a run hold the index at `path` right now?"""
-    if not Path(f"{path}.lock").exists():  # asking would make it
+    if not os.path.exists(_lock_of(path)):  # asking would make it
         return False
     try:
-        with filelock.FileLock(f"{path}.lock", timeout=0):
+        with filelock.FileLock(_lock_of(path), timeout=0):
             return False
     except filelock.Timeout:
         return True

@@ -5,6 +5,7 @@ Never `photo.jpg.json` or `*.supplemental-metadata.json`: those belong to Google
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -204,7 +205,9 @@ def _without_date(content: dict[str, Any]) -> dict[str, Any]:
 
 def _rejected_in(content: dict[str, Any]) -> Iterator[str]:
     names = content.get("rejected")
-    return (name for name in (names if isinstance(names, list) else ()) if isinstance(name, str))
+    for name in names if isinstance(names, list) else ():
+        with contextlib.suppress(ValueError):
+            yield _text(name)
 
 
 def _tag(said: dict[str, Any]) -> Tag:
