@@ -264,8 +264,10 @@ class Pipeline:
                 yield from self._in_order(items, scorer, writing, stop)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
-        if not stop() and not self.dry_run:
-            self._forget_gone(walk)
+        if not stop():
+            yield from self._missing(walk)
+            if not self.dry_run:
+                self._forget_gone(walk)
 
     def is_done(self, one: Found) -> bool:
         """Is it a photo that an earlier run has seen to, as it is?"""
@@ -427,7 +429,14 @@ class Pipeline:
             gone = (number for number, path in unseen if walk.lost(path))
             while some := list(itertools.islice(gone, _MOST_FORGOTTEN)):
                 self.index.forget(some)
-            self.index.settle_failures(root)
+            self.index.settle_failures(root, walk.has_settled)
+
+    def _missing(self, walk: _Walk) -> Iterator[Outcome]:
+        """The roots that hold no photo any more: who deletes all of a library does not scan it every night."""
+        for root in self.roots:
+            if walk.is_empty(root) and next(self.index.below(root, lambda _: True), None) is not None:
+                fault = "no photo is left in it; if its disk or share is away, nothing is lost, else scan it no more"
+                yield self._failed(root, fault)
 
     # --- In the writing thread ----------------------------------------------------------------------------------------
 
@@ -438,29 +447,38 @@ class Pipeline:
 
     def _written(self, seen: Sequence[_Seen]) -> Sequence[Outcome]:
         records: list[Record] = []
-        outcomes = [one if isinstance(one, Outcome) else self._settle(*one, records) for one in seen]
+        touched: list[tuple[Known, Photo]] = []
+        outcomes = [one if isinstance(one, Outcome) else self._settle(*one, records, touched) for one in seen]
         failures = [
             (outcome.path, outcome.error or "")
             for one, outcome in zip(seen, outcomes, strict=True)
             if outcome.status == "failed" and outcome is not one
         ]
-        if (records or failures) and not self.dry_run:
-            self.index.add(records, failures)
+        if (records or failures or touched) and not self.dry_run:
+            self.index.add(records, failures, touched)
         return outcomes
 
-    def _settle(self, pending: _Pending, sight: _Sight | PhotoError, records: list[Record]) -> Outcome:
+    def _settle(
+        self,
+        pending: _Pending,
+        sight: _Sight | PhotoError,
+        records: list[Record],
+        touched: list[tuple[Known, Photo]],
+    ) -> Outcome:
         photo, known = pending.photo, pending.known
         if isinstance(sight, PhotoError):
             return Outcome(photo, "failed", error=sight.reason)
         if sight.standing is not None:
             stands = sight.standing
             stood = Record(photo, self.recipe, stands.tags, stands.predictions, stands.files, write=self.writer.name)
-            records.append(replace(stood, rejected=stands.rejected))
+            noted = tuple(tag.name for tag in stands.tags)
+            records.append(replace(stood, rejected=stands.rejected, noted=noted))
             return Outcome(photo, "unchanged", stands.tags, stands.predictions, stands.files)
-        if sight.digest is not None and not self.force and not self.dry_run:
-            known = known or self.index.moved_here(photo, sight.digest)
-            if known is not None and self.index.digest(known) == sight.digest and self._is_done(photo, known):
-                self.index.touch(known, photo)
+        if sight.digest is not None and not self.dry_run:
+            known = known or self.index.taken_over(photo, sight.digest)
+            is_same = known is not None and not self.force and self.index.digest(known) == sight.digest
+            if known is not None and is_same and self._is_done(photo, known):
+                touched.append((known, photo))
                 return self._unchanged(photo, known)
         return self._tag(photo, known, sight, records)
 
@@ -469,7 +487,7 @@ class Pipeline:
         assert sight.scores is not None
         packed = pack(sight.scores)
         scores = unpack(packed)  # what is judged is what is remembered, so that it is judged alike next time
-        rejected = self.index.rejected(known) if known is not None and not self.forget_rejections else ()
+        rejected = () if self.forget_rejections else self._rejected(known, sight.digest)
         tags, predictions = self.tagger.choose(scores), self.tagger.top(scores, TOP_PREDICTIONS)
         tags = _without(tags, rejected)
         record = Record(
@@ -481,8 +499,9 @@ class Pipeline:
             written, fault = self._write(photo, tags, predictions, known)
         except PhotoError as error:
             if known is not None:  # what stands in its files is what stood there before
-                stood, removed = self.index.tags(known), self.index.rejected(known)
+                stood, removed, noted = self.index.tags(known), self.index.rejected(known), self.index.noted(known)
                 record = replace(record, tags=stood, written=known.written, rejected=removed, write=known.write)
+                record = replace(record, noted=noted)
             records.append(record)  # the next run need not look at it again
             return Outcome(photo, "failed", tags, predictions, error=error.reason)
         tags = _without(tags, written.rejected)
@@ -497,12 +516,23 @@ class Pipeline:
             tags=tags,
             written=written.files,
             digest=digest,
+            noted=written.noted if written.noted is not None else tuple(tag.name for tag in tags),
         )
         records.append(replace(done, rejected=rejected))
         if fault is not None:
             return Outcome(photo, "failed", tags, predictions, written.files, fault, written.note)
         status: Status = "tagged" if tags else "untagged"
         return Outcome(photo, status, tags, predictions, written.files, note=written.note)
+
+    def _rejected(self, known: Known | None, digest: bytes | None) -> tuple[str, ...]:
+        """The tags that a person has removed from the photo that is there now: another may have taken its name."""
+        if known is None:
+            return ()
+        if digest is not None and self.index.digest(known) not in (None, digest):
+            of_this = self.index.rejected_with(digest)
+            if of_this is not None:
+                return of_this
+        return self.index.rejected(known)
 
     def _write(
         self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], known: Known | None
@@ -513,7 +543,7 @@ class Pipeline:
         """
         # Another writer's names would say nothing of what is missing where this one writes.
         is_same_place = known is not None and known.write == self.writer.name
-        previous = tuple(tag.name for tag in self.index.tags(known)) if known is not None and is_same_place else ()
+        previous = self.index.noted(known) if known is not None and is_same_place else ()
         written = self.writer.write(photo, tags, predictions, previous)
         tags = _without(tags, written.rejected)
         companions, files, notes = [], list(written.files), [written.note]
@@ -609,9 +639,7 @@ class _Walk:
         the nearest folder that is still there holds no photo at all: then it is what is left of a mount, or a disk that
         is not plugged in.
         """
-        if len(self._unseen) > _MOST_UNSEEN:
-            return False
-        if self._unseen and not self._unseen.isdisjoint(map(str, (path, *path.parents))):
+        if self._is_hidden(path):
             return False
         try:
             os.lstat(path)
@@ -621,16 +649,32 @@ class _Walk:
             pass
         return False
 
-    def _is_alive(self, folder: str) -> bool:
+    def has_settled(self, path: Path) -> bool:
+        """Was what failed at `path` in an earlier run met again, or is it gone for good?"""
+        return not self._is_hidden(path) and (os.path.lexists(path) or self.lost(path))
+
+    def is_empty(self, root: Path) -> bool:
+        """Is `root` a folder that could be seen, and in which there is no photo?"""
+        return os.path.isdir(root) and not self._is_hidden(root) and str(root) not in self._folders_above_photos()
+
+    def _is_hidden(self, path: Path) -> bool:
+        if len(self._unseen) > _MOST_UNSEEN:
+            return True
+        return bool(self._unseen) and not self._unseen.isdisjoint(map(str, (path, *path.parents)))
+
+    def _folders_above_photos(self) -> set[str]:
         if self._living is None:
             self._living = set()
             for each in self._with_photos:
                 while each not in self._living:
                     self._living.add(each)
                     each = os.path.dirname(each)
+        return self._living
+
+    def _is_alive(self, folder: str) -> bool:
         while not os.path.isdir(folder) and folder != os.path.dirname(folder):
             folder = os.path.dirname(folder)
-        return folder in self._living
+        return folder in self._folders_above_photos()
 
 
 class _Lazy:

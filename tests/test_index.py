@@ -107,19 +107,21 @@ def test_scores_stay_until_others_come(path: Path) -> None:
         assert (index.scores(known, "model"), index.scores(known, "other")) == (None, b"new")
 
 
-def test_a_moved_photo_keeps_its_record_and_a_copy_does_not_take_it(path: Path, tmp_path: Path) -> None:
-    here, there = tmp_path / "a.jpg", tmp_path / "b.jpg"
-    here.write_bytes(b"photo")
+def test_a_photo_takes_over_what_is_known_of_its_content(path: Path) -> None:
+    here, there = Path("/p/a.jpg"), Path("/q/b.jpg")
+    files = (here, Path("/p/a.jpg.phototag.json"), Path("/p/IMG_1.CR2.xmp"))
     with open_index(path) as index, index.run({}):
-        index.add([replace(RECORD, photo=photo_like(PHOTO, path=here))])
-        moved = photo_like(PHOTO, path=there)
-        assert index.moved_here(moved, b"digest") is None
-        here.rename(there)
-        assert index.moved_here(moved, b"other") is None
-        known = index.moved_here(moved, b"digest")
+        index.add([replace(RECORD, photo=photo_like(PHOTO, path=here), written=files)])
+        assert index.taken_over(photo_like(PHOTO, path=there), b"other") is None
+        moved = photo_like(PHOTO, path=there, mtime_ns=1)
+        known = index.taken_over(moved, b"digest")
         assert known is not None
-        assert (known.recipe, index.rejected(known)) == ("recipe", ("cat",))
-        assert index.known(photo_like(PHOTO, path=here)) is None
+        assert known == index.known(moved)
+        assert (known.recipe, index.tags(known), index.rejected(known)) == ("recipe", RECORD.tags, ("cat",))
+        assert index.scores(known, "model") == b"scores"
+        assert [file.as_posix() for file in known.written] == ["/q/b.jpg", "/q/b.jpg.phototag.json", "/q/IMG_1.CR2.xmp"]
+        assert index.known(photo_like(PHOTO, path=here)) is not None
+        assert (index.rejected_with(b"digest"), index.rejected_with(b"other")) == (("cat",), None)
 
 
 def test_photos_can_be_forgotten_with_all_that_belongs_to_them(path: Path) -> None:
@@ -159,7 +161,9 @@ def test_failures_are_there_until_they_are_settled(path: Path) -> None:
         index.add([replace(RECORD, photo=photo_like(PHOTO, path=mended))])
         assert [(one.path, one.reason) for one in index.failures()] == [(broken, "it is \\udcff")]
         index.add([], [(Path("/p/new.jpg"), "new")])
-        index.settle_failures(Path("/p"))
+        index.settle_failures(Path("/p"), lambda _: False)
+        assert len(index.failures()) == 2
+        index.settle_failures(Path("/p"), lambda _: True)
         assert [(one.path.name, one.run) for one in index.failures()] == [("new.jpg", run.id)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -15,7 +16,7 @@ import pytest
 from phototag.errors import ModelError, OutOfMemory, PhotoError
 from phototag.hedging import LabelTagger
 from phototag.index import Index, open_index
-from phototag.metadata.json_sidecar import JsonSidecarWriter
+from phototag.metadata.json_sidecar import JsonSidecarWriter, sidecar_path
 from phototag.opening import Looked, look_at
 from phototag.photos import Found, PassedOver, Photo, find_photos
 from phototag.preprocessing import Preprocessing
@@ -357,7 +358,7 @@ def test_nothing_is_forgotten_where_a_disk_is_not_there(
     # Nor where the root itself is such a folder.
     shutil.rmtree(library)
     library.mkdir()
-    assert run(pipeline(roots=[library]), find_photos([library])) == []
+    assert summary(run(pipeline(roots=[library]), find_photos([library]))) == [("photos", "failed")]
     assert names(index, library) == {"a.jpg", "b.jpg"}
 
 
@@ -492,3 +493,32 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_and_no_photo_is_dropped
 
     with pytest.raises(OutOfMemory):
         run(pipeline(load_scorer=lambda: Scorer(never)), find_photos([library]))
+
+
+def test_what_a_person_removed_goes_with_the_picture_and_not_with_its_name(
+    pipeline: Callable[..., Pipeline], make_photo: Callable[..., Path], index: Index
+) -> None:
+    one, other = make_photo("1.jpg", (200, 180, 10)), make_photo("2.jpg", (180, 200, 10))
+    two = LabelTagger([Label("red"), Label("green"), Label("blue")], threshold=0.3, max_tags=2)
+
+    def tags() -> list[set[str]]:
+        return [{tag.name for tag in outcome.tags} for outcome in run(pipeline(tagger=two), find_photos([one.parent]))]
+
+    assert tags() == [{"red", "green"}] * 2
+    sidecar = sidecar_path(one)
+    content = json.loads(sidecar.read_text())
+    content["tags"] = [tag for tag in content["tags"] if tag["name"] != "red"]
+    sidecar.write_text(json.dumps(content))
+    make_older(one)
+    assert tags() == [{"green"}, {"red", "green"}]
+    for path in (one, other):
+        sidecar_path(path).unlink()
+    here = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(here)
+    assert tags() == [{"red", "green"}, {"green"}]
+
+
+def make_older(path: Path) -> None:
+    """Let a photo be looked at again, and its sidecar with it."""
+    path.write_bytes(path.read_bytes() + b"more")

@@ -480,3 +480,29 @@ def test_an_index_has_one_lock_by_whichever_link_it_is_named(scan: Scan, make_ph
     link.symlink_to("index.sqlite3")
     with open_index(link):
         assert scan(photo).exit_code == 4
+
+
+def test_a_photo_that_is_restored_gets_its_tags_again(scan: Scan, make_photo: MakePhoto) -> None:
+    """Also where a person had given it one of them: that it stands there is no sign that the others were removed."""
+    if shutil.which("exiftool") is None:
+        pytest.skip("exiftool is not installed")
+    photo = make_photo("a.jpg", (200, 180, 10))
+    subprocess.run(["exiftool", "-q", "-overwrite_original", "-XMP-dc:Subject=red", str(photo)], check=True)
+    before = photo.read_bytes()
+    scan("--write", "embed", "--top", "2", photo)
+    assert keywords(photo) == ["green", "red"]
+    photo.write_bytes(before)
+    scan("--write", "embed", "--top", "2", photo)
+    assert keywords(photo) == ["green", "red"]
+
+
+def test_a_library_without_a_photo_left_is_no_quiet_success(scan: Scan, library: Path) -> None:
+    scan(library)
+    away = library.rename(library.with_name("away"))
+    library.mkdir()
+    result = scan("--quiet", library)
+    assert result.exit_code == 1
+    assert f"{library}: no photo is left in it" in result.stderr
+    library.rmdir()
+    away.rename(library)
+    assert "7 unchanged" in scan(library).stderr

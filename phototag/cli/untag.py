@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -95,11 +95,9 @@ class _Untagging:
         """What takes back each change of a run, the last first. Raises `ConfigError` where there was no such run."""
         if not index.has_run(run):
             raise ConfigError(f"the index knows no run {run}; phototag status tells the numbers of the last ones")
+        photos = index.written_in(run)
         for change in index.changes(run):
-            yield partial(self._attempt, change, partial(self._take_back, index=index))
-        if not self._dry_run:
-            for path in index.tagged_in(run):
-                index.untagged(path)
+            yield partial(self._attempt, change, partial(self._take_back, index=index, photos=photos))
 
     def _attempt(self, one: T, untag_one: Callable[[T], None]) -> None:
         self._files += 1
@@ -134,13 +132,15 @@ class _Untagging:
         if not self._dry_run:
             index.untagged(one.path, forget_rejections=True)
 
-    def _take_back(self, change: Change, index: Index) -> None:
+    def _take_back(self, change: Change, index: Index, photos: Mapping[Path, Path]) -> None:
         from phototag.metadata.writers import take_back
 
         # A photo may have been moved since.
         moved = () if change.path.exists() else index.paths_of(change.digest)
         path = next((path for path in moved if path.exists()), change.path)
         if take_back(path, change.digest, change.undo, dry_run=self._dry_run):
+            if not self._dry_run:
+                index.untagged(photos.get(path, path))
             self._note(path, (path,))
 
     def _note(self, path: Path, files: Sequence[Path]) -> None:

@@ -35,7 +35,8 @@ class Record:
     `photo` is as it was afterwards. `recipe` is the digest of all that decided about it. `written`: the files beside
     it, or itself, that hold the tags. `digest`: the SHA-256 of its content, where it is known. `model` identifies what
     gave the `scores` (as `scores.pack` makes them); None where those that are stored stay. `rejected`: names of tags
-    that a person has removed. `write`: the name of the writer.
+    that a person has removed. `write`: the name of the writer. `noted`: names of the tags that are
+    phototag's own in those files, not a person's of the same name.
     """
 
     photo: Photo
@@ -48,6 +49,7 @@ class Record:
     scores: bytes | None = None
     rejected: tuple[str, ...] = ()
     write: str = ""
+    noted: tuple[str, ...] = ()
 
 
 class Known(NamedTuple):
@@ -179,6 +181,11 @@ class Index:
         with self._using:
             return _tags(self._one("SELECT tags FROM photos WHERE id = ?", known.id))
 
+    def noted(self, known: Known) -> tuple[str, ...]:
+        """Return the names of the tags that are phototag's own in the files of a photo."""
+        with self._using:
+            return tuple(map(str, json.loads(self._one("SELECT noted FROM photos WHERE id = ?", known.id))))
+
     def predictions(self, known: Known) -> tuple[Prediction, ...]:
         """Return the model's likeliest labels for a photo."""
         with self._using:
@@ -210,23 +217,64 @@ class Index:
             rows = self._connection.execute("SELECT name FROM rejections WHERE photo = ? ORDER BY name", (known.id,))
             return tuple(str(name) for (name,) in rows)
 
-    def moved_here(self, photo: Photo, digest: bytes) -> Known | None:
-        """Let a photo that is not known take over what is known of one with its content whose file is gone."""
+    def rejected_with(self, digest: bytes) -> tuple[str, ...] | None:
+        """Return what people removed from photos with the content of that SHA-256; None where none is known."""
         with self._using:
-            rows = self._connection.execute(f"SELECT {_KNOWN} FROM photos WHERE digest = ?", (digest,)).fetchall()
-        gone = next((row for row in map(Known._make, rows) if not os.path.lexists(row.path)), None)
-        if gone is None:
-            return None
-        path = os.fsencode(photo)
-        with self._changing():
-            self._connection.execute("UPDATE photos SET path = ? WHERE id = ?", (path, gone.id))
-        return gone._replace(path=path)
+            rows = self._connection.execute(
+                "SELECT name FROM photos LEFT JOIN rejections ON photo = id WHERE digest = ? ORDER BY name", (digest,)
+            ).fetchall()
+        return tuple(dict.fromkeys(str(name) for (name,) in rows if name is not None)) if rows else None
 
-    def add(self, records: Sequence[Record], failures: Sequence[tuple[Path, str]] = ()) -> None:
-        """Store `records`, and the paths and reasons of what failed: all or none."""
+    def taken_over(self, photo: Photo, digest: bytes) -> Known | None:
+        """Let a photo that is not known take over what is known of one with its content: it was moved, or copied.
+
+        None where there is none. The other stays known, until it is found to be gone.
+        """
+        with self._using:
+            query = f"SELECT {_KNOWN} FROM photos WHERE digest = ? ORDER BY id DESC LIMIT 1"
+            row = self._connection.execute(query, (digest,)).fetchone()
+        if row is None:
+            return None
+        other, path = Known._make(row), os.fsencode(photo)
+        names = [
+            path.rpartition(_SEPARATOR)[2] + name[len(own) :] if name.startswith(own) else name
+            for own in (other.path.rpartition(_SEPARATOR)[2],)
+            for name in other.files.split(b"/")
+        ]
+        files = b"/".join(names)
+        with self._changing():
+            cursor = self._connection.execute(
+                "INSERT INTO photos"
+                " (path, size, mtime_ns, recipe, write, files, companions, digest, tags, noted, predictions, run) "
+                "SELECT ?, ?, ?, recipe, write, ?, companions, digest, tags, noted, predictions, run "
+                "FROM photos WHERE id = ?",
+                (path, photo.size, _storable(photo.mtime_ns), files, other.id),
+            )
+            number = cursor.lastrowid or 0
+            for table, columns in (("scores", "model, scores"), ("rejections", "name")):
+                self._connection.execute(
+                    f"INSERT INTO {table} (photo, {columns}) SELECT ?, {columns} FROM {table} WHERE photo = ?",
+                    (number, other.id),
+                )
+        return other._replace(id=number, size=photo.size, mtime_ns=photo.mtime_ns, files=files, path=path)
+
+    def add(
+        self,
+        records: Sequence[Record],
+        failures: Sequence[tuple[Path, str]] = (),
+        touched: Sequence[tuple[Known, Photo]] = (),
+    ) -> None:
+        """Store `records`, the paths and reasons of what failed, and the new sizes and times of what is `touched`.
+
+        All or none.
+        """
         with self._changing():
             for record in records:
                 self._add(record)
+            self._connection.executemany(
+                "UPDATE photos SET size = ?, mtime_ns = ? WHERE id = ?",
+                [(photo.size, _storable(photo.mtime_ns), known.id) for known, photo in touched],
+            )
             self._connection.executemany(
                 "INSERT OR REPLACE INTO failures (path, reason, run) VALUES (?, ?, ?)",
                 [(os.fsencode(path), _text(reason), self._run) for path, reason in failures],
@@ -236,10 +284,10 @@ class Index:
         photo, path = record.photo, os.fsencode(record.photo)
         self._connection.execute(
             "INSERT INTO photos"
-            " (path, size, mtime_ns, recipe, write, files, companions, digest, tags, predictions, run) "
-            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (path) DO UPDATE SET "
+            " (path, size, mtime_ns, recipe, write, files, companions, digest, tags, noted, predictions, run) "
+            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (path) DO UPDATE SET "
             "size = ?2, mtime_ns = ?3, recipe = ?4, write = ?5, files = ?6, companions = ?7, digest = ?8, tags = ?9, "
-            "predictions = ?10, run = ?11",
+            "noted = ?10, predictions = ?11, run = ?12",
             (
                 path,
                 photo.size,
@@ -250,6 +298,7 @@ class Index:
                 _joined(photo.companions),
                 record.digest,
                 _dumped([[tag.name, tag.confidence, tag.path, tag.synset, tag.synonyms] for tag in record.tags]),
+                json.dumps(record.noted),
                 _dumped([[one.label.name, one.label.synset, one.score] for one in record.predictions]),
                 self._run,
             ),
@@ -267,14 +316,6 @@ class Index:
         )
         self._connection.execute("DELETE FROM failures WHERE path = ?", (path,))
 
-    def touch(self, known: Known, photo: Photo) -> None:
-        """Note that a photo, with the same content, has the size and mtime of `photo` now."""
-        with self._changing():
-            self._connection.execute(
-                "UPDATE photos SET size = ?, mtime_ns = ? WHERE id = ?",
-                (photo.size, _storable(photo.mtime_ns), known.id),
-            )
-
     def untagged(self, path: Path, *, forget_rejections: bool = False) -> None:
         """Note that the tags of the photo at `path` were taken back, so that the next scan writes them again.
 
@@ -286,7 +327,8 @@ class Index:
                     "DELETE FROM rejections WHERE photo = (SELECT id FROM photos WHERE path = ?)", (os.fsencode(path),)
                 )
             self._connection.execute(
-                "UPDATE photos SET recipe = '', tags = '[]', files = x'' WHERE path = ?", (os.fsencode(path),)
+                "UPDATE photos SET recipe = '', tags = '[]', noted = '[]', files = x'' WHERE path = ?",
+                (os.fsencode(path),),
             )
 
     def below(self, root: Path, is_wanted: Callable[[int], bool]) -> Iterator[tuple[int, Path]]:
@@ -313,11 +355,12 @@ class Index:
         with self._changing():
             self._connection.executemany("DELETE FROM photos WHERE id = ?", [(number,) for number in numbers])
 
-    def tagged_in(self, run: int) -> list[Path]:
-        """Return the paths of the photos whose tags are those of that run."""
+    def written_in(self, run: int) -> dict[Path, Path]:
+        """Return the files that hold the tags of that run, each with its photo."""
         with self._using:
-            rows = self._connection.execute("SELECT path FROM photos WHERE run = ? AND files <> x''", (run,))
-            return [Path(os.fsdecode(path)) for (path,) in rows]
+            query = f"SELECT {_KNOWN} FROM photos WHERE run = ? AND files <> x''"
+            rows = [Known._make(row) for row in self._connection.execute(query, (run,))]
+        return {file: Path(os.fsdecode(row.path)) for row in rows for file in row.written}
 
     def paths_of(self, digest: bytes) -> list[Path]:
         """Return the paths of the photos with the content of that SHA-256."""
@@ -432,10 +475,14 @@ class Index:
             rows = self._connection.execute("SELECT path, reason, run FROM failures ORDER BY path")
             return [Failure(Path(os.fsdecode(path)), str(reason), int(run)) for path, reason, run in rows]
 
-    def settle_failures(self, root: Path) -> None:
-        """Forget the failures of earlier runs at and below `root`: this run has been there, and they were not again."""
+    def settle_failures(self, root: Path, is_settled: Callable[[Path], bool]) -> None:
+        """Forget the failures of earlier runs at and below `root` that this run, which has been there, has settled."""
+        with self._using:
+            query = f"SELECT path FROM failures WHERE run <> ?4 AND {_BELOW}"
+            rows = self._connection.execute(query, (*_below(root), self._run)).fetchall()
+        settled = [row for row in rows if is_settled(Path(os.fsdecode(row[0])))]
         with self._using, self._connection:
-            self._connection.execute(f"DELETE FROM failures WHERE run <> ?4 AND {_BELOW}", (*_below(root), self._run))
+            self._connection.executemany("DELETE FROM failures WHERE path = ?", settled)
 
 
 # Paths at and below a folder: "0" is what comes after "/".
@@ -539,7 +586,7 @@ def _locked(path: Path) -> Iterator[None]:
     """Hold the lock of the index. The system lets go of it when the process dies, however it dies."""
     lock = filelock.FileLock(_lock_of(path))
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.3, poll_interval=0.05)  # phototag status may ask who holds it just now
     except filelock.Timeout:
         raise IndexBusy(
             f"another run holds the index {path}{_holder(path)}; wait for it or choose another with --index"

@@ -57,6 +57,7 @@ MIGRATIONS: Mapping[str, str] = {
             companions BLOB NOT NULL,   -- names of the files of the same shot that have them too, likewise
             digest BLOB,                -- SHA-256 of its content; NULL: not known
             tags TEXT NOT NULL,         -- JSON: name, confidence, path, synset and synonyms of each
+            noted TEXT NOT NULL,        -- JSON: names of the tags that are phototag's own in those files
             predictions TEXT NOT NULL,  -- JSON: the model's likeliest labels: name, synset and score of each
             run INTEGER NOT NULL REFERENCES runs (id)
         );

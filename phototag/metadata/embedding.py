@@ -17,6 +17,7 @@ from phototag.metadata.keywords import (
     all_paths,
     key,
     noted_names,
+    noted_tags,
     rejected_names,
     standing_keys,
     wanted_keywords,
@@ -42,7 +43,7 @@ class Rewriting:
     """What becomes of a photo's bytes: `edits` of the file, which make `changes` of its `blocks`.
 
     `left_out`: (list, keyword) of each keyword that a list cannot hold, by the names of the lists in `Keywords`.
-    `rejected`: the names that a person has removed, which are not written.
+    `rejected`: the names that a person has removed, which are not written. `noted`: those that are phototag's own.
     """
 
     edits: Edits
@@ -50,6 +51,7 @@ class Rewriting:
     blocks: Blocks
     left_out: tuple[tuple[str, str], ...] = ()
     rejected: tuple[str, ...] = ()
+    noted: tuple[str, ...] = ()
 
 
 def read_keywords(data: Data) -> Keywords:
@@ -83,7 +85,8 @@ def with_tags(data: Data, tags: Sequence[Tag], stamp: Stamp, memory: Memory = NO
         try:
             changes, not_in_iptc = _changes(blocks, found, plan.keywords, skipped)
             left_out = (*plan.left_out, *not_in_iptc)
-            return replace(_rewriting(data, blocks, changes), left_out=left_out, rejected=plan.rejected)
+            noted = tuple(tag.name for tag in noted_tags(plan.keywords))
+            return replace(_rewriting(data, blocks, changes), left_out=left_out, rejected=plan.rejected, noted=noted)
         except BlockUnwritable as error:
             if error.block in skipped:
                 raise

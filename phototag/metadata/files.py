@@ -37,7 +37,8 @@ class Written:
     """What a writer did: the `files` that hold the tags now, the `photo` as it is now, and a `note` for its owner.
 
     `digest`: the SHA-256 of the photo's file as it is now, where the writer has read or written it whole. `rejected`:
-    names of tags, of those asked for or written before, that a person has removed since; they are not written.
+    names of tags, of those asked for or written before, that a person has removed since; they are not written. `noted`:
+    names of those that are phototag's own there, not a person's of the same name; None: all that were asked for.
     """
 
     files: tuple[Path, ...]
@@ -45,6 +46,7 @@ class Written:
     note: str | None = None
     digest: bytes | None = None
     rejected: tuple[str, ...] = ()
+    noted: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

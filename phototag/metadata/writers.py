@@ -109,7 +109,7 @@ class EmbedWriter:
         rewriting = embedding.with_tags(source.data, tags, stamp, memory)
         files = (path,) if _are_left(tags, rewriting.rejected) else ()
         if not rewriting.edits:
-            return Written(files, photo, None, source.digest, rewriting.rejected)
+            return Written(files, photo, None, source.digest, rewriting.rejected, rewriting.noted)
         source.check_writable()
         digest = source.replace(
             rewriting.edits,
@@ -120,7 +120,7 @@ class EmbedWriter:
         )
         left_out = [f"{keyword} in {FIELDS.get(name, 'any list')}" for name, keyword in rewriting.left_out]
         note = f"cannot be written: {', '.join(left_out)}" if left_out else None
-        return Written(files, photo, note, digest, rewriting.rejected)
+        return Written(files, photo, note, digest, rewriting.rejected, rewriting.noted)
 
 
 @dataclass(frozen=True)
