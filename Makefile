@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types format accuracy trust bench-inspect bench-embed bench-library bench-crash clean
+.PHONY: help demo test lint types format accuracy trust bench bench-inspect bench-embed bench-library bench-crash clean
 
 help:
 	@echo "make demo      install into .venv, fetch sample photos into examples/photos, tag them"
@@ -13,6 +13,7 @@ help:
 	@echo "make format    let ruff mend what it can"
 	@echo "make accuracy  the default model on labelled photos: make accuracy PHOTOS=folder"
 	@echo "make trust     how far tags can be trusted, on labelled photos: make trust PHOTOS='folder folder' [FIT=--fit]"
+	@echo "make bench     how fast phototag is beside Keras programs, and beside what the machine allows: 12 minutes, 3 GB"
 	@echo "make bench-inspect MODEL=folder  phototag inspect against saved_model_cli: time and memory"
 	@echo "make bench-embed  writing tags into photos against exiftool, which has to be installed: time a photo"
 	@echo "make bench-library [MILLION=--million]  a scan with nothing to do on 100,000 photos: time and memory"
@@ -62,6 +63,9 @@ accuracy: $(VENV)/.installed
 trust: $(VENV)/.installed
 	@test -n "$(PHOTOS)" || { echo "name folders with labels: make trust PHOTOS='folder folder'" >&2; exit 2; }
 	$(BIN)/python benchmarks/calibrate.py $(PHOTOS) $(FIT)
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/speed.py $(if $(PHOTOS),--photos $(PHOTOS)) $(BENCH)
 
 bench-inspect: $(VENV)/.installed
 	@test -n "$(MODEL)" || { echo "name a SavedModel: make bench-inspect MODEL=folder" >&2; exit 2; }

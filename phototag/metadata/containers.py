@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Literal, Protocol, TypeAlias
 
-from phototag.metadata.edits import Data, Edits, applied
+from phototag.metadata.edits import Data, Edits, applied, is_same
 from phototag.metadata.keywords import Unwritable
 
 # A packet of a few kilobytes is usual; one in a PNG or a TIFF could claim any size.
@@ -128,7 +128,8 @@ def is_same_around(one: Data, other: Data) -> bool:
 
 
 def _is_same_around(form: _Format, one: Data, other: Data) -> bool:
-    return all(piece == its for piece, its in zip_longest(form.foreign(one), form.foreign(other)))
+    pairs = zip_longest(form.foreign(memoryview(one)), form.foreign(memoryview(other)))
+    return all(piece is not None and its is not None and is_same(piece, its) for piece, its in pairs)
 
 
 def changed(block: bytes | None, change: Change) -> bytes | None:

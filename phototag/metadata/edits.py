@@ -18,6 +18,9 @@ Data: TypeAlias = "bytes | memoryview"
 # a few packets of XMP at most, and has a few edits for each keyword.
 MAX_UNPACKED = 1 << 26
 MAX_PLACES = 1 << 20
+# Bytes that are compared at once. A memoryview compares one after the other, and a copy of a whole photo costs more
+# than the comparison, since the system has to find the memory for it.
+_COMPARED = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +78,23 @@ def applied(data: Data, edits: Sequence[Edit]) -> bytes:
 
 def leads_to(edits: Sequence[Edit], before: Data, after: Data) -> bool:
     """Is `after` what `edits` make of `before`, and nothing else?"""
+    old, new = memoryview(before), memoryview(after)
     at, moved = 0, 0
     for edit in (*edits, Edit(len(before), b"", b"")):
         start, end = edit.offset + moved, edit.offset + len(edit.removed)
-        if before[at : edit.offset] != after[at + moved : start] or before[edit.offset : end] != edit.removed:
+        if not is_same(old[at : edit.offset], new[at + moved : start]) or old[edit.offset : end] != edit.removed:
             return False
-        if after[start : start + len(edit.inserted)] != edit.inserted:
+        if new[start : start + len(edit.inserted)] != edit.inserted:
             return False
         at, moved = end, moved + len(edit.inserted) - len(edit.removed)
     return len(after) == len(before) + moved
+
+
+def is_same(one: Data, other: Data) -> bool:
+    """Are they the same bytes? Slices of memoryviews are compared without copying them."""
+    return len(one) == len(other) and all(
+        bytes(one[at : at + _COMPARED]) == bytes(other[at : at + _COMPARED]) for at in range(0, len(one), _COMPARED)
+    )
 
 
 def inverse(edits: Sequence[Edit]) -> Edits:
