@@ -298,7 +298,7 @@ class Index:
                 _joined(photo.companions),
                 record.digest,
                 _dumped([[tag.name, tag.confidence, tag.path, tag.synset, tag.synonyms] for tag in record.tags]),
-                json.dumps(record.noted),
+                _dumped(record.noted),
                 _dumped([[one.label.name, one.label.synset, one.score] for one in record.predictions]),
                 self._run,
             ),
@@ -521,8 +521,7 @@ def _counts(text: str) -> dict[str, int]:
     return {str(status): int(count) for status, count in json.loads(text).items()}
 
 
-def _dumped(rows: list[list[Any]]) -> str:
-    return json.dumps(rows, separators=(",", ":"))
+_dumped = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make an encoder for each call
 
 
 def _tags(text: str) -> tuple[Tag, ...]:

@@ -187,15 +187,19 @@ def remove_sidecar(photo: Path, *, dry_run: bool = False) -> bool:
     return True
 
 
+_ENCODE = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each call
+
+
 def _dumped(content: dict[str, Any]) -> str:
     """`content` as JSON with a line for each tag: the library's own indentation is slower than all else here."""
     members = []
     for name, value in content.items():
-        text = json.dumps(value, ensure_ascii=False)
         if isinstance(value, list) and value:
-            text = ",\n    ".join(json.dumps(one, ensure_ascii=False) for one in value)
+            text = ",\n    ".join(map(_ENCODE, value))
             text = f"[\n    {text}\n  ]"
-        members.append(f"  {json.dumps(name)}: {text}")
+        else:
+            text = _ENCODE(value)
+        members.append(f"  {_ENCODE(name)}: {text}")
     return "{\n" + ",\n".join(members) + "\n}\n"
 
 
