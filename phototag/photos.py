@@ -140,18 +140,18 @@ class Photo(_Named):
 class PassedOver(_Named):
     """A file or folder that is left alone: a photo phototag cannot read, no photo at all, or excluded.
 
-    `unfinished`: a file that phototag itself was writing.
+    `sidecar`: an XMP sidecar, phototag's or not. `unfinished`: a file that phototag itself was writing.
     """
 
     __slots__ = ("kind", "reason")
     path: Path
-    kind: Literal["unreadable", "other", "excluded", "unfinished"]
+    kind: Literal["unreadable", "other", "sidecar", "excluded", "unfinished"]
     reason: str
 
     def __init__(
         self,
         path: str | os.PathLike[str],
-        kind: Literal["unreadable", "other", "excluded", "unfinished"],
+        kind: Literal["unreadable", "other", "sidecar", "excluded", "unfinished"],
         reason: str,
     ) -> None:
         _set(self, "_name", os.fspath(path))
@@ -457,6 +457,8 @@ def _as_photo_error(path: str, error: OSError | PhotoError) -> PhotoError:
 def _look_at(path: str, ask_stat: _Stat) -> Found:
     """Say what the file at `path` is: by its suffix where that is known, else by its first bytes."""
     suffix = _suffix(os.path.basename(path))
+    if suffix == XMP_SUFFIX:
+        return PassedOver(path, "sidecar", "an XMP sidecar")
     if suffix in OTHER_SUFFIXES:
         return PassedOver(path, "other", "no photo")
     status = ask_stat()
