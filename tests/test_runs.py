@@ -211,6 +211,9 @@ def test_a_profile_tells_where_the_time_went(scan: Scan, library: Path) -> None:
 def test_sidecars_without_their_photos_are_listed_and_removed_only_on_request(scan: Scan, library: Path) -> None:
     scan(library)
     scan("--write", "xmp", library / "0.jpg", library / "1.jpg")
+    (library / "2.jpg").rename(library / "gone")
+    assert "\n1 sidecar without its photo (--remove removes it).\n" in f"\n{phototag('orphans', library).stderr}"
+    (library / "gone").rename(library / "2.jpg")
     (library / "0.jpg").unlink()
     (library / "mine.jpg.phototag.json").write_text("mine")
     (library / "mine.xmp").write_text("<x/>")
