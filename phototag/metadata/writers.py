@@ -98,9 +98,8 @@ class EmbedWriter:
     def _embed(self, photo: Photo, tags: Sequence[Tag], previous: Sequence[str]) -> Written:
         path = photo.path
         source = _Source.read(path)
-        there = (source.status.st_size, source.status.st_mtime_ns)
         # Its other name in this run may have been written into; else the tags are those of the picture it was.
-        if there != (photo.size, photo.mtime_ns) and not source.is_as_left(self.journal):
+        if not source.is_as_seen(photo) and not source.is_as_left(self.journal):
             raise PhotoError(path, "it was changed while it was looked at; the next scan looks again")
         stamp = _stamp_of(self)
         memory = replace(_memory_of_photo(source, path, previous, self.journal), forget=self.forget_rejections)
@@ -148,7 +147,9 @@ class XmpSidecarWriter:
             sidecar = xmp_sidecar(photo.path)
             if not tags and not os.path.lexists(sidecar):
                 return Written((), photo)
-            held, digest = _held(photo.path)
+            held, source = _held(photo.path)
+            # Of a picture that the tags are not of, the digest would say that it has them.
+            digest = source.digest if source is not None and source.is_as_seen(photo) else None
             rejected: tuple[str, ...] = ()
 
             def change(packet: bytes | None) -> bytes | None:
@@ -553,6 +554,10 @@ class _Source:
         """The SHA-256 of the content."""
         return hashlib.sha256(self.data).digest()
 
+    def is_as_seen(self, photo: Photo) -> bool:
+        """Is the file what `photo` says of it?"""
+        return (self.status.st_size, self.status.st_mtime_ns) == (photo.size, photo.mtime_ns)
+
     def is_as_left(self, journal: Journal) -> bool:
         """Is the file as phototag left it, by what the journal knows?"""
         return self.digest != NO_FILE and journal.undo_of(self.digest) is not None
@@ -725,20 +730,19 @@ def _same_as(expected: bytes) -> Callable[[bytes], None]:
     return prove
 
 
-def _held(path: Path) -> tuple[Keywords, bytes | None]:
-    """The keywords in the photo at `path` itself, as far as they can be read, and its SHA-256 if it was read whole.
+def _held(path: Path) -> tuple[Keywords, _Source | None]:
+    """The keywords in the photo at `path` itself, as far as they can be read, and the file if it was read whole.
 
     Raises `PhotoError` where it is gone.
     """
-    digest = None
+    source = None
     try:
         source = _Source.read(path)
-        digest = source.digest
-        return embedding.read_keywords(source.data), digest
+        return embedding.read_keywords(source.data), source
     except (Unwritable, OSError):
         if not path.is_file():  # a pipe would keep us waiting
             raise PhotoError(path, "it is no longer there, or no longer a file; scan again") from None
-        return _by_other_means(path), digest
+        return _by_other_means(path), source
 
 
 def _has_tags(held: Keywords) -> bool:
