@@ -135,7 +135,10 @@ def build_model(name: str, announce: Callable[[str], None]) -> Path:
     written.
     """
     if name not in BUILDABLE:
-        raise ConfigError(f"there is no recipe for {name}; phototag can build {', '.join(BUILDABLE)}")
+        raise ConfigError(
+            f"there is no recipe for {name}; phototag can build {', '.join(_EFFICIENTNET_LITES)}, and the classifiers "
+            "of keras.applications, such as mobilenet_v2 (phototag models list --verbose names them all)"
+        )
     with _locked(name, announce):
         announce(f"Building the model {name} in {installed_directory(name)}: once, for some seconds.")
         _install(name, lambda new: _build(name, new))

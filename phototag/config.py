@@ -78,7 +78,9 @@ def parse_config(
         document = tomllib.loads(text)
     # ValueError: also whole numbers of thousands of digits. RecursionError: deep nesting.
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{source} is not TOML ({error})") from None
+        raise ConfigError(
+            f'{source} is not TOML ({error}); correct that line (text needs quotation marks: write = "embed")'
+        ) from None
     settings: dict[Table, dict[str, Any]] = {}
     _collect(document, (), source, known, refused, settings)
     return settings

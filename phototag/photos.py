@@ -51,6 +51,7 @@ _PIXEL_PART = re.compile(r"\.raw-\d\d(?:\.mp)?\.(?:cover|original)\Z")
 # What phototag wrote itself is not worth a word.
 OWN_SUFFIX = ".phototag.json"
 XMP_SUFFIX = ".xmp"
+XMP_SIDECAR = "an XMP sidecar"
 # Files that phototag is writing. Short, so that the long name of a photo does not become too long; hidden, so that no
 # gallery shows them.
 UNFINISHED_PREFIX, UNFINISHED_SUFFIX = ".phototag-", ".tmp"
@@ -140,18 +141,18 @@ class Photo(_Named):
 class PassedOver(_Named):
     """A file or folder that is left alone: a photo phototag cannot read, no photo at all, or excluded.
 
-    `unfinished`: a file that phototag itself was writing.
+    `sidecar`: an XMP sidecar, phototag's or not. `unfinished`: a file that phototag itself was writing.
     """
 
     __slots__ = ("kind", "reason")
     path: Path
-    kind: Literal["unreadable", "other", "excluded", "unfinished"]
+    kind: Literal["unreadable", "other", "sidecar", "excluded", "unfinished"]
     reason: str
 
     def __init__(
         self,
         path: str | os.PathLike[str],
-        kind: Literal["unreadable", "other", "excluded", "unfinished"],
+        kind: Literal["unreadable", "other", "sidecar", "excluded", "unfinished"],
         reason: str,
     ) -> None:
         _set(self, "_name", os.fspath(path))
@@ -272,7 +273,9 @@ class _Walk:
     def root(self, path: str) -> Iterator[Found]:
         try:
             if not os.path.isdir(path):
-                if not path.endswith(OWN_SUFFIX):  # as a shell's `*` names it
+                if path.endswith(XMP_SUFFIX):  # as a shell's `*` names it; untag may have removed it by now
+                    yield PassedOver(path, "sidecar", XMP_SIDECAR)
+                elif not path.endswith(OWN_SUFFIX):
                     found = self._file(path, functools.partial(os.stat, path), is_detour=True)
                     yield from () if found is None else (found,)
                 return
@@ -457,6 +460,8 @@ def _as_photo_error(path: str, error: OSError | PhotoError) -> PhotoError:
 def _look_at(path: str, ask_stat: _Stat) -> Found:
     """Say what the file at `path` is: by its suffix where that is known, else by its first bytes."""
     suffix = _suffix(os.path.basename(path))
+    if suffix == XMP_SUFFIX:
+        return PassedOver(path, "sidecar", XMP_SIDECAR)
     if suffix in OTHER_SUFFIXES:
         return PassedOver(path, "other", "no photo")
     status = ask_stat()

@@ -187,7 +187,8 @@ MISTAKES = {
     "dry-run = true": "dry-run: this is for one run only; pass --dry-run on the command line",
     "[inspect]\nlist_ops = true": "[inspect] list_ops: this is for one run only",
     "input-range = '0..1'": "input-range: this is about one model; let phototag models add keep it with the model",
-    "write =": "is not TOML (Invalid value (at end of document))",
+    "write =": "is not TOML (Invalid value (at end of document)); correct that line",
+    "write = embed": '(at line 1, column 9)); correct that line (text needs quotation marks: write = "embed")',
     "a = " + "[" * 5000: "is not TOML",
     "a" * 5000 + " = 1": "there is no setting 'aaaa",
 }
@@ -252,10 +253,19 @@ def test_config_prints_a_config_file_that_says_the_same(config_file, monkeypatch
     before = {key: value for key, (value, _) in settings().items()}
     text = phototag("config").stdout
     assert "max-tags = 7  # PHOTOTAG_MAX_TAGS" in text and "# batch-size = 16" in text
-    assert "# index: in the user's data directory" in text
+    assert "# index is not set: in the user's data directory\n" in text
+    assert "# language is not set\n" in text
     monkeypatch.delenv("PHOTOTAG_MAX_TAGS")
     config_file(text)
     assert {key: value for key, (value, _) in settings().items()} == before
+
+
+def test_each_setting_that_config_prints_as_a_comment_may_be_made_one(config_file) -> None:  # type: ignore[no-untyped-def]
+    text = phototag("config").stdout
+    assert "# threshold = 0.7\n" in text and "# max-tags = 12\n" in text
+    config_file(re.sub(r"(?m)^# (?=[\w-]+ = )", "", text))
+    assert phototag("config").exit_code == 0
+    assert settings()["scan", "threshold"][0] == 0.7
 
 
 def test_config_is_a_command_with_a_setting_itself(config_file) -> None:  # type: ignore[no-untyped-def]

@@ -100,7 +100,7 @@ def test_a_name_without_a_known_suffix_is_judged_by_content(
 def test_what_is_no_photo_is_passed_over(tree: Callable[..., Path]) -> None:
     root = tree("labels.json", "film.mp4", "a.jpg.xmp", "notes.txt")
     assert [(one.kind, one.path.name) for one in find_photos([root]) if isinstance(one, PassedOver)] == [
-        ("other", "a.jpg.xmp"),
+        ("sidecar", "a.jpg.xmp"),
         ("other", "film.mp4"),
         ("other", "labels.json"),
         ("other", "notes.txt"),

@@ -233,6 +233,7 @@ def test_build_makes_the_default_model(data_directory: Path) -> None:
     assert "installed, the default" in phototag("models", "list").stdout
     unknown = phototag("models", "build", "alexnet")
     assert (unknown.exit_code, "there is no recipe for alexnet" in unknown.stderr) == (2, True)
+    assert len(unknown.stderr) < 300
 
 
 @pytest.mark.parametrize("photos", ["coco128", "caltech"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ import pytest
 from phototag.errors import ModelError, OutOfMemory, PhotoError
 from phototag.hedging import LabelTagger
 from phototag.index import Index, open_index
+from phototag.metadata.files import Written
 from phototag.metadata.json_sidecar import JsonSidecarWriter, sidecar_path
+from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter
 from phototag.opening import Looked, look_at
 from phototag.photos import Found, PassedOver, Photo, find_photos
 from phototag.preprocessing import Preprocessing
@@ -209,6 +213,47 @@ def test_a_folder_that_vanishes_during_the_run_is_a_failure(
     rest = list(found)
     assert [type(one) for one in (first, *rest)] == [Photo, PhotoError]
     assert dict(summary(run(pipeline(), [first, *rest])))["a.jpg"] == "tagged"
+
+
+@pytest.mark.parametrize("write", ["json", "xmp", "embed"])
+def test_a_photo_that_changes_between_look_and_write_is_looked_at_again(
+    pipeline: Callable[..., Pipeline], make_photo: Callable[..., Path], index: Index, write: str
+) -> None:
+    path = make_photo("a.jpg", "red")
+    writers = {"xmp": XmpSidecarWriter("m", index), "embed": EmbedWriter("m", index)}
+    writer = writers.get(write, JsonSidecarWriter("m", "d", index))
+
+    def changing(pixels: np.ndarray) -> np.ndarray:
+        make_photo("a.jpg", "lime", size=(40, 30))
+        return classify(pixels)
+
+    seen = hashlib.sha256(path.read_bytes()).digest()
+    (first,) = run(pipeline(writer=writer, load_scorer=lambda: Scorer(changing)), find_photos([path]))
+    # Embedding finds it out itself.
+    assert (first.status, [tag.name for tag in first.tags]) == ("failed" if write == "embed" else "tagged", ["red"])
+    assert not index.paths_of(hashlib.sha256(path.read_bytes()).digest())
+    assert index.scores_of(seen, "model") is not None
+    (second,) = run(pipeline(writer=writer), find_photos([path]))
+    assert (second.status, [tag.name for tag in second.tags]) == ("tagged", ["green"])
+
+
+def test_a_writer_that_cannot_tell_what_it_left_leaves_no_digest(
+    pipeline: Callable[..., Pipeline], make_photo: Callable[..., Path], index: Index
+) -> None:
+    class Appending(JsonSidecarWriter):
+        """Changes the photo, and does not read it."""
+
+        def write(self, photo: Photo, *rest: Any) -> Written:
+            with photo.path.open("ab") as file:
+                file.write(b"more")
+            status = photo.path.stat()
+            return replace(super().write(photo, *rest), photo=Photo(photo, status.st_size, status.st_mtime_ns))
+
+    path = make_photo("a.jpg")
+    run(pipeline(writer=Appending("m", "d", index)), find_photos([path]))
+    known = index.known(next(find_photos([path])))
+    assert known is not None
+    assert index.digest(known) is None
 
 
 def test_a_failed_photo_is_tried_again_next_time(

@@ -211,6 +211,9 @@ def test_a_profile_tells_where_the_time_went(scan: Scan, library: Path) -> None:
 def test_sidecars_without_their_photos_are_listed_and_removed_only_on_request(scan: Scan, library: Path) -> None:
     scan(library)
     scan("--write", "xmp", library / "0.jpg", library / "1.jpg")
+    (library / "2.jpg").rename(library / "gone")
+    assert "\n1 sidecar without its photo (--remove removes it).\n" in f"\n{phototag('orphans', library).stderr}"
+    (library / "gone").rename(library / "2.jpg")
     (library / "0.jpg").unlink()
     (library / "mine.jpg.phototag.json").write_text("mine")
     (library / "mine.xmp").write_text("<x/>")
@@ -374,6 +377,25 @@ def test_all_files_of_a_shot_are_untagged(scan: Scan, make_photo: MakePhoto, tmp
     result = phototag(*untag)
     assert (result.exit_code, result.stdout.count("\n")) == (0, 1)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("write", ["json", "xmp", "embed"])
+def test_what_the_user_names_is_untagged_whatever_it_is(
+    scan: Scan, make_photo: MakePhoto, tmp_path: Path, write: str
+) -> None:
+    photo = make_photo("IMG_1.jpg")
+    others = [photo.with_name(name) for name in ("IMG_1.CR2", "IMG_1.MOV")]
+    for other in others:
+        other.write_bytes(b"of the same shot")
+    (photo.parent / "notes.txt").write_text("no photo")
+    scan("--write", write, photo.parent)
+    photo.unlink()
+    assert phototag("untag", "-n", photo.parent, "--index", tmp_path / "index.sqlite3").stdout.count(".MOV") == 0
+    named = sorted(photo.parent.iterdir())  # as a shell's `*` does: with sidecars and all
+    result = phototag("untag", *named, "--index", tmp_path / "index.sqlite3")
+    assert (result.exit_code, result.stderr) == (0, "3 photos: 2 untagged.\n")
+    assert result.stdout.count(": untagged (") == 2
+    assert not [path for path in photo.parent.iterdir() if path.name.startswith(("IMG_1.CR2.", "IMG_1.MOV."))]
 
 
 @pytest.mark.parametrize("is_scanned_between", [True, False])

@@ -220,7 +220,9 @@ def test_no_photos_are_no_error(scan: Scan, tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == f"No photos found in {tmp_path}/empty.\n"
     (tmp_path / "empty/notes.txt").write_text("hello")
+    (tmp_path / "empty/IMG_1.jpg.xmp").write_text("<x/>")  # which phototag itself may have written
     assert scan(tmp_path / "empty").stderr == f"No photos found in {tmp_path}/empty; 1 other file passed over.\n"
+    assert "IMG_1.jpg.xmp: passed over: an XMP sidecar" in scan(tmp_path / "empty", "--verbose").stderr
 
 
 @pytest.mark.parametrize(

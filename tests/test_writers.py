@@ -28,6 +28,7 @@ from phototag.metadata.writers import (
     is_orphan,
     read_keywords,
     remove_orphan,
+    removed_by_people,
     take_back,
     untag,
 )
@@ -529,6 +530,55 @@ def test_a_removed_tag_of_another_case_is_the_same(make_photo: Callable[..., Pat
     write_sidecar(path, index, CAT, DOG)
     remove(sidecar_of(path), "cat")
     assert write_again(path, index, replace(CAT, name="CAT"), way="xmp").files == ()
+
+
+@pytest.mark.parametrize("is_noted", [True, False])
+@pytest.mark.parametrize("way", ["embed", "read-only", "xmp", "json"])
+def test_what_was_removed_is_told_before_another_writer_takes_over(
+    way: str, is_noted: bool, make_photo: Callable[..., Path], index: Index
+) -> None:
+    path = make_photo("1.jpg")
+    if way == "read-only":
+        path.chmod(0o444)
+    write = "embed" if way == "read-only" else way
+    write_again(path, index, CAT, DOG, way=write)
+    assert removed_by_people(found(path), write, ("cat", "dog"), index) == ()
+    file = {"embed": path, "json": sidecar_path(path)}.get(way, sidecar_of(path))
+    if way == "json":
+        content = json.loads(file.read_text())
+        content["tags"] = [tag for tag in content["tags"] if tag["name"] != "cat"]
+        file.write_text(json.dumps(content))
+    else:
+        remove(file, "cat")
+        if not is_noted:  # a program has dropped what it does not know
+            rewritten(file, lambda keywords: replace(keywords, provenance=None))
+    if way == "embed" and not is_noted:
+        path.write_bytes(make_photo("2.jpg", xmp=xmp.create(Keywords(subject=("dog",)))).read_bytes())
+    before = contents(path.parent)
+    assert removed_by_people(found(path), write, ("cat", "dog"), index) == ("cat",)
+    assert removed_by_people(found(path), write, (), index) == (("cat",) if is_noted and way != "json" else ())
+    for other in {"embed", "xmp", "json", "none", ""} - {write, "embed", "xmp"}:
+        assert removed_by_people(found(path), other, ("cat", "dog"), index) == ()
+    assert contents(path.parent) == before
+    # The writer itself finds the same.
+    assert write_again(path, index, CAT, DOG, way=write, previous=("cat", "dog")).rejected == ("cat",)
+
+
+@pytest.mark.parametrize("way", ["embed", "xmp", "json"])
+@pytest.mark.parametrize("content", [b"", b"<x", b"\xff\xd8\xff", b"no photo", None])
+def test_nothing_was_removed_from_what_cannot_be_read(
+    way: str, content: bytes | None, make_photo: Callable[..., Path], index: Index
+) -> None:
+    path = make_photo("1.jpg")
+    photo, file = found(path), file_of(path, way)
+    assert removed_by_people(photo, way, ("cat", "dog"), index) == ()
+    file.unlink(missing_ok=True)
+    assert removed_by_people(photo, way, ("cat", "dog"), index) == ()
+    if content is None:
+        os.mkfifo(file)
+    else:
+        file.write_bytes(content)
+    assert removed_by_people(photo, way, ("cat", "dog"), index) == ()
 
 
 def test_show_names_what_was_removed(make_photo: Callable[..., Path], index: Index) -> None:

@@ -343,7 +343,9 @@ class _Row:
     def as_toml(self) -> str:
         if self.where is None and self.value is None:
             said = re.search(r"\[default: (.+)\]", self.option.help or "")
-            return f"# {_key(self.option)}: {said[1] if said else 'not set'}"
+            if said is not None and re.fullmatch(r"[\d.]+", said[1]):
+                return f"# {_key(self.option)} = {said[1]}"
+            return f"# {_key(self.option)} is not set{f': {said[1]}' if said else ''}"
         line = f"{_key(self.option)} = {json.dumps(self.value, ensure_ascii=False)}"  # which is TOML as well
         return f"# {line}" if self.where is None else f"{line}  # {self.where}"
 

@@ -50,6 +50,8 @@ def orphans(ctx: click.Context, /, paths: tuple[Path, ...], remove: bool, quiet:
             if not quiet:
                 console.result(name_of(one, relative=relative))
         interrupted = stop()
-    did = "removed" if remove else "without their photos (--remove removes them)"
+    is_one = count == 1
+    alone = f"without {'its photo' if is_one else 'their photos'} (--remove removes {'it' if is_one else 'them'})"
+    did = "removed" if remove else alone
     console.message(f"{plural(count, 'sidecar')} {did}{f', {failed} failed' if failed else ''}.")
     ctx.exit(EXIT_INTERRUPTED if interrupted else EXIT_PHOTOS_FAILED if failed else 0)

@@ -119,7 +119,7 @@ def _scan_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--max-runtime",
             type=Duration(),
             metavar="TIME",
-            help="Stop in good order after 90s, 30m or 2h; the next run goes on.",
+            help="Stop in good order after 90s, 30m or 2h (without a unit: seconds); the next run goes on.",
         ),
         click.option("--forget-rejections", is_flag=True, help="Write tags again that people removed from the photos."),
         click.option("--force", is_flag=True, help="Tag photos again that are done."),

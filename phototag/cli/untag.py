@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -77,16 +78,22 @@ class _Untagging:
         self._quiet: bool = options["quiet"]
         self._dry_run: bool = options["dry_run"]
         self._relative = bool(options["paths"]) and not any(path.is_absolute() for path in options["paths"])
+        self._named = {os.path.abspath(path) for path in options["paths"]}
         self._files = self._changed = self._failed = 0
         self._noun = "photo" if options["run"] is None else "change"
 
     def of_photos(self, found: Iterable[Found], index: Index) -> Iterator[Callable[[], None]]:
-        """What untags each photo, also one that phototag cannot read itself; removes what a dead run left behind."""
+        """What untags each photo, also one that phototag cannot read itself, and what the user has named.
+
+        Removes what a dead run left behind.
+        """
         from phototag.metadata.files import remove_unfinished
         from phototag.photos import PassedOver
 
         for one in found:
-            if not isinstance(one, PassedOver) or one.kind == "unreadable":
+            # What is no photo may have been one's companion: the user who names it knows.
+            is_named = isinstance(one, PassedOver) and one.kind == "other" and os.path.abspath(one) in self._named
+            if not isinstance(one, PassedOver) or one.kind == "unreadable" or is_named:
                 yield partial(self._attempt, one, partial(self._untag, index=index))
             elif one.kind == "unfinished" and not self._dry_run:
                 remove_unfinished(one.path)

@@ -58,7 +58,7 @@ class JsonSidecarWriter:
         sidecar = sidecar_path(photo.path)
         try:
             existing = _read(photo.path, sidecar)
-            rejected = self._rejected(existing, previous) if existing is not None else ()
+            rejected = _rejected(existing, previous, self.journal) if not self.forget_rejections else ()
             gone = set(map(key, rejected))
             tags = [tag for tag in tags if key(tag.name) not in gone]
             if tags or rejected:
@@ -84,18 +84,6 @@ class JsonSidecarWriter:
         except (PhotoError, OSError, KeyError, TypeError, ValueError, OverflowError):
             return None
         return Standing(tags, predictions, (sidecar,) if tags else (), tuple(_rejected_in(content)))
-
-    def _rejected(self, existing: _Existing, previous: Sequence[str]) -> tuple[str, ...]:
-        """The names that a person has removed from the sidecar, each once."""
-        tags = existing.content.get("tags")
-        if self.forget_rejections or not isinstance(tags, list):
-            return ()
-        there = {key(tag["name"]) for tag in tags if isinstance(tag, dict) and isinstance(tag.get("name"), str)}
-        names = [*_rejected_in(existing.content)]
-        # As phototag left it, whatever the index says: a run may have died before it could say so.
-        if self.journal.undo_of(hashlib.sha256(existing.data).digest()) is None:
-            names += previous
-        return tuple({key(name): name for name in reversed(names) if key(name) not in there}.values())[::-1]
 
     def _write(self, photo: Path, sidecar: Path, existing: _Existing | None, content: dict[str, Any]) -> None:
         if existing is not None and _without_date(existing.content) == _without_date(content):
@@ -167,6 +155,14 @@ def read_rejected(photo: Path) -> tuple[str, ...]:
     return tuple(_rejected_in(existing.content)) if existing is not None else ()
 
 
+def removed_by_people(photo: Path, previous: Sequence[str], journal: Journal) -> tuple[str, ...]:
+    """Return the names that a person has removed from the JSON sidecar of `photo`, into which `previous` were written.
+
+    Raises `PhotoError` and `OSError`.
+    """
+    return _rejected(_read(photo, sidecar_path(photo)), previous, journal)
+
+
 def is_ours(data: bytes) -> bool:
     """Is `data` the content of a JSON sidecar of phototag's?"""
     return _parsed(data) is not None
@@ -205,6 +201,19 @@ def _dumped(content: dict[str, Any]) -> str:
 
 def _without_date(content: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name != "date"}
+
+
+def _rejected(existing: _Existing | None, previous: Sequence[str], journal: Journal) -> tuple[str, ...]:
+    """The names that a person has removed from the sidecar, each once; none where it is gone."""
+    tags = existing.content.get("tags") if existing is not None else None
+    if existing is None or not isinstance(tags, list):
+        return ()
+    there = {key(tag["name"]) for tag in tags if isinstance(tag, dict) and isinstance(tag.get("name"), str)}
+    names = [*_rejected_in(existing.content)]
+    # As phototag left it, whatever the index says: a run may have died before it could say so.
+    if journal.undo_of(hashlib.sha256(existing.data).digest()) is None:
+        names += previous
+    return tuple({key(name): name for name in reversed(names) if key(name) not in there}.values())[::-1]
 
 
 def _rejected_in(content: dict[str, Any]) -> Iterator[str]:

@@ -98,14 +98,11 @@ class EmbedWriter:
     def _embed(self, photo: Photo, tags: Sequence[Tag], previous: Sequence[str]) -> Written:
         path = photo.path
         source = _Source.read(path)
-        there = (source.status.st_size, source.status.st_mtime_ns)
         # Its other name in this run may have been written into; else the tags are those of the picture it was.
-        if there != (photo.size, photo.mtime_ns) and not source.is_as_left(self.journal):
+        if not source.is_as_seen(photo) and not source.is_as_left(self.journal):
             raise PhotoError(path, "it was changed while it was looked at; the next scan looks again")
-        # As phototag left it, nobody has removed anything: what is missing was not wanted by the last run.
-        written = tuple(previous) if previous and not source.is_as_left(self.journal) else ()
-        memory = Memory(written, _rejected_beside(path), self.forget_rejections)
         stamp = _stamp_of(self)
+        memory = replace(_memory_of_photo(source, path, previous, self.journal), forget=self.forget_rejections)
         rewriting = embedding.with_tags(source.data, tags, stamp, memory)
         files = (path,) if _are_left(tags, rewriting.rejected) else ()
         if not rewriting.edits:
@@ -150,13 +147,14 @@ class XmpSidecarWriter:
             sidecar = xmp_sidecar(photo.path)
             if not tags and not os.path.lexists(sidecar):
                 return Written((), photo)
-            held, digest = _held(photo.path)
+            held, source = _held(photo.path)
+            # Of a picture that the tags are not of, the digest would say that it has them.
+            digest = source.digest if source is not None and source.is_as_seen(photo) else None
             rejected: tuple[str, ...] = ()
 
             def change(packet: bytes | None) -> bytes | None:
                 nonlocal rejected
-                is_ours = packet is not None and self.journal.undo_of(hashlib.sha256(packet).digest()) is not None
-                memory = Memory(() if is_ours else tuple(previous), forget=self.forget_rejections)
+                memory = replace(_memory_of_sidecar(packet, previous, self.journal), forget=self.forget_rejections)
                 packet, rejected = embedding.sidecar_with_tags(packet, held, tags, _stamp_of(self), memory)
                 return packet
 
@@ -173,6 +171,49 @@ class XmpSidecarWriter:
     def standing(self, photo: Photo) -> Standing | None:
         """Return what an earlier run of the same recipe left, if `photo` has not changed since; None otherwise."""
         return _standing(photo, self.recipe, lambda: (xmp_sidecar(photo.path),))
+
+
+def removed_by_people(photo: Photo, write: str, previous: Sequence[str], journal: Journal) -> tuple[str, ...]:
+    """Return the names that a person has removed from where the writer named `write` wrote `previous` for `photo`.
+
+    By the rules of that writer's own `write`; nothing is changed. () where there is no such writer, and for what cannot
+    be read.
+    """
+    ways = {"json": json_sidecar.removed_by_people, "embed": _removed_from_photo, "xmp": _removed_from_sidecar}
+    try:
+        return ways[write](photo.path, previous, journal) if write in ways else ()
+    except (Unwritable, PhotoError, OSError, MemoryError):
+        return ()
+
+
+def _removed_from_photo(path: Path, previous: Sequence[str], journal: Journal) -> tuple[str, ...]:
+    removed: tuple[str, ...] = ()
+    try:
+        source = _Source.read(path)
+        again = [Tag(name, 1.0, (name,), None) for name in previous]
+        rewriting = embedding.with_tags(
+            source.data, again, _stamp(""), _memory_of_photo(source, path, previous, journal)
+        )
+        removed = rewriting.rejected
+        if rewriting.edits:
+            source.check_writable()
+    except Unwritable:  # then they were written into its sidecar
+        return tuple(dict.fromkeys((*removed, *_removed_from_sidecar(path, previous, journal))))
+    return removed
+
+
+def _removed_from_sidecar(path: Path, previous: Sequence[str], journal: Journal) -> tuple[str, ...]:
+    removed: tuple[str, ...] = ()
+    held, _ = _held(path)
+
+    def look(packet: bytes | None) -> bytes | None:
+        nonlocal removed
+        memory = _memory_of_sidecar(packet, previous, journal)
+        _, removed = embedding.sidecar_with_tags(packet, held, (), _stamp(""), memory)
+        return packet  # it stays what it is
+
+    _change_sidecar(xmp_sidecar(path), path, journal, look)
+    return removed
 
 
 def untag(path: Path, journal: Journal, *, dry_run: bool = False) -> tuple[Path, ...]:
@@ -513,6 +554,10 @@ class _Source:
         """The SHA-256 of the content."""
         return hashlib.sha256(self.data).digest()
 
+    def is_as_seen(self, photo: Photo) -> bool:
+        """Is the file what `photo` says of it?"""
+        return (self.status.st_size, self.status.st_mtime_ns) == (photo.size, photo.mtime_ns)
+
     def is_as_left(self, journal: Journal) -> bool:
         """Is the file as phototag left it, by what the journal knows?"""
         return self.digest != NO_FILE and journal.undo_of(self.digest) is not None
@@ -685,24 +730,34 @@ def _same_as(expected: bytes) -> Callable[[bytes], None]:
     return prove
 
 
-def _held(path: Path) -> tuple[Keywords, bytes | None]:
-    """The keywords in the photo at `path` itself, as far as they can be read, and its SHA-256 if it was read whole.
+def _held(path: Path) -> tuple[Keywords, _Source | None]:
+    """The keywords in the photo at `path` itself, as far as they can be read, and the file if it was read whole.
 
     Raises `PhotoError` where it is gone.
     """
-    digest = None
+    source = None
     try:
         source = _Source.read(path)
-        digest = source.digest
-        return embedding.read_keywords(source.data), digest
+        return embedding.read_keywords(source.data), source
     except (Unwritable, OSError):
         if not path.is_file():  # a pipe would keep us waiting
             raise PhotoError(path, "it is no longer there, or no longer a file; scan again") from None
-        return _by_other_means(path), digest
+        return _by_other_means(path), source
 
 
 def _has_tags(held: Keywords) -> bool:
     return held.provenance is not None and len(rejected_names(held)) < len(noted_names(held.provenance))
+
+
+def _memory_of_photo(source: _Source, path: Path, previous: Sequence[str], journal: Journal) -> Memory:
+    # As phototag left it, nobody has removed anything: what is missing was not wanted by the last run.
+    written = tuple(previous) if previous and not source.is_as_left(journal) else ()
+    return Memory(written, _rejected_beside(path))
+
+
+def _memory_of_sidecar(packet: bytes | None, previous: Sequence[str], journal: Journal) -> Memory:
+    is_ours = packet is not None and journal.undo_of(hashlib.sha256(packet).digest()) is not None
+    return Memory(() if is_ours else tuple(previous))
 
 
 def _rejected_beside(path: Path) -> tuple[str, ...]:
