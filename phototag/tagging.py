@@ -487,7 +487,7 @@ class Pipeline:
         assert sight.scores is not None
         packed = pack(sight.scores)
         scores = unpack(packed)  # what is judged is what is remembered, so that it is judged alike next time
-        rejected = () if self.forget_rejections else self._rejected(known, sight.digest)
+        rejected = () if self.forget_rejections else self._rejected(photo, known, sight.digest)
         tags, predictions = self.tagger.choose(scores), self.tagger.top(scores, TOP_PREDICTIONS)
         tags = _without(tags, rejected)
         record = Record(
@@ -524,7 +524,7 @@ class Pipeline:
         status: Status = "tagged" if tags else "untagged"
         return Outcome(photo, status, tags, predictions, written.files, note=written.note)
 
-    def _rejected(self, known: Known | None, digest: bytes | None) -> tuple[str, ...]:
+    def _rejected(self, photo: Photo, known: Known | None, digest: bytes | None) -> tuple[str, ...]:
         """The tags that a person has removed from the photo that is there now: another may have taken its name."""
         if known is None:
             return ()
@@ -532,7 +532,12 @@ class Pipeline:
             of_this = self.index.rejected_with(digest)
             if of_this is not None:
                 return of_this
-        return self.index.rejected(known)
+        if known.write in ("", self.writer.name):  # whose own `write` sees it
+            return self.index.rejected(known)
+        from phototag.metadata.writers import removed_by_people  # which needs Pillow
+
+        elsewhere = removed_by_people(photo, known.write, self.index.noted(known), self.index)
+        return tuple(dict.fromkeys((*self.index.rejected(known), *elsewhere)))
 
     def _write(
         self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], known: Known | None

@@ -528,3 +528,17 @@ def test_a_library_without_a_photo_left_is_no_quiet_success(scan: Scan, library:
     library.rmdir()
     away.rename(library)
     assert "7 unchanged" in scan(library).stderr
+
+
+@pytest.mark.parametrize(("before", "after"), [("json", "embed"), ("embed", "json"), ("xmp", "json"), ("xmp", "embed")])
+def test_what_a_person_removed_stays_away_from_where_tags_go_now(
+    scan: Scan, make_photo: MakePhoto, before: str, after: str
+) -> None:
+    if shutil.which("exiftool") is None:
+        pytest.skip("exiftool is not installed")
+    photo = make_photo("a.jpg", (200, 180, 10))
+    scan("--write", before, "--top", "2", photo)
+    remove_red(photo, before)
+    result = scan("--write", after, "--top", "2", "--format", "json", photo)
+    assert [tag["name"] for tag in json.loads(result.stdout)["tags"]] == ["green"]
+    assert keywords(photo) == ["green"]

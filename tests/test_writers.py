@@ -376,7 +376,7 @@ def test_a_removed_tag_is_not_written_again_and_the_file_remembers(
     # Other tags, and none: it stays out, and stays known without the index.
     assert write_again(path, index, BIRD, CAT, way=way).rejected == ("bird",)
     assert keywords_of(file).subject == ("cat",)
-    assert write_again(path, index, BIRD, way=way) == Written((), found(path), None, ANY, ("bird",))
+    assert write_again(path, index, BIRD, way=way) == Written((), found(path), None, ANY, ("bird",), ANY)
     assert keywords_of(file).subject is None
     assert write_again(path, index, way=way).rejected == ("bird",)
     assert write_again(path, index, BIRD, way=way, forget_rejections=True).rejected == ()
