@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -539,3 +540,16 @@ def test_a_second_signal_in_the_midst_of_the_first_ends_the_program_too() -> Non
         "    signal.raise_signal(signal.SIGTERM)\n"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 130
+
+
+def test_there_are_no_more_worker_threads_than_cores_and_memory_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = next(option for option in cli.commands["scan"].params if option.name == "jobs")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    memory = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": (1 << 30) // 4096}
+    monkeypatch.setattr("os.sysconf", memory.get, raising=False)
+    with click.Context(cli.commands["scan"]) as context:
+        assert jobs.get_default(context) == 2
+        memory["SC_PHYS_PAGES"] *= 16
+        assert jobs.get_default(context) == 8
+        memory["SC_PHYS_PAGES"] = 1
+        assert jobs.get_default(context) == 1

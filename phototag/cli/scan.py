@@ -100,7 +100,10 @@ def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--batch-size", type=click.IntRange(1, 1024), default=16, show_default=True, help="Photos a batch."
         ),
         click.option(
-            "--jobs", type=click.IntRange(1, 256), default=_cores, help="Decoder threads. [default: one a core]"
+            "--jobs",
+            type=click.IntRange(1, 256),
+            default=_worker_threads,
+            help="Worker threads. [default: one a core, fewer where memory is short]",
         ),
     ):
         command = option(command)
@@ -142,10 +145,19 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
-def _cores() -> int:
+# What a worker thread may take at its worst: a photo of 50 megapixels decoded, once over, and an interpreter.
+_MEMORY_A_THREAD = 400 << 20  # bytes
+
+
+def _worker_threads() -> int:
+    cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):  # those that this process may use
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows, where nobody runs this on a small computer
+        return cores
+    return max(1, min(cores, memory // _MEMORY_A_THREAD))
 
 
 @click.command()
