@@ -215,6 +215,10 @@ def scores_digest(model: Model, crops: int, kind: str) -> str:
     return hashlib.sha256("\0".join((model.digest, str(crops), kind)).encode()).hexdigest()[:32]
 
 
+def _is_there(folder: bytes, name: bytes) -> bool:
+    return os.path.exists(os.path.join(folder, name))
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """How photos become outcomes.
@@ -335,12 +339,15 @@ class Pipeline:
                 yield Outcome(one, "skipped", error=one.reason)
 
     def _set_out(self, photo: Photo, pool: ThreadPoolExecutor, scorer: _Lazy, walk: _Walk) -> _Item:
-        with self._timed("index"):
+        if self.timings is None:  # the one thing that is done for each of a million photos that are done
             known = self.index.known(photo)
+        else:
+            with self.timings.measure("index"):
+                known = self.index.known(photo)
         if known is not None:
             walk.see(known.id)
         if known is not None and known.is_of(photo) and not self.force:
-            if self._is_done(photo, known):
+            if self._is_done(photo, known, walk.is_there):
                 return self._unchanged(photo, known)
             scores = self._remembered(self.index.scores(known, self.model))
             if scores is not None:
@@ -349,12 +356,12 @@ class Pipeline:
                 return _Pending(photo, known, at_once)
         return _Pending(photo, known, pool.submit(self._look, photo, known, scorer))
 
-    def _is_done(self, photo: Photo, known: Known) -> bool:
+    def _is_done(self, photo: Photo, known: Known, is_there: Callable[[bytes, bytes], bool] = _is_there) -> bool:
         """Is there nothing to do for a photo whose content is known?"""
         return (
             known.recipe == self.recipe
             and known.covers(photo.companions)
-            and known.is_written()
+            and known.is_written(is_there)
             and not (self.forget_rejections and self.index.rejected(known))
         )
 
@@ -603,6 +610,10 @@ _MOST_UNSEEN = 10_000
 _PAGE = 4096  # bytes
 
 
+# A folder and those above it; photos of one may come in turn with those of the folders in it.
+_FOLDERS_LISTED = 16
+
+
 class _Walk:
     """What a walk saw: what tells a photo that was removed from one whose disk is not there."""
 
@@ -611,6 +622,7 @@ class _Walk:
         # have any number.
         self._seen: collections.defaultdict[int, bytearray] = collections.defaultdict(lambda: bytearray(_PAGE))
         self._with_photos: set[str] = set()
+        self._names: dict[bytes, frozenset[bytes]] = {}
         self._unseen: set[str] = set()  # files and folders that were there, and then could not be seen
         self._living: set[str] | None = None
 
@@ -619,13 +631,26 @@ class _Walk:
         last = None
         for one in found:
             if isinstance(one, Photo):
-                folder = os.path.dirname(one)
+                folder = os.fspath(one).rpartition(os.sep)[0] or os.sep
                 if folder != last:
                     self._with_photos.add(folder)
                     last = folder
             elif isinstance(one, PhotoError) and len(self._unseen) <= _MOST_UNSEEN:
                 self._unseen.add(one.path)
             yield one
+
+    def is_there(self, folder: bytes, name: bytes) -> bool:
+        """Is there a file of that name in the folder of the photo at hand? Once asked, by one look for all of them."""
+        names = self._names.pop(folder, None)
+        if names is None:
+            try:
+                names = frozenset(os.listdir(folder))
+            except OSError:  # of which the walk tells
+                names = frozenset()
+            if len(self._names) >= _FOLDERS_LISTED:
+                del self._names[next(iter(self._names))]
+        self._names[folder] = names  # the last one asked for is the last to go
+        return name in names
 
     def see(self, number: int) -> None:
         """Note that the photo of that number in the index was met."""

@@ -567,3 +567,22 @@ def test_what_a_person_removed_goes_with_the_picture_and_not_with_its_name(
 def make_older(path: Path) -> None:
     """Let a photo be looked at again, and its sidecar with it."""
     path.write_bytes(path.read_bytes() + b"more")
+
+
+def test_a_sidecar_that_is_gone_is_noticed_in_every_folder(
+    pipeline: Callable[..., Pipeline], make_photo: Callable[..., Path]
+) -> None:
+    """Folders in folders, more of them than are remembered at a time, each with photos before and after them."""
+    folder = "."
+    for number in range(20):
+        for name in ("a", "c"):
+            make_photo(f"{folder}/{name}.jpg", size=(32 + number, 24 + (name == "a")))
+        folder += "/b"
+    library = make_photo("z.jpg", "blue").parent
+    run(pipeline(), find_photos([library]))
+    assert {o.status for o in run(pipeline(), find_photos([library]))} == {"unchanged"}
+    gone = sorted(library.rglob("c.jpg.phototag.json"))[::3]
+    for sidecar in gone:
+        sidecar.unlink()
+    done = [o.path for o in run(pipeline(), find_photos([library])) if o.status == "tagged"]
+    assert sorted(map(sidecar_path, done)) == gone

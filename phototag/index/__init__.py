@@ -80,10 +80,12 @@ class Known(NamedTuple):
         """The files that hold the tags."""
         return tuple(Path(os.fsdecode(self.path)).with_name(name) for name in _names(self.files))
 
-    def is_written(self) -> bool:
-        """Are the files that hold the tags still there?"""
-        folder, separator, own = self.path.rpartition(_SEPARATOR)
-        return all(name == own or os.path.exists(folder + separator + name) for name in self.files.split(b"/"))
+    def is_written(self, is_there: Callable[[bytes, bytes], bool]) -> bool:
+        """Are the files that hold the tags still there? `is_there` is asked with a folder and a name in it."""
+        if not self.files:
+            return True
+        folder, _, own = self.path.rpartition(_SEPARATOR)
+        return all(name == own or is_there(folder, name) for name in self.files.split(b"/"))
 
 
 _SEPARATOR = os.sep.encode()
