@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import io
 import logging
 import os
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, IptcImagePlugin, UnidentifiedImageError
 
+from phototag.digest import content_digest, stream_digest
 from phototag.errors import PhotoError
 from phototag.photos import JPEG_XL, RAW, RAW_SUFFIXES, READABLE_KINDS, SNIFF_BYTES, os_reason, reads_raw, sniff
 from phototag.preprocessing import Preprocessing
@@ -133,7 +133,7 @@ def _prepare(image: Image.Image, path: Path, preprocessing: Preprocessing, crops
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """A photo as it was read: the SHA-256 of its content, and its pixels, where they were wanted."""
+    """A photo as it was read: the digest of its content, and its pixels, where they were wanted."""
 
     digest: bytes
     pixels: NDArray[np.uint8] | None
@@ -155,14 +155,11 @@ def look_at(
 
 
 def _read(file: BinaryIO) -> tuple[bytes | None, bytes]:
-    """Return what is in the file, unless that is too much for memory, and its SHA-256."""
+    """Return what is in the file, unless that is too much for memory, and its digest."""
     if os.fstat(file.fileno()).st_size <= MAX_IN_MEMORY:
         data = file.read()
-        return data, hashlib.sha256(data).digest()
-    sha256 = hashlib.sha256()
-    while chunk := file.read(1 << 20):
-        sha256.update(chunk)
-    return None, sha256.digest()
+        return data, content_digest(data)
+    return None, stream_digest(file)
 
 
 def _decode(file: BinaryIO, path: Path, shortest_side: int) -> Image.Image:

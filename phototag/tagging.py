@@ -174,7 +174,7 @@ class Timings:
 class _Sight:
     """What was found out about a photo: its scores, or the pixels that have yet to be classified.
 
-    `digest` is the SHA-256 of its content, None where nobody has read it. `is_new`: the scores are not in the index.
+    `digest` is the `content_digest` of it, None where nobody has read it. `is_new`: the scores are not in the index.
     `standing`: what stands in its files already, and then nothing else was looked at.
     """
 

@@ -5,7 +5,6 @@ After each fault every photo is whole: what it was, or what it was to become.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import multiprocessing
 import os
@@ -27,6 +26,7 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
+from phototag.digest import content_digest
 from phototag.errors import PhotoError
 from phototag.index import Index, open_index
 from phototag.metadata import edits, embedding, writers, xmp
@@ -509,7 +509,7 @@ def test_an_odd_sidecar_does_not_keep_tags_out_of_the_photo(
     ODD_SIDECARS[kind](sidecar)
     before = state(sidecar)
     written = embed(index, photo_at(photo))
-    digest = hashlib.sha256(photo.read_bytes()).digest()
+    digest = content_digest(photo.read_bytes())
     assert written == Written((photo,), photo_at(photo), digest=digest, noted=("red", "Ö", "日本"))
     assert embedding.read_keywords(photo.read_bytes()).subject == ("red", "Ö", "日本")
     assert untag(photo, index) == (photo,)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import io
 import struct
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 from PIL import Image
 
 from phototag import opening
+from phototag.digest import content_digest
 from phototag.errors import PhotoError
 from phototag.opening import MAX_PIXELS, Looked, look_at, open_image, prepare_photo
 from phototag.preprocessing import Preprocessing
@@ -370,7 +370,7 @@ def test_one_look_gives_the_pixels_and_the_digest(
     assert looked.pixels.shape == (2, 16, 24, 3)
     assert (looked.pixels == prepare_photo(path, SMALL, 2)).all()
     assert look_at(path, SMALL, 1, {looked.digest}.__contains__) == Looked(looked.digest, None)
-    assert looked.digest == hashlib.sha256(path.read_bytes()).digest()
+    assert looked.digest == content_digest(path.read_bytes())
 
 
 @pytest.mark.parametrize("content", [None, b"", b"just text", b"\xff\xd8\xff\xe0 broken"])
@@ -378,7 +378,7 @@ def test_a_look_at_a_bad_photo_fails_as_opening_it_does(tmp_path: Path, content:
     path = tmp_path / "a.jpg"
     if content is not None:
         path.write_bytes(content)
-        digest = hashlib.sha256(content).digest()
+        digest = content_digest(content)
         assert look_at(path, SMALL, 1, lambda _: True) == Looked(digest, None)  # not looked at, so not found out
     with pytest.raises(PhotoError) as opened:
         prepare_photo(path, SMALL)

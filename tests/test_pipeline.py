@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from phototag.digest import content_digest
 from phototag.errors import ModelError, OutOfMemory, PhotoError
 from phototag.hedging import LabelTagger
 from phototag.index import Index, open_index
@@ -227,11 +227,11 @@ def test_a_photo_that_changes_between_look_and_write_is_looked_at_again(
         make_photo("a.jpg", "lime", size=(40, 30))
         return classify(pixels)
 
-    seen = hashlib.sha256(path.read_bytes()).digest()
+    seen = content_digest(path.read_bytes())
     (first,) = run(pipeline(writer=writer, load_scorer=lambda: Scorer(changing)), find_photos([path]))
     # Embedding finds it out itself.
     assert (first.status, [tag.name for tag in first.tags]) == ("failed" if write == "embed" else "tagged", ["red"])
-    assert not index.paths_of(hashlib.sha256(path.read_bytes()).digest())
+    assert not index.paths_of(content_digest(path.read_bytes()))
     assert index.scores_of(seen, "model") is not None
     (second,) = run(pipeline(writer=writer), find_photos([path]))
     assert (second.status, [tag.name for tag in second.tags]) == ("tagged", ["green"])

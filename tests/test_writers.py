@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import time
@@ -15,6 +14,7 @@ from unittest.mock import ANY
 
 import pytest
 
+from phototag.digest import content_digest
 from phototag.errors import PhotoError
 from phototag.index import Index, open_index
 from phototag.metadata import containers, embedding, files, xmp
@@ -72,7 +72,7 @@ def change(index: Index, path: Path, before: bytes | None) -> None:
     """Note in the journal that phototag has made the file at `path` of `before`."""
     now = path.read_bytes()
     undo = packed(replacement(now, before)) if before is not None else None
-    index.note_change(path, hashlib.sha256(now).digest(), undo)
+    index.note_change(path, content_digest(now), undo)
 
 
 # Whose sidecar it is
@@ -821,7 +821,7 @@ def test_a_damaged_journal_takes_nothing_back(make_photo: Callable[..., Path], i
     for file, undos in files.items():
         for undo in undos[: 3 if file == path else None]:
             with pytest.raises(PhotoError, match="the journal does not fit it"):
-                take_back(file, hashlib.sha256(file.read_bytes()).digest(), undo)
+                take_back(file, content_digest(file.read_bytes()), undo)
     for name in ("3.jpg", "3.jpg.xmp", "3.jpg.phototag.json"):
         for undo in (None, b"", packed(replacement(b"", b"no sidecar"))):
             with pytest.raises(PhotoError, match="cannot be taken back"):

@@ -33,7 +33,7 @@ class Record:
     """What a run found out about a photo and did with it.
 
     `photo` is as it was afterwards. `recipe` is the digest of all that decided about it. `written`: the files beside
-    it, or itself, that hold the tags. `digest`: the SHA-256 of its content, where it is known. `model` identifies what
+    it, or itself, that hold the tags. `digest`: the `content_digest` of it, where it is known. `model` identifies what
     gave the `scores` (as `scores.pack` makes them); None where those that are stored stay. `rejected`: names of tags
     that a person has removed. `write`: the name of the writer. `noted`: names of the tags that are
     phototag's own in those files, not a person's of the same name.
@@ -198,7 +198,7 @@ class Index:
         return self._scores("photo = ?", known.id, model)
 
     def scores_of(self, digest: bytes, model: str) -> bytes | None:
-        """Return the packed scores that `model` gave any photo with the content of that SHA-256, or None."""
+        """Return the packed scores that `model` gave any photo of that `content_digest`, or None."""
         return self._scores("photo IN (SELECT id FROM photos WHERE digest = ?)", digest, model)
 
     def _scores(self, where: str, value: int | bytes, model: str) -> bytes | None:
@@ -209,7 +209,7 @@ class Index:
             return bytes(row[0]) if row is not None else None
 
     def digest(self, known: Known) -> bytes | None:
-        """Return the SHA-256 of a photo's content as it was stored."""
+        """Return the `content_digest` of a photo as it was stored."""
         with self._using:
             return self._one("SELECT digest FROM photos WHERE id = ?", known.id)  # type: ignore[no-any-return]
 
@@ -220,7 +220,7 @@ class Index:
             return tuple(str(name) for (name,) in rows)
 
     def rejected_with(self, digest: bytes) -> tuple[str, ...] | None:
-        """Return what people removed from photos with the content of that SHA-256; None where none is known."""
+        """Return what people removed from photos of that `content_digest`; None where none is known."""
         with self._using:
             rows = self._connection.execute(
                 "SELECT name FROM photos LEFT JOIN rejections ON photo = id WHERE digest = ? ORDER BY name", (digest,)
@@ -365,7 +365,7 @@ class Index:
         return {file: Path(os.fsdecode(row.path)) for row in rows for file in row.written}
 
     def paths_of(self, digest: bytes) -> list[Path]:
-        """Return the paths of the photos with the content of that SHA-256."""
+        """Return the paths of the photos of that `content_digest`."""
         with self._using:
             rows = self._connection.execute("SELECT path FROM photos WHERE digest = ?", (digest,))
             return [Path(os.fsdecode(path)) for (path,) in rows]
@@ -388,7 +388,7 @@ class Index:
 
     # --- The journal --------------------------------------------------------------------------------------------------
     def note_change(self, path: Path, digest: bytes, undo: bytes | None) -> None:
-        """Note, before it is done, that the file at `path` will have the SHA-256 `digest`.
+        """Note, before it is done, that the file at `path` will have the `content_digest` `digest`.
 
         `undo`: the packed edits that take it back; None where there was no file.
         """
@@ -399,7 +399,7 @@ class Index:
             )
 
     def undo_of(self, digest: bytes, before: int | None = None) -> Undo | None:
-        """Return how a file of the SHA-256 `digest` is taken back by one change, or None where nothing is known.
+        """Return how a file of that `content_digest` is taken back by one change, or None where nothing is known.
 
         By its content and not its path: a photo may have been moved since. `before`: only by changes before that one.
         """

@@ -36,7 +36,7 @@ MIGRATIONS: Mapping[str, str] = {
             id INTEGER PRIMARY KEY,
             run INTEGER NOT NULL REFERENCES runs (id),
             path BLOB NOT NULL,         -- of the file: a photo, or its sidecar
-            digest BLOB NOT NULL,       -- SHA-256 of the file as this change left it
+            digest BLOB NOT NULL,       -- digest.content_digest of the file as this change left it
             undo BLOB                   -- what takes it back (metadata.edits.packed); NULL: there was no file
         );
         CREATE INDEX journal_by_digest ON journal (digest);
@@ -55,7 +55,7 @@ MIGRATIONS: Mapping[str, str] = {
             write TEXT NOT NULL,        -- the writer: json, embed, xmp or none; '': not known
             files BLOB NOT NULL,        -- names of the files beside it that hold the tags, parted by "/"
             companions BLOB NOT NULL,   -- names of the files of the same shot that have them too, likewise
-            digest BLOB,                -- SHA-256 of its content; NULL: not known
+            digest BLOB,                -- digest.content_digest of it; NULL: not known
             tags TEXT NOT NULL,         -- JSON: name, confidence, path, synset and synonyms of each
             noted TEXT NOT NULL,        -- JSON: names of the tags that are phototag's own in those files
             predictions TEXT NOT NULL,  -- JSON: the model's likeliest labels: name, synset and score of each

@@ -18,8 +18,8 @@ Data: TypeAlias = "bytes | memoryview"
 # a few packets of XMP at most, and has a few edits for each keyword.
 MAX_UNPACKED = 1 << 26
 MAX_PLACES = 1 << 20
-# Bytes that are compared at once. A memoryview compares one after the other, and a copy of a whole photo costs more
-# than the comparison, since the system has to find the memory for it.
+# Bytes that are compared at once, in a copy of one side that stays in the processor's cache. A memoryview compares one
+# byte after the other; `bytes.startswith` compares with any buffer, as fast as the memory can be read.
 _COMPARED = 1 << 17
 
 
@@ -76,24 +76,25 @@ def applied(data: Data, edits: Sequence[Edit]) -> bytes:
     return b"".join(pieces(data, edits))
 
 
-def leads_to(edits: Sequence[Edit], before: Data, after: Data) -> bool:
+def leads_to(edits: Sequence[Edit], before: Data, after: bytes) -> bool:
     """Is `after` what `edits` make of `before`, and nothing else?"""
-    old, new = memoryview(before), memoryview(after)
+    old = memoryview(before)
     at, moved = 0, 0
     for edit in (*edits, Edit(len(before), b"", b"")):
-        start, end = edit.offset + moved, edit.offset + len(edit.removed)
-        if not is_same(old[at : edit.offset], new[at + moved : start]) or old[edit.offset : end] != edit.removed:
+        end = edit.offset + len(edit.removed)
+        # Compared in place: of a whole photo, a copy costs more than the comparison.
+        if not after.startswith(old[at : edit.offset], at + moved) or old[edit.offset : end] != edit.removed:
             return False
-        if new[start : start + len(edit.inserted)] != edit.inserted:
+        if not after.startswith(edit.inserted, edit.offset + moved):
             return False
         at, moved = end, moved + len(edit.inserted) - len(edit.removed)
     return len(after) == len(before) + moved
 
 
 def is_same(one: Data, other: Data) -> bool:
-    """Are they the same bytes? Slices of memoryviews are compared without copying them."""
+    """Are they the same bytes?"""
     return len(one) == len(other) and all(
-        bytes(one[at : at + _COMPARED]) == bytes(other[at : at + _COMPARED]) for at in range(0, len(one), _COMPARED)
+        bytes(one[at : at + _COMPARED]).startswith(other[at : at + _COMPARED]) for at in range(0, len(one), _COMPARED)
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
-import hashlib
 import os
 import stat
 import sys
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from phototag.digest import content_digest
 from phototag.metadata.edits import Data
 from phototag.metadata.keywords import Unwritable
 from phototag.photos import UNFINISHED_PREFIX, UNFINISHED_SUFFIX, Photo
@@ -27,8 +27,8 @@ if sys.platform != "win32":
 _NOT_OURS = ("security.", "trusted.", "system.nfs4_acl", "com.apple.provenance", "com.apple.quarantine")
 
 
-# What the journal has for the SHA-256 of a file that was removed.
-NO_FILE = hashlib.sha256(b"").digest()
+# What the journal has for the digest of a file that was removed.
+NO_FILE = content_digest(b"")
 _EPOCH = datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
 
 
@@ -36,9 +36,10 @@ _EPOCH = datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
 class Written:
     """What a writer did: the `files` that hold the tags now, the `photo` as it is now, and a `note` for its owner.
 
-    `digest`: the SHA-256 of the photo's file as it is now, where the writer has read or written it whole. `rejected`:
-    names of tags, of those asked for or written before, that a person has removed since; they are not written. `noted`:
-    names of those that are phototag's own there, not a person's of the same name; None: all that were asked for.
+    `digest`: the `content_digest` of the photo as it is now, where the writer has read or written all of it.
+    `rejected`: names of tags, of those asked for or written before, that a person has removed since; they are not
+    written. `noted`: names of those that are phototag's own there, not a person's of the same name; None: all that were
+    asked for.
     """
 
     files: tuple[Path, ...]
@@ -77,13 +78,13 @@ class Journal(Protocol):
     """Remembers how to take back what was done to files."""
 
     def note_change(self, path: Path, digest: bytes, undo: bytes | None) -> None:
-        """Note, before it is done, that the file at `path` will have the SHA-256 `digest`, or `NO_FILE`.
+        """Note, before it is done, that the file at `path` will have the `content_digest` `digest`, or `NO_FILE`.
 
         `undo`: the packed edits that take it back, of nothing where the file goes; None where there was no file.
         """
 
     def undo_of(self, digest: bytes, before: int | None = None) -> Undo | None:
-        """Return how a file of the SHA-256 `digest` is taken back by one change, or None where nothing is known.
+        """Return how a file of that `content_digest` is taken back by one change, or None where nothing is known.
 
         `before`: only by changes before that one.
         """

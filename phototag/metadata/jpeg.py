@@ -9,7 +9,7 @@ photo is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,11 +84,28 @@ class _Layout:
 def read_blocks(data: Data) -> Blocks:
     """See `containers.read_blocks`."""
     layout = _layout(data)
+    return _blocks(data, layout.xmp, layout.exif, layout.photoshop, layout)
+
+
+def reread_blocks(data: Data) -> Blocks:
+    """See `containers`. What takes long is to find where the image ends, and that is known to be the same."""
+    segments, _ = _read_segments(data, 0)
+    by_kind = _by_kind(data, segments)
+    return _blocks(data, _packet(by_kind), by_kind[_EXIF], by_kind[_PHOTOSHOP])
+
+
+def _blocks(
+    data: Data,
+    xmp: _Segment | None,
+    exif: Sequence[_Segment],
+    photoshop: Sequence[_Segment],
+    layout: _Layout | None = None,
+) -> Blocks:
     return Blocks(
-        _content(data, layout.xmp, _XMP) if layout.xmp else None,
-        _content(data, layout.exif[0], _EXIF) if layout.exif else None,
-        b"".join(_content(data, segment, _PHOTOSHOP) for segment in layout.photoshop) if layout.photoshop else None,
-        can_create_exif=not layout.exif,
+        _content(data, xmp, _XMP) if xmp else None,
+        _content(data, exif[0], _EXIF) if exif else None,
+        b"".join(_content(data, segment, _PHOTOSHOP) for segment in photoshop) if photoshop else None,
+        can_create_exif=not exif,
         layout=layout,
     )
 
@@ -184,19 +201,28 @@ def _payload_size(segment: _Segment) -> int:
 
 def _layout(data: Data) -> _Layout:
     jpeg = _read_jpeg(data, 0)
-    by_kind: dict[bytes, list[_Segment]] = {_XMP: [], _EXIF: [], _PHOTOSHOP: [], _MPF: []}
-    for segment in jpeg.segments:
-        kind = _kind(data, segment)
-        if kind is not None:
-            by_kind[kind].append(segment)
-    if len(by_kind[_XMP]) > 1:
-        raise Unwritable("it has several XMP packets")
-    xmp = by_kind[_XMP][0] if by_kind[_XMP] else None
+    by_kind = _by_kind(data, jpeg.segments)
+    xmp = _packet(by_kind)
     packet = _content(data, xmp, _XMP) if xmp else b""
     images = _images_in_trailer(data, jpeg.end, by_kind[_MPF], packet)
     fixed = [*by_kind[_MPF], *(segment for segment in by_kind[_EXIF] if not _is_self_contained(data, segment, images))]
     limit = min((segment.at for segment in fixed), default=jpeg.scan)
     return _Layout(jpeg, xmp, tuple(by_kind[_EXIF]), tuple(by_kind[_PHOTOSHOP]), limit)
+
+
+def _by_kind(data: Data, segments: Iterable[_Segment]) -> dict[bytes, list[_Segment]]:
+    by_kind: dict[bytes, list[_Segment]] = {_XMP: [], _EXIF: [], _PHOTOSHOP: [], _MPF: []}
+    for segment in segments:
+        kind = _kind(data, segment)
+        if kind is not None:
+            by_kind[kind].append(segment)
+    return by_kind
+
+
+def _packet(by_kind: dict[bytes, list[_Segment]]) -> _Segment | None:
+    if len(by_kind[_XMP]) > 1:
+        raise Unwritable("it has several XMP packets")
+    return by_kind[_XMP][0] if by_kind[_XMP] else None
 
 
 def _kind(data: Data, segment: _Segment) -> bytes | None:

@@ -6,7 +6,6 @@ Never `photo.jpg.json` or `*.supplemental-metadata.json`: those belong to Google
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import stat
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import phototag
+from phototag.digest import content_digest
 from phototag.errors import PhotoError
 from phototag.metadata.edits import packed, replacement
 from phototag.metadata.files import NO_FILE, Journal, Standing, Written, moment, now, os_fault, sync_folder, write_file
@@ -95,7 +95,7 @@ class JsonSidecarWriter:
             [data],
             # A sidecar is as public as its photo, but its owner can always write it.
             mode=photo.stat().st_mode & 0o666 | 0o200,
-            before_rename=lambda _: self.journal.note_change(sidecar, hashlib.sha256(data).digest(), undo),
+            before_rename=lambda _: self.journal.note_change(sidecar, content_digest(data), undo),
             lasting=False,  # the next scan sees that one is gone, and to wait for each folder takes as long as a photo
         )
 
@@ -211,7 +211,7 @@ def _rejected(existing: _Existing | None, previous: Sequence[str], journal: Jour
     there = {key(tag["name"]) for tag in tags if isinstance(tag, dict) and isinstance(tag.get("name"), str)}
     names = [*_rejected_in(existing.content)]
     # As phototag left it, whatever the index says: a run may have died before it could say so.
-    if journal.undo_of(hashlib.sha256(existing.data).digest()) is None:
+    if journal.undo_of(content_digest(existing.data)) is None:
         names += previous
     return tuple({key(name): name for name in reversed(names) if key(name) not in there}.values())[::-1]
 

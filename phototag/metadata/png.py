@@ -45,6 +45,9 @@ def read_blocks(data: Data) -> Blocks:
     return Blocks(packet.xmp if packet else None)
 
 
+reread_blocks = read_blocks
+
+
 def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:
     """See `containers.rewrite`. A compressed packet stays compressed."""
     chunks = _chunks(data)

@@ -203,6 +203,9 @@ def read_blocks(data: Data) -> Blocks:
     return Blocks(packet_bytes(data, field.start, field.end) if field else None)
 
 
+reread_blocks = read_blocks
+
+
 def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:
     """See `containers.rewrite`. A packet that grows is appended anew, and the old one stays as dead bytes."""
     first = _pages(data)[0]

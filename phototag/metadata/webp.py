@@ -35,6 +35,9 @@ def read_blocks(data: Data) -> Blocks:
     return Blocks(packet_bytes(data, packet.start, packet.end) if packet else None)
 
 
+reread_blocks = read_blocks
+
+
 def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:
     """See `containers.rewrite`. A simple file becomes an extended one; dropping the packet does not undo that."""
     chunks = _chunks(data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import phototag
+from phototag.digest import content_digest
 from phototag.errors import PhotoError, no_photo
 from phototag.metadata import containers, embedding, files, json_sidecar, xmp
 from phototag.metadata.edits import Edit, Edits, already_back, applied, inverse, packed, pieces, replacement, unpacked
@@ -551,8 +551,8 @@ class _Source:
 
     @functools.cached_property
     def digest(self) -> bytes:
-        """The SHA-256 of the content."""
-        return hashlib.sha256(self.data).digest()
+        """`content_digest` of the content."""
+        return content_digest(self.data)
 
     def is_as_seen(self, photo: Photo) -> bool:
         """Is the file what `photo` says of it?"""
@@ -575,7 +575,7 @@ class _Source:
         """Put the file with `edits` in its place, once `prove` accepts what is on the disk and nobody has changed it.
 
         With a `journal` the way back is noted there first. `mtime_ns`: its time of change afterwards; None: now. Return
-        the SHA-256 of the new content. Raises `Unwritable` and `OSError`; then nothing has changed.
+        the digest of the new content. Raises `Unwritable` and `OSError`; then nothing has changed.
         """
         digest = b""
 
@@ -583,7 +583,7 @@ class _Source:
             nonlocal digest
             assert content is not None
             prove(content)
-            digest = hashlib.sha256(content).digest()
+            digest = content_digest(content)
             if journal is not None:
                 journal.note_change(self.path, digest, packed(inverse(edits)))
             self._check_unchanged()
@@ -618,7 +618,7 @@ class _Source:
         """
         data, change = self.data, None
         # Each change before the last one: a photo that was tagged and untagged is in the journal with both contents.
-        while (undo := journal.undo_of(hashlib.sha256(data).digest(), change)) is not None:
+        while (undo := journal.undo_of(content_digest(data), change)) is not None:
             change = undo.change
             if undo.edits is None:
                 return None if is_credible(None, self.data) else self.data
@@ -701,7 +701,7 @@ def _make_sidecar(sidecar: Path, content: bytes, photo: Path, journal: Journal |
 
     def before_rename(_: bytes | None) -> None:
         if journal is not None:
-            journal.note_change(sidecar, hashlib.sha256(content).digest(), None)
+            journal.note_change(sidecar, content_digest(content), None)
         if os.path.lexists(sidecar):
             raise Unwritable("it was made by another program meanwhile")
 
@@ -756,7 +756,7 @@ def _memory_of_photo(source: _Source, path: Path, previous: Sequence[str], journ
 
 
 def _memory_of_sidecar(packet: bytes | None, previous: Sequence[str], journal: Journal) -> Memory:
-    is_ours = packet is not None and journal.undo_of(hashlib.sha256(packet).digest()) is not None
+    is_ours = packet is not None and journal.undo_of(content_digest(packet)) is not None
     return Memory(() if is_ours else tuple(previous))
 
 
