@@ -73,14 +73,6 @@ class Preprocessing:
         first = self.prepare(image)
         return np.stack([first, first[:, ::-1]][:count])
 
-    def normalise(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return prepared images, uint8 [N, height, width, 3], as the float32 tensor the model takes."""
-        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
-        scaled = (batch.astype(np.float32) - mean) / std
-        if self.channel_order == "BGR":
-            scaled = scaled[..., ::-1]
-        return np.ascontiguousarray(np.transpose(scaled, (0, 3, 1, 2)) if self.layout == "NCHW" else scaled)
-
     def _scale(
         self, image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float] | None
     ) -> Image.Image:

@@ -404,7 +404,7 @@ class Pipeline:
         loaded = scorer.get()
         if loaded.by_photo:
             with self._timed("infer"):
-                return _Sight(looked.digest, loaded.classify(looked.pixels).mean(axis=0))
+                return _Sight(looked.digest, _classify(loaded.classify, looked.pixels).mean(axis=0))
         return _Sight(looked.digest, pixels=looked.pixels)
 
     # --- In the thread that takes the outcomes ------------------------------------------------------------------------

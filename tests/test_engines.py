@@ -115,9 +115,12 @@ def test_inputs_of_all_kinds(
     size = (model.preprocessing.height, model.preprocessing.width)
     images = np.random.default_rng(2).integers(0, 256, (5, *size, 3), np.uint8)
     images[0], images[1] = RED, BLUE
-    ours, theirs = (Classifier(model, engine).logits(images) for engine in ("litert", "tensorflow"))
-    assert ours.shape == (5, 3)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    fed = model.preprocessing
+    scaled = (images - np.array(fed.mean)) / fed.std if dtype == "float32" else images
+    means = scaled[..., :: -1 if order == "BGR" else 1].mean(axis=(1, 2))
+    for engine in ("litert", "tensorflow"):
+        scores = Classifier(model, engine).logits(images)
+        np.testing.assert_allclose(scores, means * [1, 2, 3] + 5, rtol=1e-4, atol=1e-4, err_msg=engine)
 
 
 def test_the_chosen_output_of_several_is_the_one(tmp_path: Path) -> None:
@@ -140,6 +143,30 @@ def test_the_engine_is_no_part_of_what_is_remembered(scan: Callable[..., Any], m
     photo = make_photo("a.jpg")
     assert "1 tagged" in scan(photo, "--engine", "litert").stderr
     assert "1 unchanged" in scan(photo, "--engine", "tensorflow").stderr
+
+
+def test_a_model_of_a_fixed_batch_gets_whole_batches(tmp_path: Path) -> None:
+    for batch, by_image in ((None, True), (1, True), (4, False)):
+        directory = export(tmp_path / f"of {batch}", lambda images: {"y": means(images)}, shape=(batch, 8, 8, 3))
+        model = find_model(str(directory), labels=directory / "labels.txt", given={"input": {"range": "0..1"}})
+        assert Classifier(model, "litert").by_image is by_image
+
+
+@pytest.mark.parametrize("callers", [1, 2])
+def test_tensorflow_takes_an_image_from_each_of_several_callers(toy_model: Path, callers: int) -> None:
+    script = f"""
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from phototag.classifier import Classifier
+from phototag.models import find_model
+classifier = Classifier(find_model({str(toy_model)!r}), "tensorflow", callers={callers})
+images = np.random.default_rng(3).integers(0, 256, (40, 1, 8, 8, 3), np.uint8)
+with ThreadPoolExecutor({callers}) as pool:
+    rows = np.concatenate(list(pool.map(classifier.predict, images)))
+print(classifier.by_image, np.abs(rows - classifier.predict(images[:, 0])).max() < 1e-6)
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.stdout.split() == [str(callers > 1), "True"], result.stderr
 
 
 # --- Converted once ---------------------------------------------------------------------------------------------------

@@ -66,14 +66,3 @@ def test_the_crop_never_leaves_the_image(seed: int) -> None:
 def test_the_shortest_side_accounts_for_the_crop() -> None:
     assert Preprocessing(224, 224, crop_fraction=0.875).shortest_side == 256
     assert Preprocessing(224, 300, resize="squash", crop_fraction=0.875).shortest_side == 300
-
-
-def test_normalising_orders_and_scales_the_channels() -> None:
-    batch = np.array([[[[127, 255, 0]]]], np.uint8)
-    scaled = Preprocessing(1, 1, mean=(127, 127, 127), std=(128, 64, 127)).normalise(batch)
-    assert scaled.dtype == np.float32
-    assert scaled.tolist() == [[[[0.0, 2.0, -1.0]]]]
-    reordered = Preprocessing(1, 1, mean=(127, 127, 127), std=(128, 64, 127), channel_order="BGR").normalise(batch)
-    assert reordered.tolist() == [[[[-1.0, 2.0, 0.0]]]]
-    planes = Preprocessing(1, 1, mean=(127, 127, 127), std=(128, 64, 127), layout="NCHW").normalise(batch)
-    assert planes.tolist() == [[[[0.0]], [[2.0]], [[-1.0]]]]

@@ -30,17 +30,24 @@ class Classifier:
     `Classifier.open` takes a name or a directory. `engine` is what runs it: `tensorflow`, which takes some seconds to
     import; `litert`, for which the SavedModel is converted the first time, checked against TensorFlow, and kept in the
     data directory; or `auto`, LiteRT unless the model cannot be converted, the scores differ, or TensorFlow sees a GPU.
-    The scores are the same. LiteRT works on one core for each thread that calls it. `announce` is given a line before a
-    conversion, and one where it failed.
+    The scores are the same. LiteRT works on one core for each thread that calls it; TensorFlow on all of them, but for
+    several `callers`, the threads that will call at the same time, on one for each too, where it has not been used
+    before. `announce` is given a line before a conversion, and one where it failed.
 
     Raises `NotASavedModel` where the directory cannot be loaded, `SignatureMismatch` where the SavedModel takes or
     gives something else than is known of it, `LabelMismatch` where it has more or fewer classes than labels,
     `ModelError` where it cannot run in LiteRT and has to.
     """
 
-    def __init__(self, model: Model, engine: Engine = "auto", announce: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        engine: Engine = "auto",
+        announce: Callable[[str], None] = lambda _: None,
+        callers: int = 1,
+    ) -> None:
         self._model = model
-        self._runner = open_runner(model, engine, announce)
+        self._runner = open_runner(model, engine, announce, callers)
         self._scores = model.card.output.scores or self._measure_scores()
 
     @classmethod
@@ -74,6 +81,11 @@ class Classifier:
     def engine(self) -> Literal["litert", "tensorflow"]:
         """What runs the model."""
         return "litert" if isinstance(self._runner, LiteRTRunner) else "tensorflow"
+
+    @property
+    def by_image(self) -> bool:
+        """Is it faster to call it from many threads, for an image each, than from one for many?"""
+        return self._runner.by_image
 
     @property
     def scores(self) -> Literal["logits", "probabilities"]:

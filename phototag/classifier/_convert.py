@@ -36,7 +36,7 @@ def convert(directory: Path, endpoint: Endpoint, preprocessing: Preprocessing) -
     try:
         with native_stderr_silenced(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            content = _converted(tf, reference, endpoint, preprocessing)
+            content = _converted(tf, reference, endpoint)
             converted = LiteRTRunner(directory, endpoint, preprocessing, content)
     # What a converter, a tracer and a compiler in native code make of any graph: there is no list of it.
     except Exception as error:  # noqa: BLE001
@@ -50,25 +50,10 @@ def convert(directory: Path, endpoint: Endpoint, preprocessing: Preprocessing) -
     return Conversion(None, difference, gpu) if difference else Conversion(content, None, gpu)
 
 
-def _converted(tf: Any, reference: TensorFlowRunner, endpoint: Endpoint, preprocessing: Preprocessing) -> bytes:
-    """The flatbuffer of a graph of fixed size, from pixels as they are to float32 scores.
-
-    With the normalisation inside: that costs less there, and Python's lock is not held for it.
-    """
-
-    def scores(images: Any) -> Any:
-        if endpoint.takes_floats:
-            images = (tf.cast(images, tf.float32) - preprocessing.mean) / preprocessing.std
-        if preprocessing.channel_order == "BGR":
-            images = tf.reverse(images, [-1])
-        if preprocessing.layout == "NCHW":
-            images = tf.transpose(images, [0, 3, 1, 2])
-        return tf.cast(reference.call(tf.cast(images, endpoint.dtype)), tf.float32)
-
-    size = [endpoint.batch or 1, preprocessing.height, preprocessing.width, 3]
-    traced = tf.function(scores, input_signature=[tf.TensorSpec(size, tf.uint8)], autograph=False)
+def _converted(tf: Any, reference: TensorFlowRunner, endpoint: Endpoint) -> bytes:
+    """The flatbuffer of a graph of fixed size."""
     # LiteRT's own operations alone, which is the default: no TensorFlow inside it, nothing that reads or writes files.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.get_concrete_function()], reference)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([reference.trace(endpoint.batch or 1)], reference)
     content: bytes = bytes(converter.convert())
     return content
 

@@ -28,10 +28,11 @@ MAX_VERDICT = 1 << 16  # bytes
 MAX_CONTENT = 1 << 31  # what a flatbuffer can be at most
 
 
-def open_runner(model: Model, engine: Engine, announce: Callable[[str], None]) -> Runner:
+def open_runner(model: Model, engine: Engine, announce: Callable[[str], None], callers: int) -> Runner:
     """Load `model` into `engine`; `auto` is LiteRT, save for models that it cannot run and where there is a GPU.
 
-    `announce` is given a line before a model is converted, and with `auto` one where that came to nothing.
+    `announce` is given a line before a model is converted, and with `auto` one where that came to nothing. `callers`:
+    how many threads will call it.
 
     Raises `ModelError` where the model cannot be loaded, or not into LiteRT where that is the `engine`.
     """
@@ -49,7 +50,7 @@ def open_runner(model: Model, engine: Engine, announce: Callable[[str], None]) -
             raise ModelError(f"{model.directory} cannot run in LiteRT: {reason}; leave out --engine litert")
     from phototag.classifier._saved_model import TensorFlowRunner
 
-    return TensorFlowRunner(model.directory, model.endpoint, model.preprocessing)
+    return TensorFlowRunner(model.directory, model.endpoint, model.preprocessing, callers)
 
 
 # --- Keeping conversions ----------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ class LiteRTRunner(Runner):
     """
 
     _failures = (ValueError, RuntimeError)
+    _one_core_a_call = True
 
     def __init__(self, directory: Path, endpoint: Endpoint, preprocessing: Preprocessing, content: bytes) -> None:
         super().__init__(directory, endpoint, preprocessing, endpoint.batch or 1)

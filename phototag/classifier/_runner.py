@@ -23,6 +23,7 @@ class Runner(ABC):
     # What the engine raises where a model fails.
     _failures: tuple[type[Exception], ...]
     _memory_failures: tuple[type[Exception], ...] = (MemoryError,)
+    _one_core_a_call: bool
 
     def __init__(self, directory: Path, endpoint: Endpoint, preprocessing: Preprocessing, batch: int | None) -> None:
         """`batch`: how many images `_infer` insists on, None for any number."""
@@ -30,6 +31,14 @@ class Runner(ABC):
         self._endpoint = endpoint
         self._preprocessing = preprocessing
         self._batch = batch
+
+    @property
+    def by_image(self) -> bool:
+        """Does a call for one image keep a core busy, so that as many threads as there are cores had better call it?
+
+        Else one call for many images is faster.
+        """
+        return self._one_core_a_call and self._batch in (None, 1)
 
     def run(self, images: Pixels) -> NDArray[np.float32]:
         """Return what the model gives for `images`, float32 [N, classes].
@@ -46,9 +55,9 @@ class Runner(ABC):
         try:
             parts = [self._infer(part)[:count] for part, count in self._batches(images)]
         except self._memory_failures as error:
-            raise OutOfMemory(
-                f"{directory} needs more memory than there is for {len(images)} images; make --batch-size smaller"
-            ) from error
+            many = f"{len(images)} images; make --batch-size smaller"
+            needs = many if len(images) > 1 else "an image; make --jobs smaller, or close other programs"
+            raise OutOfMemory(f"{directory} needs more memory than there is for {needs}") from error
         except self._failures as error:
             raise ModelError(f"{directory} failed on a batch of {len(images)} images: {first_line(error)}") from error
         raw = np.concatenate([part.reshape(len(part), -1) if part.ndim else part.reshape(1, 1) for part in parts])

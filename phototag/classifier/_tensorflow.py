@@ -12,11 +12,14 @@ from phototag.errors import ModelError
 from phototag.models import data_directory
 
 
-def import_tensorflow() -> Any:
+def import_tensorflow(*, one_core_a_call: bool = False) -> Any:
     """Return the `tensorflow` module, imported without the half dozen lines it writes to stderr.
 
     TensorFlow's notices about the processor and about missing GPU drivers are written by native code, before any log
     level is read. Anyone who sets `TF_CPP_MIN_LOG_LEVEL` sees them all.
+
+    `one_core_a_call`: let it compute what one call asks for on one core; without effect where it is imported already,
+    when it takes no such setting any more, or sees a GPU.
 
     Raises `ModelError` where TensorFlow cannot be imported.
     """
@@ -32,7 +35,10 @@ def import_tensorflow() -> Any:
         with contextlib.nullcontext() if chatty else native_stderr_silenced():
             import tensorflow
 
-            for gpu in tensorflow.config.list_physical_devices("GPU"):
+            gpus = tensorflow.config.list_physical_devices("GPU")
+            if one_core_a_call and not gpus:
+                tensorflow.config.threading.set_intra_op_parallelism_threads(1)
+            for gpu in gpus:
                 # By default TensorFlow takes all of a GPU's memory, also what the desktop needs.
                 tensorflow.config.experimental.set_memory_growth(gpu, True)
             tensorflow.config.list_logical_devices()  # looks for a GPU now, while it may complain

@@ -260,7 +260,7 @@ def scorer_loader(options: ScanOptions, model: Model, console: Console) -> Calla
         ensure_built(model, console.message)
         from phototag.classifier import Classifier
 
-        return scorer(options.tags, Classifier(model, options.tags.engine, console.message))
+        return scorer(options.tags, Classifier(model, options.tags.engine, console.message, options.jobs))
 
     return load_scorer
 

@@ -228,4 +228,4 @@ def scorer(options: TagOptions, classifier: Classifier) -> Scorer:
     from phototag.tagging import Scorer
 
     classify = classifier.predict if options.logit_threshold is None else classifier.logits
-    return Scorer(classify, by_photo=classifier.engine == "litert")
+    return Scorer(classify, by_photo=classifier.by_image)
