@@ -87,7 +87,8 @@ class TreeTagger:
         # Classes that are not in the tree, and those that must never count, have no row.
         rows = [(number, row[label.synset]) for number, label in enumerate(labels) if label.synset in row]
         counted = [(number, at) for number, at in rows if self._nodes[at].state != "never"]
-        self._classes, self._class_rows = [number for number, _ in counted], [at for _, at in counted]
+        self._classes = np.array([number for number, _ in counted], np.intp)
+        self._class_rows = np.array([at for _, at in counted], np.intp)
         settings = (taxonomy.digest, self._labels, levels, threshold, max_tags)
         self.digest = hashlib.sha256(repr(settings).encode()).hexdigest()
 
@@ -106,8 +107,8 @@ class TreeTagger:
 
         A node is never less likely than one below it.
         """
-        masses = np.zeros(len(self._nodes))
-        np.add.at(masses, self._class_rows, np.asarray(scores, np.float64)[self._classes])
+        own = np.asarray(scores, np.float64)[self._classes]
+        masses = np.zeros(len(self._nodes)) + np.bincount(self._class_rows, own, len(self._nodes))
         for children, parents in self._rounds:
             np.add.at(masses, parents, masses[children])
         return masses
@@ -152,7 +153,7 @@ class TreeTagger:
 
     def _never(self, scores: NDArray[np.float64]) -> tuple[Explanation, ...]:
         """Explain the likely classes that count for nothing."""
-        counted = set(self._classes)
+        counted = set(self._classes.tolist())
         return tuple(
             Explanation((label.name,), float(score), 1.0, "never a tag", None, ())
             for number, (label, score) in enumerate(zip(self._labels, scores, strict=True))
@@ -167,7 +168,7 @@ class TreeTagger:
 
     def _classes_below(self) -> list[list[int]]:
         below: list[list[int]] = [[] for _ in self._nodes]
-        for number, row in zip(self._classes, self._class_rows, strict=True):
+        for number, row in zip(self._classes.tolist(), self._class_rows.tolist(), strict=True):
             at: int | None = row
             while at is not None:
                 below[at].append(number)
@@ -244,7 +245,11 @@ def _deepest_first(parents: Sequence[int | None]) -> list[tuple[NDArray[np.intp]
 
 
 def _likeliest(labels: Sequence[Label], scores: NDArray[np.float64], count: int) -> tuple[Prediction, ...]:
-    order = np.argsort(-scores, kind="stable")[:count]
+    count = min(count, len(scores))
+    if count < 1:
+        return ()
+    among = np.flatnonzero(scores >= np.partition(scores, -count)[-count])  # of a thousand, not all need an order
+    order = among[np.argsort(-scores[among], kind="stable")][:count]
     return tuple(Prediction(labels[at], round(float(scores[at]), 4)) for at in order)
 
 

@@ -497,14 +497,13 @@ class Pipeline:
         rejected = () if self.forget_rejections else self._rejected(photo, known, sight.digest)
         tags, predictions = self.tagger.choose(scores), self.tagger.top(scores, TOP_PREDICTIONS)
         tags = _without(tags, rejected)
-        record = Record(
-            photo, "", (), predictions, (), sight.digest, self.model, packed if sight.is_new else None, rejected
-        )
+        new_scores = packed if sight.is_new else None
         if self.dry_run:
             return Outcome(photo, "tagged" if tags else "untagged", tags, predictions)
         try:
             written, fault = self._write(photo, tags, predictions, known)
         except PhotoError as error:
+            record = Record(photo, "", (), predictions, (), sight.digest, self.model, new_scores, rejected)
             if known is not None:  # what stands in its files is what stood there before
                 stood, removed, noted = self.index.tags(known), self.index.rejected(known), self.index.noted(known)
                 record = replace(record, tags=stood, written=known.written, rejected=removed, write=known.write)
@@ -515,17 +514,22 @@ class Pipeline:
         is_as_seen = (written.photo.size, written.photo.mtime_ns) == (photo.size, photo.mtime_ns)
         digest = written.digest or (sight.digest if is_as_seen else None)
         rejected = tuple(dict.fromkeys((*rejected, *written.rejected)))
-        done = replace(
-            record,
-            write=self.writer.name,
-            photo=written.photo,
-            recipe=self.recipe,
-            tags=tags,
-            written=written.files,
-            digest=digest,
-            noted=written.noted if written.noted is not None else tuple(tag.name for tag in tags),
+        noted = written.noted if written.noted is not None else tuple(tag.name for tag in tags)
+        records.append(
+            Record(
+                written.photo,
+                self.recipe,
+                tags,
+                predictions,
+                written.files,
+                digest,
+                self.model,
+                new_scores,
+                rejected,
+                self.writer.name,
+                noted,
+            )
         )
-        records.append(replace(done, rejected=rejected))
         if fault is not None:
             return Outcome(photo, "failed", tags, predictions, written.files, fault, written.note)
         status: Status = "tagged" if tags else "untagged"
@@ -557,6 +561,8 @@ class Pipeline:
         is_same_place = known is not None and known.write == self.writer.name
         previous = self.index.noted(known) if known is not None and is_same_place else ()
         written = self.writer.write(photo, tags, predictions, previous)
+        if not photo.companions:
+            return written, None
         tags = _without(tags, written.rejected)
         companions, files, notes = [], list(written.files), [written.note]
         fault = None

@@ -55,24 +55,27 @@ class JsonSidecarWriter:
 
         Raises `PhotoError` where the folder cannot be written or another program's file has the sidecar's name.
         """
-        sidecar = sidecar_path(photo.path)
+        path = photo.path
+        sidecar = sidecar_path(path)
         try:
-            existing = _read(photo.path, sidecar)
+            existing = _read(path, sidecar)
             rejected = _rejected(existing, previous, self.journal) if not self.forget_rejections else ()
             gone = set(map(key, rejected))
-            tags = [tag for tag in tags if key(tag.name) not in gone]
+            tags = [tag for tag in tags if key(tag.name) not in gone] if gone else tags
             if tags or rejected:
-                self._write(photo.path, sidecar, existing, self._content(tags, predictions, rejected))
+                self._write(path, sidecar, existing, self._content(tags, predictions, rejected))
             elif existing is not None:
                 self.journal.note_change(sidecar, NO_FILE, packed(replacement(b"", existing.data)))
                 sidecar.unlink()
                 sync_folder(sidecar.parent)
             return Written((sidecar,) if tags else (), photo, rejected=rejected)
         except OSError as error:
-            raise PhotoError(photo.path, os_fault(f"its sidecar {sidecar.name} cannot be written", error)) from None
+            raise PhotoError(path, os_fault(f"its sidecar {sidecar.name} cannot be written", error)) from None
 
     def standing(self, photo: Photo) -> Standing | None:
         """Return what an earlier run of the same recipe left, if `photo` has not changed since; None otherwise."""
+        if not os.path.lexists(os.fspath(photo) + OWN_SUFFIX):  # as with nearly all that are looked at
+            return None
         sidecar = sidecar_path(photo.path)
         try:
             existing = _read(photo.path, sidecar)
@@ -187,7 +190,10 @@ _ENCODE = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make a
 
 
 def _dumped(content: dict[str, Any]) -> str:
-    """`content` as JSON with a line for each tag: the library's own indentation is slower than all else here."""
+    """`content`, whose names are plain ASCII, as JSON with a line for each tag.
+
+    The library's own indentation is slower than all else here.
+    """
     members = []
     for name, value in content.items():
         if isinstance(value, list) and value:
@@ -195,7 +201,7 @@ def _dumped(content: dict[str, Any]) -> str:
             text = f"[\n    {text}\n  ]"
         else:
             text = _ENCODE(value)
-        members.append(f"  {_ENCODE(name)}: {text}")
+        members.append(f'  "{name}": {text}')
     return "{\n" + ",\n".join(members) + "\n}\n"
 
 
