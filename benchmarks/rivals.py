@@ -2,7 +2,7 @@
 
     python benchmarks/rivals.py loop|dataset MODEL FOLDER COUNT      people's usual programs, in Keras
     python benchmarks/rivals.py floor CONVERSION FOLDER COUNT        what nobody can do without, on one core
-    python benchmarks/rivals.py reference MODEL FILTER FOLDER...     the likeliest class of each photo, decoded in full
+    python benchmarks/rivals.py reference MODEL FOLDER...     the likeliest class of each photo, decoded in full
 
 Prints JSON: seconds a photo by the clock and of the processor, once TensorFlow is imported and the model loaded and
 warm; of the `reference` the likeliest class of each photo, as a line of the model's labels, by path.
@@ -72,7 +72,7 @@ def floor(conversion: str, folder: str, count: str) -> dict[str, float]:
         with Image.open(path) as image:
             image.draft("RGB", (round(SIZE / CROP), round(SIZE / CROP)))
             box = _crop(image.size)
-            tensors.append(np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box, reducing_gap=3.0)))
+            tensors.append(np.asarray(image.resize((SIZE, SIZE), Image.Resampling.LANCZOS, box, reducing_gap=3.0)))
 
     decode(photos[0])
     decoding = _cost(decode, photos)
@@ -90,8 +90,8 @@ def floor(conversion: str, folder: str, count: str) -> dict[str, float]:
     return {kind: decoding[kind] + inferring[kind] for kind in decoding}
 
 
-def reference(model: str, resampling: str, *folders: str) -> dict[str, str]:
-    """Every pixel decoded, one filter from there to the model's size, and the SavedModel in TensorFlow."""
+def reference(model: str, *folders: str) -> dict[str, str]:
+    """Every pixel decoded, Lanczos' filter from there to the model's size, and the SavedModel in TensorFlow."""
     import tensorflow as tf
 
     # Named, or the variables would be freed.
@@ -102,7 +102,7 @@ def reference(model: str, resampling: str, *folders: str) -> dict[str, str]:
     def likeliest(path: Path) -> str:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image).convert("RGB")
-        small = upright.resize((SIZE, SIZE), Image.Resampling[resampling], _crop(upright.size))
+        small = upright.resize((SIZE, SIZE), Image.Resampling.LANCZOS, _crop(upright.size))
         (scores,) = signature(tf.constant((np.asarray(small, np.float32)[np.newaxis] - 127) / 128)).values()
         return labels[int(np.argmax(scores))]
 

@@ -262,6 +262,7 @@ def _card(name: str) -> ModelCard:
             mean=(127, 127, 127),
             std=(128, 128, 128),
             crop_fraction=0.875,
+            interpolation="lanczos",
         )
         source = f"the PyPI package {lite.package}"
         return ModelCard(
