@@ -41,7 +41,7 @@ import numpy as np
 import phototag.classifier
 
 class Toy:
-    engine = "tensorflow"
+    by_image = True
 
     def __init__(self, *_, **__):
         pass

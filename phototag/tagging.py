@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from phototag.errors import OutOfMemory, PhotoError
 from phototag.hedging import Scores, Tagger
 from phototag.index import Index, Known, Record
-from phototag.metadata.files import Standing, Written
+from phototag.metadata.files import Standing, Written, folders_synced_once
 from phototag.metadata.keywords import key
 from phototag.models import Model
 from phototag.photos import Found, Photo
@@ -455,7 +455,8 @@ class Pipeline:
     def _written(self, seen: Sequence[_Seen]) -> Sequence[Outcome]:
         records: list[Record] = []
         touched: list[tuple[Known, Photo]] = []
-        outcomes = [one if isinstance(one, Outcome) else self._settle(*one, records, touched) for one in seen]
+        with folders_synced_once():  # before anything is recorded
+            outcomes = [one if isinstance(one, Outcome) else self._settle(*one, records, touched) for one in seen]
         failures = [
             (outcome.path, outcome.error or "")
             for one, outcome in zip(seen, outcomes, strict=True)

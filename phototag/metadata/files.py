@@ -9,6 +9,7 @@ import os
 import stat
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,14 +124,13 @@ def write_file(
     times: tuple[int, int] | None = None,
     before_rename: Callable[[bytes | None], None] = lambda _: None,
     read_back: bool = False,
-    lasting: bool = True,
 ) -> None:
     """Make the file at `path` consist of `pieces`: all of them, or leave it as it is.
 
     `like`: the file that `path` is now; the new one gets its mode, owner and extended attributes (with them its ACLs).
     Without it the mode is `mode`. `times`: of access and of change, in nanoseconds; else now. `before_rename` is called
     when all is on the disk, with the content read back from there if `read_back`; what it raises leaves the file as it
-    is. `lasting`: a power cut after the return will not bring the old file back; without it, it may, whole as it was.
+    is. After the return a power cut will not bring the old file back, but see `folders_synced_once`.
 
     Raises `OSError` where the folder cannot be written, `Unwritable` where an attribute cannot be kept.
     """
@@ -148,8 +148,7 @@ def write_file(
         if times is not None:  # last: reading counts as access
             os.utime(temporary, ns=times)
         os.replace(temporary, path)
-    if lasting:
-        sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def os_fault(what: str, error: OSError) -> str:
@@ -160,8 +159,37 @@ def os_fault(what: str, error: OSError) -> str:
     return f"{what} ({error.strerror}); {hint}"
 
 
+@contextlib.contextmanager
+def folders_synced_once() -> Iterator[None]:
+    """Put off what `sync_folder` does in this thread to the end, to do it once for each folder.
+
+    Each is a wait for the disk, which for a small photo takes as long as all else. Until the end a power cut may bring
+    back a file as it was before, whole.
+    """
+    folders: set[Path] = set()
+    _put_off.folders = folders
+    try:
+        yield
+    finally:
+        _put_off.folders = None
+        for folder in folders:
+            sync_folder(folder)
+
+
+class _PutOff(threading.local):
+    """The folders that a thread is yet to sync; None where it does so at once."""
+
+    folders: set[Path] | None = None
+
+
+_put_off = _PutOff()
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename or a removal in `folder` durable, where the system can."""
+    if _put_off.folders is not None:
+        _put_off.folders.add(folder)
+        return
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

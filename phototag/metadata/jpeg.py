@@ -336,10 +336,12 @@ def _next_marker(data: Data, at: int) -> int:
     content = np.frombuffer(data, np.uint8)
     for start in range(at, len(content) - 1, _LOOKED_THROUGH):
         part = content[start : start + _LOOKED_THROUGH + 1]
-        marked = np.flatnonzero((part[:-1] == 0xFF) & (part[1:] != 0))
-        if marked.size:
-            behind = part[marked + 1]
-            markers = marked[(behind != 0xFF) & (behind & 0xF8 != 0xD0)]
+        is_mark = part[:-1] == 0xFF
+        is_mark &= part[1:] != 0
+        if is_mark.any():
+            (marks,) = is_mark.nonzero()
+            behind = part[marks + 1]
+            markers = marks[(behind != 0xFF) & (behind & 0xF8 != 0xD0)]
             if markers.size:
                 return start + int(markers[0])
     raise Unwritable("it is truncated")

@@ -99,7 +99,6 @@ class JsonSidecarWriter:
             # A sidecar is as public as its photo, but its owner can always write it.
             mode=photo.stat().st_mode & 0o666 | 0o200,
             before_rename=lambda _: self.journal.note_change(sidecar, content_digest(data), undo),
-            lasting=False,  # the next scan sees that one is gone, and to wait for each folder takes as long as a photo
         )
 
     def _content(
