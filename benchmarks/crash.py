@@ -14,7 +14,6 @@ would leave next to none of it for the moments in question. All else is the real
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import json
 import os
@@ -31,6 +30,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from phototag.digest import content_digest
 from phototag.index import open_index
 from phototag.photos import Photo, find_photos
 
@@ -123,7 +123,7 @@ def rows(index_path: Path, folder: Path, model: str) -> dict[str, Any]:
             known, name = index.known(one), os.path.relpath(one, folder)
             if known is None or not known.is_of(one):
                 raise SystemExit(f"{name} is not known as it is")
-            digest = hashlib.sha256(one.path.read_bytes()).digest()
+            digest = content_digest(one.path.read_bytes())
             if index.digest(known) not in (digest, None):
                 raise SystemExit(f"{name} is known with another content than it has")
             files = sorted(os.path.relpath(path, folder) for path in known.written)

@@ -13,9 +13,9 @@ def content_digest(data: bytes) -> bytes:
     """Return the digest of a file that consists of `data`: XXH3 of 128 bits, 16 bytes.
 
     A library of any size will not hold two different files of one digest by chance. It guards against nothing that
-    somebody builds on purpose: whoever makes two such photos has the tags of the one on the other, and no more, as
-    nothing is taken back without a proof that goes by the content. In return it takes a thirtieth of the time of
-    SHA-256, which for the photos of a camera is longer than all else beside decoding and the model.
+    somebody builds on purpose: of two such photos one gets the tags of the other, and what a person removed from it;
+    nothing is put back into a photo without a proof that goes by its content. In return it takes a small part of the
+    time of SHA-256, which for the photos of a camera is more than all else beside decoding and the model.
     """
     return xxhash.xxh3_128_digest(data)
 

@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, IptcImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, IptcImagePlugin, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from phototag.digest import content_digest, stream_digest
 from phototag.errors import PhotoError
@@ -34,8 +35,8 @@ _LARGE_IMAGES = threading.RLock()
 MAX_SCANS = 500  # of a progressive JPEG
 MAX_RAW = 1 << 29  # bytes; a camera's of 150 megapixels has half as many
 MAX_IN_MEMORY = 1 << 26  # bytes; a larger file is read twice for its digest, a larger RAW waits for others
-# Bytes that a decoder gets at once. With each block it waits for the interpreter, which another thread may be using;
-# by Pillow's own 64 KB that is fifty times for a photo of a camera.
+# Bytes of a JPEG that the decoder gets at once. With each block it waits for the interpreter, which another thread may
+# be using; by Pillow's own 64 KB that is fifty times for a photo of a camera.
 _BLOCK = 1 << 22
 _REDUCIBLE_MODES = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F")
 NO_MEMORY = "it needs more memory than this machine has"
@@ -179,7 +180,7 @@ def _decode_image(
     _check_size(path, *image.size)
     if image.format == "JPEG" and image.info.get("progressive"):
         _check_scans(file, path)
-    if isinstance(image, ImageFile.ImageFile):
+    if isinstance(image, JpegImageFile):  # a TIFF may have a million strips, and read as much for each
         image.decodermaxblock = _BLOCK
     image.draft("RGB", (shortest_side, shortest_side))
     with _one_at_a_time(image.width * image.height > LARGE_PIXELS):

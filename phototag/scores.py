@@ -37,4 +37,7 @@ def unpack(packed: bytes) -> NDArray[np.float32]:
     if kind == _PROBABILITIES:
         scores: NDArray[np.float32] = np.frombuffer(data, "<u2").astype(np.float32) / np.float32(_STEPS)
         return scores
-    return np.frombuffer(data, "<f4").astype(np.float32)
+    others = np.frombuffer(data, "<f4").astype(np.float32)
+    if not np.isfinite(others).all():
+        raise ValueError("scores that are no numbers")
+    return others

@@ -152,21 +152,33 @@ def test_a_model_of_a_fixed_batch_gets_whole_batches(tmp_path: Path) -> None:
         assert Classifier(model, "litert").by_image is by_image
 
 
-@pytest.mark.parametrize("callers", [1, 2])
-def test_tensorflow_takes_an_image_from_each_of_several_callers(toy_model: Path, callers: int) -> None:
+@pytest.mark.parametrize(("callers", "batch"), [(1, None), (2, None), (2, 4)])
+def test_tensorflow_takes_an_image_from_each_of_several_callers(
+    tmp_path: Path, callers: int, batch: int | None
+) -> None:
+    directory = export(tmp_path / "m", lambda images: {"y": means(images)}, shape=(batch, 8, 8, 3))
     script = f"""
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 import numpy as np
 from phototag.classifier import Classifier
 from phototag.models import find_model
-classifier = Classifier(find_model({str(toy_model)!r}), "tensorflow", callers={callers})
+given = {{"input": {{"range": "0..1"}}}}
+model = find_model({str(directory)!r}, labels=Path({str(directory / "labels.txt")!r}), given=given)
+classifier = Classifier(model, "tensorflow", callers={callers})
 images = np.random.default_rng(3).integers(0, 256, (40, 1, 8, 8, 3), np.uint8)
 with ThreadPoolExecutor({callers}) as pool:
     rows = np.concatenate(list(pool.map(classifier.predict, images)))
-print(classifier.by_image, np.abs(rows - classifier.predict(images[:, 0])).max() < 1e-6)
+import tensorflow
+one_core_a_call = tensorflow.config.threading.get_intra_op_parallelism_threads() == 1
+alike = np.abs(rows - classifier.predict(images[:, 0])).max() < 1e-6
+print(classifier.by_image, one_core_a_call, alike, len(tensorflow.config.list_physical_devices("GPU")))
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert result.stdout.split() == [str(callers > 1), "True"], result.stderr
+    assert result.returncode == 0, result.stderr
+    *facts, gpus = result.stdout.split()
+    expected = callers > 1 and batch is None and gpus == "0"
+    assert facts == [str(expected), str(expected), "True"]
 
 
 # --- Converted once ---------------------------------------------------------------------------------------------------

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from phototag.metadata.files import remove_unfinished, write_file
+from phototag.metadata.files import folders_synced_once, remove_unfinished, sync_put_off, write_file
 from phototag.metadata.keywords import Unwritable
 from phototag.photos import UNFINISHED_PREFIX, UNFINISHED_SUFFIX
 
@@ -217,3 +219,42 @@ def test_all_is_durable_before_the_rename_and_the_rename_after_it(photo: Path, m
         monkeypatch.setattr(os, name, lambda *given, name=name, real=real: (steps.append(name), real(*given)))
     write_file(photo, PIECES)
     assert steps == (["fsync", "replace", "fsync"] if os.name != "nt" else ["fsync", "replace"])
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the folders that were made durable, in order."""
+    names: list[str] = []
+    real = os.fsync
+
+    def noting(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            names.append(Path(f"/proc/self/fd/{descriptor}").resolve().name)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    return names
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc which folder it is")
+def test_a_folder_is_made_durable_at_once_or_once_for_many_files(tmp_path: Path, synced: list[str]) -> None:
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+    write_file(folders[0] / "1", PIECES)
+    assert synced == ["a"]
+    with pytest.raises(KeyError), folders_synced_once():
+        for number in range(3):
+            write_file(folders[0] / f"{number}", PIECES)
+        with folders_synced_once():
+            write_file(folders[1] / "1", PIECES)
+        assert synced == ["a"]
+        other = threading.Thread(target=write_file, args=(folders[1] / "2", PIECES))
+        other.start()
+        other.join()
+        assert synced == ["a", "b"]
+        sync_put_off()
+        assert sorted(synced) == ["a", "a", "b", "b"]
+        write_file(folders[0] / "4", PIECES)
+        raise KeyError
+    assert sorted(synced) == ["a", "a", "a", "b", "b"]

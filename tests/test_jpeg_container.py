@@ -371,3 +371,22 @@ UNKNOWN = {
 def test_other_trailers_are_refused(photo: bytes) -> None:
     with pytest.raises(Unwritable):
         read_blocks(photo)
+
+
+def test_the_end_of_an_image_is_found_behind_segments_of_all_sizes_and_fill() -> None:
+    whole = jpeg()
+    for segments in (b"\xff\xfe\0\2" * 300, b"\xff\xff\xff\xfe\0\4\xff\xd9", b"\xff\xd0\xff\0\xff\xd7" * 100_000):
+        read_blocks(whole[:-2] + segments + whole[-2:])
+    for segments in (b"\xff\xfe\0\2" * 100_000, b"\xff\xfe\0\2" * 36_000):
+        with pytest.raises(Unwritable, match="too many segments"):
+            read_blocks(whole[:-2] + segments + whole[-2:])
+
+
+def test_a_change_that_moves_what_is_addressed_by_its_place_is_seen() -> None:
+    photo = mpf_photo()
+    blocks = read_blocks(photo)
+    changes = Changes(PACKET)
+    verify(photo, applied(photo, rewrite(photo, changes, blocks)), changes, blocks)
+    at = photo.index(b"MPF\0") + int.from_bytes(photo[photo.index(b"MPF\0") - 2 : photo.index(b"MPF\0")], "big") - 2
+    with pytest.raises(Unwritable):
+        verify(photo, photo[:at] + xmp_segment(PACKET) + photo[at:], changes, blocks)

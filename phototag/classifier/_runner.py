@@ -56,7 +56,8 @@ class Runner(ABC):
             parts = [self._infer(part)[:count] for part, count in self._batches(images)]
         except self._memory_failures as error:
             many = f"{len(images)} images; make --batch-size smaller"
-            needs = many if len(images) > 1 else "an image; make --jobs smaller, or close other programs"
+            one = "an image; " + ("make --jobs smaller" if self.by_image else "close other programs")
+            needs = many if len(images) > 1 else one
             raise OutOfMemory(f"{directory} needs more memory than there is for {needs}") from error
         except self._failures as error:
             raise ModelError(f"{directory} failed on a batch of {len(images)} images: {first_line(error)}") from error

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import io
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,20 @@ class TensorFlowRunner(Runner):
     def __init__(self, directory: Path, endpoint: Endpoint, preprocessing: Preprocessing, callers: int = 1) -> None:
         super().__init__(directory, endpoint, preprocessing, endpoint.batch)
         _check_harmless(directory, endpoint)
-        self._tensorflow = import_tensorflow(one_core_a_call=callers > 1)
+        self._tensorflow = import_tensorflow(one_core_a_call=callers > 1 and endpoint.batch in (None, 1))
         threads_a_call: int = self._tensorflow.config.threading.get_intra_op_parallelism_threads()
         self._one_core_a_call = threads_a_call == 1
         self._memory_failures = (MemoryError, self._tensorflow.errors.ResourceExhaustedError)
-        self._failures = (self._tensorflow.errors.OpError, TypeError, ValueError, KeyError)
+        self._failures = (
+            self._tensorflow.errors.OpError,
+            TypeError,
+            ValueError,
+            KeyError,
+            RuntimeError,
+            AttributeError,
+        )
         self.call = self._load()
+        self._tracing, self._function = threading.Lock(), None
 
     def trace(self, batch: int | None) -> Any:
         """Return the concrete function from pixels as they are, uint8 [batch, height, width, 3], to float32 scores.
@@ -62,16 +70,18 @@ class TensorFlowRunner(Runner):
         pixels = tf.TensorSpec([batch, preprocessing.height, preprocessing.width, 3], tf.uint8)
         return tf.function(scores, input_signature=[pixels], autograph=False).get_concrete_function()
 
-    @functools.cached_property
     def _traced(self) -> Any:
-        return self.trace(self._endpoint.batch)
+        with self._tracing:
+            if self._function is None:
+                self._function = self.trace(self._endpoint.batch)
+            return self._function
 
     def _infer(self, images: Pixels) -> NDArray[Any]:
         constant = self._tensorflow.constant
         if self._endpoint.dtype == "string":
             scores = self.call(constant([_jpeg(image) for image in images]))
         else:
-            scores = self._traced(constant(images))
+            scores = self._traced()(constant(images))
         result: NDArray[Any] = scores.numpy()
         return result
 

@@ -70,8 +70,8 @@ class _Format(Protocol):
 
     def read_blocks(self, data: Data) -> Blocks: ...
 
-    def reread_blocks(self, data: Data) -> Blocks:
-        """As `read_blocks`, of what is known to differ from such a file by its blocks alone. Without `layout`."""
+    def reread_blocks(self, data: Data, before: Blocks) -> Blocks:
+        """As `read_blocks`, of what is the file that has the blocks `before` but for its blocks. Without `layout`."""
         ...
 
     def rewrite(self, data: Data, changes: Changes, blocks: Blocks) -> Edits:
@@ -121,7 +121,7 @@ def verify(before: Data, after: Data, changes: Changes, blocks: Blocks | None = 
     blocks = _blocks(form, before) if blocks is None else blocks
     if _format(after) is not form or not _is_same_around(form, before, after):
         raise Unwritable("more than its keywords would change")
-    if _unsigned(form.reread_blocks(after)) != _expected(blocks, changes):
+    if _unsigned(form.reread_blocks(after, blocks)) != _expected(blocks, changes):
         raise Unwritable("its metadata would not read back as written")
 
 

@@ -166,14 +166,23 @@ def folders_synced_once() -> Iterator[None]:
     Each is a wait for the disk, which for a small photo takes as long as all else. Until the end a power cut may bring
     back a file as it was before, whole.
     """
-    folders: set[Path] = set()
-    _put_off.folders = folders
+    outer = _put_off.folders
+    _put_off.folders = set()
     try:
         yield
     finally:
-        _put_off.folders = None
-        for folder in folders:
+        put_off, _put_off.folders = _put_off.folders, outer
+        for folder in put_off or ():
             sync_folder(folder)
+
+
+def sync_put_off() -> None:
+    """Do now what was put off: before something is removed that has to be there until the rest is durable."""
+    folders = _put_off.folders
+    if folders is not None:
+        with contextlib.suppress(KeyError):
+            while True:
+                _sync(folders.pop())
 
 
 class _PutOff(threading.local):
@@ -189,7 +198,11 @@ def sync_folder(folder: Path) -> None:
     """Make a rename or a removal in `folder` durable, where the system can."""
     if _put_off.folders is not None:
         _put_off.folders.add(folder)
-        return
+    else:
+        _sync(folder)
+
+
+def _sync(folder: Path) -> None:
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

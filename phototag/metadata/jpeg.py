@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from phototag.metadata import exif, tiff
 from phototag.metadata.containers import Blocks, BlockUnwritable, Change, Changes, Drop
 from phototag.metadata.edits import Data, Edit, Edits, growth, ordered, shifted
@@ -34,6 +36,7 @@ _BEFORE_SCAN = _FRAMES | _TABLES | frozenset(range(_APP0, _APP15 + 1)) | {_COM}
 _BETWEEN_SCANS = _TABLES | {_COM, _SOS}
 # Bytes of entropy-coded data that are looked through at once: what is computed of them stays in the processor's cache.
 _LOOKED_THROUGH = 1 << 17
+_LOOKED_THROUGH_FIRST = 1 << 8  # in case there is a segment behind a segment
 _FILL = re.compile(rb"\xff+")
 _ZEROS = re.compile(rb"\0*")
 
@@ -87,9 +90,17 @@ def read_blocks(data: Data) -> Blocks:
     return _blocks(data, layout.xmp, layout.exif, layout.photoshop, layout)
 
 
-def reread_blocks(data: Data) -> Blocks:
-    """See `containers`. What takes long is to find where the image ends, and that is known to be the same."""
-    segments, _ = _read_segments(data, 0)
+def reread_blocks(data: Data, before: Blocks) -> Blocks:
+    """See `containers`. What takes long is to find where the image ends, which is known to be the same.
+
+    Where something may be addressed by its place, what follows the image is looked at anew all the same.
+    """
+    layout = before.layout
+    assert isinstance(layout, _Layout)
+    segments, scan = _read_segments(data, 0)
+    is_all = len(data) - scan.at == layout.jpeg.end - layout.jpeg.scan
+    if not is_all or layout.limit < layout.jpeg.scan:
+        return read_blocks(data)
     by_kind = _by_kind(data, segments)
     return _blocks(data, _packet(by_kind), by_kind[_EXIF], by_kind[_PHOTOSHOP])
 
@@ -315,7 +326,7 @@ def _read_segment(data: Data, at: int) -> _Segment:
 
 def _end_of_image(data: Data, at: int) -> int:
     """Return where the image ends whose first scan's data begin at `at`: behind EOI."""
-    while True:
+    for _ in range(_MAX_SEGMENTS):
         at = _next_marker(data, at)
         marker = data[at + 1]
         if marker == _EOI:
@@ -323,6 +334,7 @@ def _end_of_image(data: Data, at: int) -> int:
         if marker not in _BETWEEN_SCANS:
             raise Unwritable("its image data are malformed")
         at = _read_segment(data, at).end
+    raise Unwritable("it has too many segments")
 
 
 def _next_marker(data: Data, at: int) -> int:
@@ -331,11 +343,9 @@ def _next_marker(data: Data, at: int) -> int:
     It is neither a stuffed byte, nor a fill byte, nor a restart. NumPy finds it five times as fast as a regular
     expression would, which stops at each of the ten thousands of stuffed bytes in a photo.
     """
-    import numpy as np  # only who writes into photos waits for it
-
-    content = np.frombuffer(data, np.uint8)
-    for start in range(at, len(content) - 1, _LOOKED_THROUGH):
-        part = content[start : start + _LOOKED_THROUGH + 1]
+    content, size = np.frombuffer(data, np.uint8), _LOOKED_THROUGH_FIRST
+    while at < len(content) - 1:
+        part = content[at : at + size + 1]
         is_mark = part[:-1] == 0xFF
         is_mark &= part[1:] != 0
         if is_mark.any():
@@ -343,7 +353,8 @@ def _next_marker(data: Data, at: int) -> int:
             behind = part[marks + 1]
             markers = marks[(behind != 0xFF) & (behind & 0xF8 != 0xD0)]
             if markers.size:
-                return start + int(markers[0])
+                return at + int(markers[0])
+        at, size = at + size, min(2 * size, _LOOKED_THROUGH)
     raise Unwritable("it is truncated")
 
 

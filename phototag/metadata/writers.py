@@ -601,6 +601,7 @@ class _Source:
     def remove(self) -> None:
         """Remove the file. Raises `Unwritable` and `OSError`."""
         self._check_unchanged()
+        files.sync_put_off()  # what a sidecar has may just have gone into its photo
         os.unlink(self.path)
         files.sync_folder(self.path.parent)
 
