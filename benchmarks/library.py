@@ -80,7 +80,7 @@ def fill(index_path: Path, photos: Iterator[Photo], write: str) -> None:
         records: list[Record] = []
         for number, photo in enumerate(photos):
             files = (Path(f"{photo.path}.phototag.json") if write == "json" else photo.path,)
-            digest = number.to_bytes(32, "big")
+            digest = number.to_bytes(16, "big")
             records.append(Record(photo, recipe, tags, predictions, files, digest, name, scores[number % len(scores)]))
             if len(records) == BATCH:
                 index.add(records)

@@ -1,6 +1,6 @@
 """How fast phototag is, beside what people write themselves and beside what the machine allows, in one run.
 
-    python benchmarks/speed.py [--quick] [--only PART ...] [--photos FOLDER ...] [--folder FOLDER]
+    python benchmarks/speed.py [--quick] [--rounds N] [--only PART ...] [--photos FOLDER ...] [--folder FOLDER]
 
 Makes photos as a camera does in a temporary folder (in FOLDER, to measure its disk), lets phototag and its rivals
 classify the same ones with the same model, in turn, each in a process of its own, and prints medians and ratios.
@@ -56,18 +56,17 @@ class Size:
     many: int
     loop: int
     dataset: int
-    rounds: int
     goals: dict[str, float] = field(default_factory=dict)
 
 
 SIZES = {
     "12mp": Size(
-        "12 MP", 4000, 3000, 40, 140, 32, 64, 3, {"json": 7.0, "tensorflow": 6.0, "limit": 0.85, "embed limit": 0.75}
+        "12 MP", 4000, 3000, 40, 240, 32, 64, {"json": 7.0, "tensorflow": 6.0, "limit": 0.85, "embed limit": 0.75}
     ),
-    "small": Size("500x375", 500, 375, 100, 1100, 60, 480, 3, {"json": 11.0, "tensorflow": 7.0, "limit": 0.80}),
-    "24mp": Size("24 MP", 6000, 4000, 34, 64, 12, 32, 1),
+    "small": Size("500x375", 500, 375, 100, 1100, 60, 480, {"json": 11.0, "tensorflow": 7.0, "limit": 0.80}),
+    "24mp": Size("24 MP", 6000, 4000, 34, 64, 12, 32),
 }
-PARTS = (*SIZES, "start", "growth", "cores", "embed", "inspect", "tags")
+PARTS = (*SIZES, "start", "growth", "done", "cores", "embed", "inspect", "tags")
 
 
 def cores() -> int:
@@ -94,9 +93,10 @@ def run(command: Command, stdout: int = subprocess.DEVNULL, *, at_least: int = 0
 class Bench:
     """A folder with photos and the model, and the runs on them."""
 
-    def __init__(self, folder: Path, *, quick: bool) -> None:
+    def __init__(self, folder: Path, *, quick: bool, rounds: int) -> None:
         self.folder = folder
         self.quick = quick
+        self.rounds = 1 if quick else rounds
         self.goals: list[tuple[str, float, str, bool]] = []
         os.environ["PHOTOTAG_DATA_DIR"] = str(folder / "data")
         os.environ["PHOTOTAG_CONFIG"] = os.devnull
@@ -159,7 +159,7 @@ def measure_size(bench: Bench, size: Size) -> None:
         "limit": functools.partial(_limit, bench, many, size.dataset, 1),
         "together": functools.partial(_limit, bench, many, size.dataset, cores()),
     }
-    rounds = 1 if bench.quick else size.rounds
+    rounds = bench.rounds if size.goals else 1
     costs: list[dict[str, Cost]] = []
     for number in range(rounds):
         order = [*ways][number % 2 :] + [*ways][: number % 2]
@@ -280,10 +280,21 @@ def measure_growth(bench: Bench) -> None:
         said = "".join(f"{cost.wall:9.2f} s{cost.peak:6.0f} MB" for cost in (first[-1], again[-1]))
         print(f"  {count:6} photos, and once more with nothing new{said}")
     bench.goal(f"peak MB of {counts[2]} photos by that of {counts[1]}", first[2].peak / first[1].peak, 1.1, most=True)
-    for what, kind, bound in (("seconds", "wall", 2.0), ("peak MB", "peak", 150)):
-        some, many = getattr(again[0], kind), getattr(again[2], kind)
-        value = some + (many - some) / (counts[2] - counts[0]) * (100_000 - counts[0])
-        bench.goal(f"nothing new in 100,000 photos, {what}, as these grow", value, bound, most=True)
+
+
+def measure_done(bench: Bench) -> None:
+    """A run over a library that is all done, as benchmarks/library.py makes it."""
+    count = 10_000 if bench.quick else 100_000
+    command: Command = [sys.executable, HERE / "library.py", "--photos", str(count), "--folder", bench.folder]
+    said = run(command, subprocess.PIPE)[1].decode()
+    print(f"\nNothing new\n{said}", end="")
+    for line in said.splitlines()[1:]:
+        _, write, seconds, _, peak, _ = line.split()
+        if not bench.quick:
+            bench.goal(f"nothing new in 100,000 photos, --write {write}, seconds", float(seconds), 2.0, most=True)
+            bench.goal(
+                f"nothing new in 100,000 photos, --write {write}, MB", float(peak), 150, most=True, form="{:.0f}"
+            )
 
 
 def measure_cores(bench: Bench) -> None:
@@ -342,6 +353,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="once each, where the figures come from several rounds")
+    parser.add_argument("--rounds", type=int, default=3, help="of each size that has goals; more on a noisy machine")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--photos", nargs="+", type=Path, default=[], metavar="FOLDER", help="real photos")
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder")
@@ -351,13 +363,14 @@ def main() -> None:
     others: dict[str, Callable[[Bench], None]] = {
         "start": measure_start,
         "growth": measure_growth,
+        "done": measure_done,
         "cores": measure_cores,
         "embed": measure_embed,
         "inspect": measure_inspect,
         "tags": functools.partial(measure_tags, folders=[path.resolve() for path in arguments.photos]),
     }
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        bench = Bench(Path(folder), quick=arguments.quick)
+        bench = Bench(Path(folder), quick=arguments.quick, rounds=arguments.rounds)
         for part in arguments.only:
             _progress(part)
             if part in SIZES:
