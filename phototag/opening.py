@@ -15,8 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, IptcImagePlugin, UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile
+from PIL import ExifTags, Image, ImageFile, IptcImagePlugin, UnidentifiedImageError
 
 from phototag.digest import content_digest, stream_digest
 from phototag.errors import PhotoError
@@ -24,6 +23,7 @@ from phototag.photos import JPEG_XL, RAW, RAW_SUFFIXES, READABLE_KINDS, SNIFF_BY
 from phototag.preprocessing import Preprocessing
 
 READABLE_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "HEIF", "AVIF")
+_JPEGS = ("JPEG", "MPO")  # what Pillow calls a JPEG that says it has others behind it
 KINDS = "JPEG, PNG, WebP, TIFF, GIF, BMP, HEIC and AVIF"
 
 # Refused above: 268 megapixels, more than any camera takes in one shot (200), and about 1 GB once decoded.
@@ -178,10 +178,10 @@ def _decode_image(
 ) -> Image.Image:
     """Decode `image`, whose data `file` holds; its own orientation goes unless another is known."""
     _check_size(path, *image.size)
-    if image.format == "JPEG" and image.info.get("progressive"):
-        _check_scans(file, path)
-    if isinstance(image, JpegImageFile):  # a TIFF may have a million strips, and read as much for each
-        image.decodermaxblock = _BLOCK
+    if isinstance(image, ImageFile.ImageFile) and image.format in _JPEGS:
+        if image.info.get("progressive"):
+            _check_scans(file, path)
+        image.decodermaxblock = _BLOCK  # not of a TIFF, which may have a million strips and read as much for each
     image.draft("RGB", (shortest_side, shortest_side))
     with _one_at_a_time(image.width * image.height > LARGE_PIXELS):
         return _upright_rgb(image, file, shortest_side, orientation)

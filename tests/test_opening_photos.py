@@ -19,7 +19,7 @@ from phototag.errors import PhotoError
 from phototag.opening import MAX_PIXELS, Looked, look_at, open_image, prepare_photo
 from phototag.preprocessing import Preprocessing
 
-from .photo_parts import dng
+from .photo_parts import dng, mpf_base, mpf_photo
 
 CORNERS = {"top left": "red", "top right": "lime", "bottom left": "blue", "bottom right": "white"}
 
@@ -327,11 +327,22 @@ def progressive(scans: int) -> bytes:
     return data[:second] + data[first:second] * scans + data[second:]
 
 
-def test_a_progressive_jpeg_of_too_many_scans_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.jpg"
-    path.write_bytes(progressive(0))
+@pytest.mark.parametrize("form", ["JPEG", "MPO"])
+def test_a_progressive_jpeg_of_too_many_scans_is_refused(tmp_path: Path, form: str) -> None:
+    path, mpf = tmp_path / "a.jpg", b""
+    if form == "MPO":  # with an image behind it, by an MPF segment
+        whole = mpf_photo()
+        at = mpf_base(whole) - 8
+        mpf = whole[at : at + 2 + int.from_bytes(whole[at + 2 : at + 4], "big")]
+
+    def write(data: bytes) -> None:
+        path.write_bytes(data[:2] + mpf + data[2:])
+        with Image.open(path) as image:
+            assert image.format == form
+
+    write(progressive(0))
     assert_corners(open_image(path, 16))
-    path.write_bytes(progressive(600))
+    write(progressive(600))
     with pytest.raises(PhotoError, match=r"it has 6\d\d progressive scans, over the limit of 500"):
         open_image(path, 16)
 
