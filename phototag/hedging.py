@@ -108,7 +108,7 @@ class TreeTagger:
         A node is never less likely than one below it.
         """
         own = np.asarray(scores, np.float64)[self._classes]
-        masses = np.zeros(len(self._nodes)) + np.bincount(self._class_rows, own, len(self._nodes))
+        masses = np.bincount(self._class_rows, own, len(self._nodes)).astype(np.float64, copy=False)
         for children, parents in self._rounds:
             np.add.at(masses, parents, masses[children])
         return masses

@@ -403,8 +403,9 @@ class Pipeline:
             return _Sight(looked.digest, scores)
         loaded = scorer.get()
         if loaded.by_photo:
-            with self._timed("infer"):
-                return _Sight(looked.digest, _classify(loaded.classify, looked.pixels).mean(axis=0))
+            # What is too much beside the other threads is left to the one that classifies batches, part by part.
+            with contextlib.suppress(OutOfMemory), self._timed("infer"):
+                return _Sight(looked.digest, loaded.classify(looked.pixels).mean(axis=0))
         return _Sight(looked.digest, pixels=looked.pixels)
 
     # --- In the thread that takes the outcomes ------------------------------------------------------------------------
@@ -478,9 +479,17 @@ class Pipeline:
             return Outcome(photo, "failed", error=sight.reason)
         if sight.standing is not None:
             stands = sight.standing
-            stood = Record(photo, self.recipe, stands.tags, stands.predictions, stands.files, write=self.writer.name)
-            noted = tuple(tag.name for tag in stands.tags)
-            records.append(replace(stood, rejected=stands.rejected, noted=noted))
+            stood = Record(
+                photo,
+                self.recipe,
+                stands.tags,
+                stands.predictions,
+                stands.files,
+                rejected=stands.rejected,
+                write=self.writer.name,
+                noted=tuple(tag.name for tag in stands.tags),
+            )
+            records.append(stood)
             return Outcome(photo, "unchanged", stands.tags, stands.predictions, stands.files)
         if sight.digest is not None and not self.dry_run:
             known = known or self.index.taken_over(photo, sight.digest)
@@ -506,9 +515,14 @@ class Pipeline:
         except PhotoError as error:
             record = Record(photo, "", (), predictions, (), sight.digest, self.model, new_scores, rejected)
             if known is not None:  # what stands in its files is what stood there before
-                stood, removed, noted = self.index.tags(known), self.index.rejected(known), self.index.noted(known)
-                record = replace(record, tags=stood, written=known.written, rejected=removed, write=known.write)
-                record = replace(record, noted=noted)
+                record = replace(
+                    record,
+                    tags=self.index.tags(known),
+                    written=known.written,
+                    rejected=self.index.rejected(known),
+                    write=known.write,
+                    noted=self.index.noted(known),
+                )
             records.append(record)  # the next run need not look at it again
             return Outcome(photo, "failed", tags, predictions, error=error.reason)
         tags = _without(tags, written.rejected)
@@ -523,12 +537,12 @@ class Pipeline:
                 tags,
                 predictions,
                 written.files,
-                digest,
-                self.model,
-                new_scores,
-                rejected,
-                self.writer.name,
-                noted,
+                digest=digest,
+                model=self.model,
+                scores=new_scores,
+                rejected=rejected,
+                write=self.writer.name,
+                noted=noted,
             )
         )
         if fault is not None:

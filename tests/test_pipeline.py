@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -533,11 +534,20 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_and_no_photo_is_dropped
     )
     assert max(sizes) == 8
 
+    def alone(pixels: np.ndarray) -> np.ndarray:
+        if threading.current_thread().name.startswith("look") or len(pixels) > 2:
+            raise OutOfMemory("too much")
+        return classify(pixels)
+
+    by_photo = pipeline(dry_run=True, batch_size=8, load_scorer=lambda: Scorer(alone, by_photo=True))
+    assert run(by_photo, find_photos([library])) == expected
+
     def never(pixels: np.ndarray) -> np.ndarray:
         raise OutOfMemory("too much")
 
-    with pytest.raises(OutOfMemory):
-        run(pipeline(load_scorer=lambda: Scorer(never)), find_photos([library]))
+    for is_by_photo in (False, True):
+        with pytest.raises(OutOfMemory):
+            run(pipeline(load_scorer=partial(Scorer, never, is_by_photo)), find_photos([library]))
 
 
 def test_what_a_person_removed_goes_with_the_picture_and_not_with_its_name(

@@ -238,12 +238,8 @@ class Index:
         if row is None:
             return None
         other, path = Known._make(row), os.fsencode(photo)
-        names = [
-            path.rpartition(_SEPARATOR)[2] + name[len(own) :] if name.startswith(own) else name
-            for own in (other.path.rpartition(_SEPARATOR)[2],)
-            for name in other.files.split(b"/")
-        ]
-        files = b"/".join(names)
+        was, own = (each.rpartition(_SEPARATOR)[2] for each in (other.path, path))
+        files = b"/".join(own + name[len(was) :] if name.startswith(was) else name for name in other.files.split(b"/"))
         with self._changing():
             cursor = self._connection.execute(
                 "INSERT INTO photos"

@@ -172,17 +172,14 @@ def folders_synced_once() -> Iterator[None]:
         yield
     finally:
         put_off, _put_off.folders = _put_off.folders, outer
-        for folder in put_off or ():
+        for folder in put_off:
             sync_folder(folder)
 
 
 def sync_put_off() -> None:
     """Do now what was put off: before something is removed that has to be there until the rest is durable."""
-    folders = _put_off.folders
-    if folders is not None:
-        with contextlib.suppress(KeyError):
-            while True:
-                _sync(folders.pop())
+    while _put_off.folders:
+        _sync(_put_off.folders.pop())
 
 
 class _PutOff(threading.local):
