@@ -270,7 +270,7 @@ def measure_start(bench: Bench) -> None:
 def measure_growth(bench: Bench) -> None:
     """How time and memory grow with the photos, of a first run and of one with nothing new."""
     print("\nGrowth, 500x375")
-    counts = (100, 500, 1500) if bench.quick else (100, 500, 5000)
+    counts = (100, 500, 1500) if bench.quick else (100, 500, 5000, 10_000)
     first, again = [], []
     for number, count in enumerate(counts):
         # Of another width each, for another content.
