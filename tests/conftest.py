@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
 from phototag import Classifier
 from phototag.building import ensure_built
-from phototag.cli import cli
 from phototag.models import Model, find_model
-
-SHARED = Path(__file__).parent.parent.parent / "shared"
-
-TOY_CARD: dict[str, Any] = {
-    "name": "toy",
-    "input": {"range": "0..1"},
-    "output": {"scores": "logits"},
-    "labels": "labels.txt",
-}
+from tests.helpers import SHARED
+from tests.helpers.program import phototag
+from tests.helpers.toys import export_toy
 
 
 @pytest.fixture(scope="session")
@@ -52,33 +44,6 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the real photos and models of ../shared, which are not part of the project")
     return SHARED
-
-
-def export_toy(
-    directory: Path,
-    *,
-    factor: float = 30.0,
-    classes: int = 3,
-    labels: str = "red\ngreen\nblue\n",
-    bare: bool = False,
-    **card: Any,
-) -> Path:
-    """Export a SavedModel whose logits are `factor` times the mean of each colour channel, which is 0 to 1.
-
-    `bare`: without card and labels.
-    """
-    tf = pytest.importorskip("tensorflow")
-    module = tf.Module()
-    images = tf.TensorSpec([None, 8, 8, 3], tf.float32, name="images")
-
-    def serve(images: Any) -> Any:
-        return {"logits": tf.reduce_mean(images, axis=[1, 2])[:, :classes] * factor}
-
-    tf.saved_model.save(module, str(directory), signatures=tf.function(serve, input_signature=[images]))
-    if not bare:
-        (directory / "labels.txt").write_text(labels)
-        (directory / "phototag.json").write_text(json.dumps({**TOY_CARD, **card}))
-    return directory
 
 
 @pytest.fixture(scope="session")
@@ -126,11 +91,6 @@ def make_photo(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def phototag(*arguments: str | Path) -> Result:
-    """Run the command line in this process."""
-    return CliRunner().invoke(cli, [os.fspath(argument) for argument in arguments])
-
-
 @pytest.fixture
 def scan(toy_model: Path, tmp_path: Path) -> Callable[..., Result]:
     """Runs `phototag scan` with the toy model and an index of the test's own."""
@@ -139,14 +99,3 @@ def scan(toy_model: Path, tmp_path: Path) -> Callable[..., Result]:
         return phototag("scan", "--model", model, "--index", tmp_path / "index.sqlite3", *arguments)
 
     return run
-
-
-def powerless(*command: str | Path) -> list[str]:
-    """`command` as somebody runs it who is not root: root may read and write all but where the kernel forgets that."""
-    prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
-    return [*prefix, *map(os.fspath, command)]
-
-
-def lines(result: Result) -> list[dict[str, Any]]:
-    """The objects that `--format json` printed."""
-    return [json.loads(line) for line in result.stdout.splitlines()]

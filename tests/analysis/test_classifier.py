@@ -9,8 +9,7 @@ import pytest
 from phototag.classifier import Classifier
 from phototag.errors import LabelMismatch, ModelError, SignatureMismatch
 from phototag.models import find_model
-
-from .conftest import export_toy
+from tests.helpers.toys import export_toy
 
 
 def solid(*colours: tuple[int, int, int]) -> np.ndarray:

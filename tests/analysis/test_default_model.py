@@ -18,13 +18,12 @@ from PIL import Image
 
 from phototag.cli import cli
 from phototag.models import Model
+from tests.helpers import PROJECT
+from tests.helpers.pictures import STORED
+from tests.helpers.program import lines
 
-from .conftest import lines
-from .test_opening_photos import STORED
-
-ROOT = Path(__file__).parent.parent
-CALIBRATE = ROOT / "benchmarks" / "calibrate.py"
-ACCURACY = ROOT / "benchmarks" / "accuracy.py"
+CALIBRATE = PROJECT / "benchmarks" / "calibrate.py"
+ACCURACY = PROJECT / "benchmarks" / "accuracy.py"
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def dry_scan(default_model: Model, tmp_path: Path):  # type: ignore[no-untyped-d
 
 def output_of(command: list[str]) -> str:
     """What `command` prints, where it is to measure this phototag, not one that is installed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     return subprocess.run(command, capture_output=True, check=True, text=True, env=environment).stdout
 
 
@@ -64,7 +63,7 @@ def test_its_tags_can_be_trusted(default_model: Model, shared: Path) -> None:
     assert objects_covered >= 0.87
     assert scenes_right >= 0.93
     assert scenes_covered >= 0.58
-    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8").splitlines()
     promised, measured = (
         [
             float(cell)

@@ -20,9 +20,10 @@ from phototag.cli.config import ONE_OFF
 from phototag.cli.models import models
 from phototag.config import MAX_CONFIG, parse_config
 from phototag.errors import ConfigError
-from tests.conftest import phototag
+from tests.helpers import PROJECT
+from tests.helpers.program import phototag
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture

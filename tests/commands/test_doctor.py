@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from phototag.index import examine, open_index
-
-from .conftest import phototag, powerless
-from .test_index import HOLD, RECORD
+from tests.helpers.indexes import HOLD, RECORD
+from tests.helpers.program import phototag, powerless
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ from phototag.inspection import as_data, human_lines, reference_lines
 from phototag.inspection import verdict as found_verdict
 from phototag.models import examine
 from phototag.saved_model import read_saved_model
-
-from .conftest import SHARED, export_toy, phototag, powerless
+from tests.helpers import SHARED
+from tests.helpers.program import phototag, powerless
+from tests.helpers.toys import export_toy
 
 GOLDEN = SHARED / "saved_model_cli/golden"
 HUB = "imagenet_mobilenet_v2_100_224_classification"

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .conftest import export_toy, phototag
+from tests.helpers.program import phototag
+from tests.helpers.toys import export_toy
 
 HUB = "imagenet_mobilenet_v2_100_224_classification"
 

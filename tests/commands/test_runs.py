@@ -20,8 +20,8 @@ from click.testing import Result
 from phototag.cli import run_log
 from phototag.index import Record, open_index
 from phototag.photos import Photo
-from tests.conftest import phototag
-from tests.test_writers import remove
+from tests.helpers.program import phototag
+from tests.helpers.writing import remove
 
 Scan = Callable[..., Result]
 MakePhoto = Callable[..., Path]

@@ -26,8 +26,8 @@ from click.testing import CliRunner, Result
 from phototag.cli import cli
 from phototag.errors import PhotoError
 from phototag.index import open_index
-
-from .conftest import export_toy, lines, powerless
+from tests.helpers.program import lines, powerless
+from tests.helpers.toys import export_toy
 
 Scan = Callable[..., Result]
 MakePhoto = Callable[..., Path]

@@ -16,7 +16,8 @@ from phototag.cli.tag_options import MOST_CROPS, TagOptions, find_wanted_model, 
 from phototag.models import shipped_directory
 from phototag.preprocessing import MOST_CROPS as REAL_MOST_CROPS
 from phototag.tagging import recipe_digest
-from tests.conftest import export_toy, lines, phototag
+from tests.helpers.program import lines, phototag
+from tests.helpers.toys import export_toy
 
 
 def tag_names(result: Result) -> list[str]:

@@ -21,9 +21,8 @@ from phototag.errors import ConfigError
 from phototag.index import open_index
 from phototag.photos import Photo, find_photos
 from phototag.watching import Arrivals, Watch, patterns_for
-
-from .conftest import phototag
-from .test_index import HOLD
+from tests.helpers.indexes import HOLD
+from tests.helpers.program import phototag
 
 MakePhoto = Callable[..., Path]
 PATIENCE = 120  # seconds for a line; TensorFlow takes its time

@@ -20,10 +20,8 @@ from phototag.building import add_model, remove_model
 from phototag.errors import ModelError
 from phototag.models import Model, find_model
 from phototag.opening import prepare_photo
-
-from .conftest import export_toy, phototag
-from .test_any_saved_model import BLUE, GREEN, RED, export, means, tagged
-from .test_imports import imported_by
+from tests.helpers.program import imported_by, phototag
+from tests.helpers.toys import BLUE, GREEN, RED, export, export_toy, means, tagged
 
 MakePhoto = Callable[..., Path]
 

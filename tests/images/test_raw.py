@@ -19,10 +19,9 @@ from PIL import Image
 from phototag.errors import PhotoError
 from phototag.opening import open_image
 from phototag.photos import PassedOver, Photo, find_photos, reads_raw
-
-from .conftest import lines
-from .photo_parts import dng
-from .test_opening_photos import CORNERS, STORED, assert_corners, corners
+from tests.helpers.photo_parts import dng
+from tests.helpers.pictures import CORNERS, STORED, assert_corners, corners
+from tests.helpers.program import lines
 
 SENSOR = (400, 300)
 

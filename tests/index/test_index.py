@@ -12,23 +12,10 @@ from typing import Any
 import pytest
 
 from phototag.errors import IndexBusy, IndexUnusable
-from phototag.index import Change, Index, Record, open_index
+from phototag.index import Change, Index, open_index
 from phototag.index._schema import APPLICATION_ID, MIGRATIONS
 from phototag.photos import Photo
-from phototag.taxonomy import Label, Prediction, Tag
-
-PHOTO = Photo(Path("/p/" + os.fsdecode(b"\xff\n.jpg")), 1234, 1_700_000_000_123_456_789)
-RECORD = Record(
-    PHOTO,
-    "recipe",
-    (Tag("dog", 0.9, ("animal", "dog"), "n02084071"),),
-    (Prediction(Label("pug", "n02110958"), 0.5),),
-    (Path("/p/a.json"),),
-    b"digest",
-    "model",
-    b"scores",
-    ("cat",),
-)
+from tests.helpers.indexes import HOLD, PHOTO, RECORD
 
 
 @pytest.fixture
@@ -210,15 +197,6 @@ def test_a_run_leaves_its_counts(path: Path) -> None:
     connection.close()
     assert (pid, stored) == (os.getpid(), '{"tagged": 3}')
     assert finished
-
-
-HOLD = """
-import pathlib, sys
-from phototag.index import open_index
-with open_index(pathlib.Path(sys.argv[1])) as index, index.run({}):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
 
 
 def test_one_run_holds_an_index_and_the_other_learns_which(path: Path) -> None:

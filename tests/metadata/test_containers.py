@@ -29,7 +29,7 @@ from phototag.metadata.containers import (
 )
 from phototag.metadata.edits import Edit, Edits, applied, inverse
 from phototag.metadata.keywords import Unwritable
-from tests.photo_parts import (
+from tests.helpers.photo_parts import (
     PACKET,
     app,
     dataset,

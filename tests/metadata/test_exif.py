@@ -10,7 +10,7 @@ import pytest
 from phototag.metadata import exif
 from phototag.metadata.edits import applied, growth, inverse
 from phototag.metadata.keywords import Unwritable
-from tests.photo_parts import exif_block, ifd
+from tests.helpers.photo_parts import exif_block, ifd
 
 WORDS = ("bird", "Vögel", "日本", "🦜")
 

@@ -15,8 +15,8 @@ import pytest
 from phototag.metadata.files import folders_synced_once, remove_unfinished, sync_put_off, write_file
 from phototag.metadata.keywords import Unwritable
 from phototag.photos import UNFINISHED_PREFIX, UNFINISHED_SUFFIX
+from tests.helpers import PROJECT
 
-ROOT = Path(__file__).parent.parent
 PIECES = [b"one", memoryview(b"two"), b"", b"three"]
 CONTENT = b"onetwothree"
 
@@ -46,7 +46,7 @@ def photo(tmp_path: Path) -> Path:
 def writer(photo: Path) -> Iterator[subprocess.Popen[str]]:
     """A process in the midst of writing `photo`."""
     command = [sys.executable, "-c", WRITER, str(photo)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "half\n"
         try:

@@ -8,7 +8,7 @@ import pytest
 from phototag.metadata import iptc
 from phototag.metadata.edits import applied, growth, inverse
 from phototag.metadata.keywords import Unwritable
-from tests.photo_parts import dataset, resource
+from tests.helpers.photo_parts import dataset, resource
 
 UTF_8 = dataset(1, 90, b"\x1b%G")
 VERSION = dataset(2, 0, b"\0\x04")

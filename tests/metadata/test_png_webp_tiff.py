@@ -10,7 +10,7 @@ from PIL import Image
 from phototag.metadata.containers import DROP, Blocks, Change, Changes, read_blocks, rewrite, verify
 from phototag.metadata.edits import Edit, Edits, applied, inverse
 from phototag.metadata.keywords import Unwritable
-from tests.photo_parts import PACKET, frames, ifd, image, png, png_chunk, webp, webp_chunk, xmp_text
+from tests.helpers.photo_parts import PACKET, frames, ifd, image, png, png_chunk, webp, webp_chunk, xmp_text
 
 GROWS: Edits = (Edit(60, b"", b"<!-- m -->"),)
 STAYS: Edits = (Edit(PACKET.index(b"bird"), b"bird", b"worm"),)

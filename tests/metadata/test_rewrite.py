@@ -19,7 +19,9 @@ from phototag.index import open_index
 from phototag.metadata.writers import EmbedWriter, take_back
 from phototag.photos import Photo
 from phototag.taxonomy import Tag
-from tests.conftest import SHARED, export_toy, lines, phototag
+from tests.helpers import SHARED
+from tests.helpers.program import lines, phototag
+from tests.helpers.toys import export_toy
 
 Tags = dict[str, Any]
 TAGS = {"bird", "Ö", "日本"}

@@ -18,45 +18,15 @@ from click.testing import Result
 from phototag import Classifier
 from phototag.errors import LabelMismatch, ModelError, NotASavedModel, SignatureMismatch
 from phototag.models import find_model, imagenet_labels
+from tests.helpers import PROJECT
+from tests.helpers.program import lines
+from tests.helpers.toys import BLUE, GREEN, RED, TOY_CARD, export, export_toy, means, tagged
 
-from .conftest import TOY_CARD, export_toy, lines
-
-ACCURACY = Path(__file__).parent.parent / "benchmarks" / "accuracy.py"
-RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-
-
-def export(
-    directory: Path,
-    function: Callable[[Any], Any],
-    shape: tuple[int | None, ...] = (None, 8, 8, 3),
-    dtype: str = "float32",
-    key: str = "serving_default",
-    labels: str = "red\ngreen\nblue\n",
-    **more: Callable[[Any], Any],
-) -> Path:
-    """Export `function` of an image tensor as a signature, and `more` functions as others; put labels beside it."""
-    import tensorflow as tf
-
-    spec = tf.TensorSpec(shape, dtype, name="images")
-    signatures = {name: tf.function(f, input_signature=[spec]) for name, f in {key: function, **more}.items()}
-    tf.saved_model.save(tf.Module(), str(directory), signatures=signatures)
-    (directory / "labels.txt").write_text(labels)
-    return directory
-
-
-def means(images: Any, factor: float = 30.0) -> Any:
-    import tensorflow as tf
-
-    return tf.reduce_mean(tf.cast(images, tf.float32), axis=[1, 2]) * factor
+ACCURACY = PROJECT / "benchmarks" / "accuracy.py"
 
 
 def open_model(directory: Path, **facts: Any) -> Classifier:
     return Classifier.open(directory, labels=directory / "labels.txt", facts=facts)
-
-
-def tagged(classifier: Classifier, *colours: tuple[int, int, int], size: tuple[int, int] = (8, 8)) -> list[str]:
-    images = np.stack([np.full((*size, 3), colour, np.uint8) for colour in colours])
-    return [classifier.labels[number].name for number in classifier.predict(images).argmax(axis=1)]
 
 
 def assert_sees_colours(classifier: Classifier, size: tuple[int, int] = (8, 8)) -> None:
@@ -466,7 +436,7 @@ def test_pickles_and_keras_files_in_a_model_directory_are_not_opened(tmp_path: P
 
 def test_as_a_library_by_a_few_lines(default_model_home: Path, monkeypatch: pytest.MonkeyPatch, shared: Path) -> None:
     monkeypatch.setenv("PHOTOTAG_DATA_DIR", str(default_model_home))
-    example = Path(__file__).parent.parent / "examples" / "classify.py"
+    example = PROJECT / "examples" / "classify.py"
     photo = shared / "photos/imagenet/n01882714_koala.JPEG"
     output = subprocess.run([sys.executable, example, photo], capture_output=True, check=True, text=True).stdout
     assert output.startswith(f"{photo}: koala ")

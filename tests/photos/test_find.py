@@ -14,8 +14,7 @@ import pytest
 
 from phototag.errors import ConfigError, PhotoError
 from phototag.photos import Found, PassedOver, Photo, find_photos
-
-from .conftest import powerless
+from tests.helpers.program import powerless
 
 JPEG = b"\xff\xd8\xff\xe0 not decoded here"
 

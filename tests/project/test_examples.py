@@ -14,8 +14,9 @@ import click
 import pytest
 
 from phototag.cli import cli
+from tests.helpers import PROJECT
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = PROJECT / "examples"
 UNITS = sorted((EXAMPLES / "systemd").iterdir())
 CRON = re.compile(r"(?:# )?(?P<when>(?:[\d*,/-]+ +){5})(?P<command>.+)")
 

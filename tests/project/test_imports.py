@@ -10,20 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import PROJECT
+from tests.helpers.program import imported_by
+
 HEAVY = ("tensorflow", "keras", "ai_edge_litert", "numpy", "PIL", "pillow_heif", "rawpy", "tqdm", "sqlite3")
-
-
-def imported_by(*arguments: str) -> set[str]:
-    script = (
-        "import sys, atexit\n"
-        "atexit.register(lambda: print('IMPORTED', *sorted({name.partition('.')[0] for name in sys.modules})))\n"
-        f"sys.argv = ['phototag', *{arguments!r}]\n"
-        "from phototag.cli import main\n"
-        "main()\n"
-    )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert "Traceback" not in result.stderr
-    return set(result.stdout.rpartition("IMPORTED ")[2].split())
 
 
 def test_importing_phototag_imports_nothing_heavy() -> None:
@@ -48,7 +38,7 @@ def test_a_run_imports_no_engine_that_it_does_not_need(scan, make_photo, toy_mod
     assert imported_by(*options, "--force", "--engine", "tensorflow") & engines == {"tensorflow", "keras"}
 
 
-PACKAGE = Path(__file__).parent.parent / "phototag"
+PACKAGE = PROJECT / "phototag"
 # Which parts of phototag may import a module, at the top or inside a function.
 ALLOWED = {
     "tensorflow": {"classifier"},

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 from dataclasses import fields
-from pathlib import Path
 
 import click
 import pytest
@@ -16,9 +15,9 @@ from phototag.cli.models import models
 from phototag.model_card import ImageInput, ModelCard, Output, parse_card
 from phototag.models import find_model, imagenet_taxonomy
 from phototag.overlay import apply_overlay
+from tests.helpers import PROJECT
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 
 def table_after(marker: str) -> list[list[str]]:
@@ -97,20 +96,20 @@ def test_what_is_said_of_the_tree_and_its_thresholds_is_so() -> None:
 
 def test_the_table_of_parts_is_complete() -> None:
     documented = {row[0].strip("`/") for row in table_after("| part | what it knows")}
-    parts = {path.name for path in (ROOT / "phototag").iterdir() if path.suffix == ".py" or path.is_dir()}
+    parts = {path.name for path in (PROJECT / "phototag").iterdir() if path.suffix == ".py" or path.is_dir()}
     assert documented == parts - {"__init__.py", "__main__.py", "__pycache__"}
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:^|`|  )make ([a-z-]+)", README, re.MULTILINE))))
 def test_every_make_target_exists(target: str) -> None:
     arguments = ["make", "--dry-run", target, "PHOTOS=x", "MODEL=x"]
-    assert subprocess.run(arguments, cwd=ROOT, capture_output=True).returncode == 0
+    assert subprocess.run(arguments, cwd=PROJECT, capture_output=True).returncode == 0
 
 
 def test_the_changelog_knows_this_version() -> None:
     import phototag
 
-    assert f"## {phototag.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"## {phototag.__version__}" in (PROJECT / "CHANGELOG.md").read_text()
 
 
 # What is imported when it is called for, from above: the first use of the default model builds it, and what is to be
@@ -121,11 +120,13 @@ UPWARDS = {("classifier", "building"), ("models", "building")}
 def test_each_part_knows_only_those_below_it() -> None:
     parts = [re.sub(r"/|\.py", "", row[0].strip("`")) for row in table_after("How it is built")]
     there = {
-        path.stem for path in (ROOT / "phototag").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+        path.stem
+        for path in (PROJECT / "phototag").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     assert set(parts) == there - {"__init__", "__main__"}
-    for path in (ROOT / "phototag").rglob("*.py"):
-        part = path.relative_to(ROOT / "phototag").parts[0].removesuffix(".py")
+    for path in (PROJECT / "phototag").rglob("*.py"):
+        part = path.relative_to(PROJECT / "phototag").parts[0].removesuffix(".py")
         known = set(re.findall(r"^\s*(?:from|import) phototag\.(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
         if part in parts:
             above = {(part, other) for other in known & set(parts[: parts.index(part)])}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers import PROJECT
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("hatchling")
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet"]
-    subprocess.run([*pip, "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT], check=True)
+    subprocess.run([*pip, "--no-deps", "--no-build-isolation", "--wheel-dir", folder, PROJECT], check=True)
     (built,) = folder.glob("phototag-*.whl")
     return built
 

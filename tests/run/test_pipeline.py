@@ -22,23 +22,11 @@ from phototag.index import Index, open_index
 from phototag.metadata.files import Written
 from phototag.metadata.json_sidecar import JsonSidecarWriter, sidecar_path
 from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter
-from phototag.opening import Looked, look_at
+from phototag.opening import Looked
 from phototag.photos import Found, PassedOver, Photo, find_photos
-from phototag.preprocessing import Preprocessing
 from phototag.tagging import Outcome, Pipeline, Scorer
 from phototag.taxonomy import Label
-
-TAGGER = LabelTagger([Label("red"), Label("green"), Label("blue")], max_tags=5)
-PREPROCESSING = Preprocessing(8, 8)
-
-
-def look(path: Path, is_known: Callable[[bytes], bool]) -> Looked:
-    return look_at(path, PREPROCESSING, 1, is_known)
-
-
-def classify(pixels: np.ndarray) -> np.ndarray:
-    means = pixels.mean(axis=(1, 2), dtype=np.float32)
-    return means / means.sum(axis=1, keepdims=True)
+from tests.helpers.stages import TAGGER, classify, look
 
 
 @pytest.fixture

@@ -25,8 +25,7 @@ from phototag.metadata.keywords import Keywords
 from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter, untag
 from phototag.photos import Photo
 from phototag.taxonomy import Tag
-from tests.conftest import lines, phototag, powerless
-from tests.photo_parts import (
+from tests.helpers.photo_parts import (
     PACKET,
     VIDEO,
     app,
@@ -45,6 +44,7 @@ from tests.photo_parts import (
     xmp_segment,
     xmp_text,
 )
+from tests.helpers.program import lines, phototag, powerless
 
 RGB = {"red", "green", "blue"}
 

@@ -17,8 +17,7 @@ import pytest
 
 from benchmarks import crash
 from phototag.index import open_index
-
-from .conftest import phototag
+from tests.helpers.program import phototag
 
 MakePhoto = Callable[..., Path]
 

@@ -38,9 +38,7 @@ from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter, untag
 from phototag.photos import UNFINISHED_PREFIX, Photo, find_photos
 from phototag.tagging import Pipeline, Scorer
 from phototag.taxonomy import Tag
-
-from .conftest import lines, phototag, powerless
-from .photo_parts import (
+from tests.helpers.photo_parts import (
     PACKET,
     dataset,
     exif_block,
@@ -55,7 +53,8 @@ from .photo_parts import (
     xmp_segment,
     xmp_text,
 )
-from .test_pipeline import TAGGER, classify, look
+from tests.helpers.program import lines, phototag, powerless
+from tests.helpers.stages import TAGGER, classify, look
 
 TAGS = tuple(Tag(name, 0.9, (name,), None) for name in ("red", "Ö", "日本"))
 STAMP = Stamp("toy", "1", "2026-11-20T00:00:00+00:00")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from phototag.hedging import LabelTagger, TreeTagger
 from phototag.models import find_model
 from phototag.taxonomy import Label, LevelThresholds, Taxonomy
-from tests.test_taxonomy import TREE
+from tests.helpers.vocabulary import TREE
 
 LABELS = [Label(f"label {n}", f"n000000{n}") for n in (10, 11, 12, 13, 14)] + [Label("not in the tree", "n99999999")]
 FLAT = LevelThresholds(0.7, 0.7, 0.7)

@@ -3,7 +3,7 @@ import pytest
 from phototag.errors import ConfigError
 from phototag.overlay import apply_overlay
 from phototag.taxonomy import Taxonomy
-from tests.test_taxonomy import tree
+from tests.helpers.vocabulary import tree
 
 
 def overlaid(text: str, language: str = "en") -> Taxonomy:

@@ -4,24 +4,7 @@ import pytest
 
 from phototag.errors import ConfigError
 from phototag.taxonomy import Taxonomy, is_synset
-
-HEADER = "id\tparent\tstate\tname\tthreshold\tsynonyms\tde\tfr"
-TREE = f"""\
-# animals
-{HEADER}
-n00000001\t-\ttag\tanimal\t-\t-\tTier\tanimal
-n00000002\tn00000001\ttag\tdog\t-\thound|doggy\tHund\tchien
-n00000010\tn00000002\ttag\tpug\t0.9\t-\tMops\t-
-n00000011\tn00000002\trollup\tobscure hound\t-\t-\t-\t-
-n00000012\tn00000001\ttag\ttoucan\t-\t-\tTukan\ttoucan
-x-household\t-\trollup\thousehold thing\t-\t-\t-\t-
-n00000013\tx-household\ttag\tlamp\t-\t-\tLampe\tlampe
-n00000014\t-\tnever\tweb site\t-\t-\t-\t-
-"""
-
-
-def tree(text: str = TREE) -> Taxonomy:
-    return Taxonomy.parse(text, "tree.tsv")
+from tests.helpers.vocabulary import TREE, tree
 
 
 def test_a_node_has_what_its_row_says() -> None:

@@ -1,0 +1,25 @@
+"""Stages of a pipeline that can be followed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from phototag.hedging import LabelTagger
+from phototag.opening import Looked, look_at
+from phototag.preprocessing import Preprocessing
+from phototag.taxonomy import Label
+
+TAGGER = LabelTagger([Label("red"), Label("green"), Label("blue")], max_tags=5)
+PREPROCESSING = Preprocessing(8, 8)
+
+
+def look(path: Path, is_known: Callable[[bytes], bool]) -> Looked:
+    return look_at(path, PREPROCESSING, 1, is_known)
+
+
+def classify(pixels: np.ndarray) -> np.ndarray:
+    means = pixels.mean(axis=(1, 2), dtype=np.float32)
+    return means / means.sum(axis=1, keepdims=True)

@@ -1,0 +1,98 @@
+"""Tags that are written into photos and sidecars, and changed there as other programs do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from phototag.digest import content_digest
+from phototag.index import Index
+from phototag.metadata import containers, embedding, xmp
+from phototag.metadata.edits import applied, packed, replacement
+from phototag.metadata.files import Journal, Written
+from phototag.metadata.json_sidecar import JsonSidecarWriter, sidecar_path
+from phototag.metadata.keywords import Keywords
+from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter, read_keywords
+from phototag.photos import Photo
+from phototag.taxonomy import Tag
+
+CAT = Tag("cat", 0.9, ("animal", "cat"), None, ())
+DOG = Tag("dog", 0.9, ("animal", "dog"), None, ())
+HUMAN = xmp.create(Keywords(subject=("holiday",)), sidecar=True)
+TOUCAN = Tag("toucan", 0.93, ("animal", "bird", "toucan"), None)
+BIRD = Tag("bird", 0.97, ("animal", "bird"), None)
+ANIMAL = Tag("animal", 0.99, ("animal",), None)
+BIRDS = (TOUCAN, BIRD, ANIMAL)
+
+
+def found(path: Path) -> Photo:
+    status = path.stat()
+    return Photo(path, status.st_size, status.st_mtime_ns)
+
+
+def embed(path: Path, journal: Journal, *tags: Tag) -> tuple[Path, ...]:
+    return EmbedWriter("toy", journal).write(found(path), tags, ()).files
+
+
+def write_sidecar(path: Path, journal: Journal, *tags: Tag) -> tuple[Path, ...]:
+    return XmpSidecarWriter("toy", journal).write(found(path), tags, ()).files
+
+
+def subjects(path: Path) -> list[tuple[str, tuple[str, ...] | None]]:
+    return [(file.name, keywords.subject) for file, keywords in read_keywords(path)]
+
+
+def sidecar_of(path: Path) -> Path:
+    return path.with_name(path.name + ".xmp")
+
+
+def change(index: Index, path: Path, before: bytes | None) -> None:
+    """Note in the journal that phototag has made the file at `path` of `before`."""
+    now = path.read_bytes()
+    undo = packed(replacement(now, before)) if before is not None else None
+    index.note_change(path, content_digest(now), undo)
+
+
+def write_again(path: Path, journal: Journal, *tags: Tag, way: str = "embed", **options: Any) -> Written:
+    previous = options.pop("previous", ())
+    if way == "json":
+        return JsonSidecarWriter("toy", "0", journal, **options).write(found(path), tags, (), previous)
+    writer = EmbedWriter if way == "embed" else XmpSidecarWriter
+    return writer("toy", journal, **options).write(found(path), tags, (), previous)
+
+
+def file_of(path: Path, way: str) -> Path:
+    """Where `--write` puts the tags of a photo."""
+    return {"embed": path, "xmp": sidecar_of(path), "json": sidecar_path(path)}[way]
+
+
+def rewritten(path: Path, change: Callable[[Keywords], Keywords]) -> None:
+    """Change keywords as another program does: through the packet, whatever phototag thinks of them."""
+    data = path.read_bytes()
+    is_photo = path.suffix != ".xmp"
+    packet = containers.read_blocks(data).xmp if is_photo else data
+    assert packet is not None
+    edits = xmp.update(packet, change(xmp.read(packet)))
+    if is_photo:
+        edits = containers.rewrite(data, containers.Changes(edits))
+    path.write_bytes(applied(data, edits))
+
+
+def remove(path: Path, *names: str) -> None:
+    """Remove keywords from all lists of the XMP, as a person does in an application."""
+
+    def change(keywords: Keywords) -> Keywords:
+        subject = tuple(one for one in keywords.subject or () if one not in names)
+        paths = [one.split("|") for one in keywords.hierarchical or () if one.split("|")[-1] not in names]
+        hierarchical = tuple("|".join(level for level in path if level not in names) for path in paths)
+        return replace(keywords, subject=subject, hierarchical=hierarchical)
+
+    rewritten(path, change)
+
+
+def keywords_of(file: Path) -> Keywords:
+    """The keywords in a photo or an XMP sidecar, and in it alone."""
+    data = file.read_bytes()
+    return xmp.read(data) if file.suffix == ".xmp" else embedding.read_keywords(data)
