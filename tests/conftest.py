@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,5 +99,17 @@ def scan(toy_model: Path, tmp_path: Path) -> Callable[..., Result]:
 
     def run(*arguments: str | Path, model: str | Path = toy_model) -> Result:
         return phototag("scan", "--model", model, "--index", tmp_path / "index.sqlite3", *arguments)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def exiftool() -> Callable[..., subprocess.CompletedProcess[str]]:
+    if shutil.which("exiftool") is None:
+        pytest.skip("needs exiftool")
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = ["exiftool", "-config", "", *map(os.fspath, arguments)]
+        return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
 
     return run

@@ -41,3 +41,10 @@ def imported_by(*arguments: str) -> set[str]:
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "Traceback" not in result.stderr
     return set(result.stdout.rpartition("IMPORTED ")[2].split())
+
+
+def start_phototag(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
+    """Start the real program."""
+    command = [sys.executable, "-m", "phototag", *map(os.fspath, arguments)]
+    settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **{**settings, **options})

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from phototag.hedging import LabelTagger
 from phototag.opening import Looked, look_at
 from phototag.preprocessing import Preprocessing
+from phototag.tagging import Outcome, Pipeline
 from phototag.taxonomy import Label
 
 TAGGER = LabelTagger([Label("red"), Label("green"), Label("blue")], max_tags=5)
@@ -23,3 +25,11 @@ def look(path: Path, is_known: Callable[[bytes], bool]) -> Looked:
 def classify(pixels: np.ndarray) -> np.ndarray:
     means = pixels.mean(axis=(1, 2), dtype=np.float32)
     return means / means.sum(axis=1, keepdims=True)
+
+
+def run(pipeline: Pipeline, found: Any, stop: Callable[[], bool] = lambda: False) -> list[Outcome]:
+    return list(pipeline.run(found, stop))
+
+
+def summary(outcomes: list[Outcome]) -> list[tuple[str, str]]:
+    return [(outcome.path.name, outcome.status) for outcome in outcomes]

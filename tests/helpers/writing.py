@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,13 @@ from phototag.digest import content_digest
 from phototag.index import Index
 from phototag.metadata import containers, embedding, xmp
 from phototag.metadata.edits import applied, packed, replacement
-from phototag.metadata.files import Journal, Written
+from phototag.metadata.files import Journal, Undo, Written
 from phototag.metadata.json_sidecar import JsonSidecarWriter, sidecar_path
 from phototag.metadata.keywords import Keywords
 from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter, read_keywords
 from phototag.photos import Photo
 from phototag.taxonomy import Tag
+from tests.helpers.program import phototag
 
 CAT = Tag("cat", 0.9, ("animal", "cat"), None, ())
 DOG = Tag("dog", 0.9, ("animal", "dog"), None, ())
@@ -96,3 +99,38 @@ def keywords_of(file: Path) -> Keywords:
     """The keywords in a photo or an XMP sidecar, and in it alone."""
     data = file.read_bytes()
     return xmp.read(data) if file.suffix == ".xmp" else embedding.read_keywords(data)
+
+
+@dataclass
+class Notes:
+    """A journal of which each entry can be looked at."""
+
+    index: Index
+    entries: list[tuple[Path, bytes, bytes | None]] = field(default_factory=list)
+
+    def note_change(self, path: Path, digest: bytes, undo: bytes | None) -> None:
+        self.entries.append((path, digest, undo))
+        self.index.note_change(path, digest, undo)
+
+    def undo_of(self, digest: bytes, before: int | None = None) -> Undo | None:
+        return self.index.undo_of(digest, before)
+
+
+def keywords(path: Path) -> list[str]:
+    """Of a photo and its sidecars, those that are phototag's."""
+    (shown,) = (json.loads(line) for line in phototag("show", "--format", "json", path).stdout.splitlines())
+    return sorted({one["name"] for one in shown["keywords"]})
+
+
+def remove_red(photo: Path, write: str) -> None:
+    """As a person would."""
+    if write == "json":
+        sidecar = photo.with_name(photo.name + ".phototag.json")
+        content = json.loads(sidecar.read_text())
+        content["tags"] = [tag for tag in content["tags"] if tag["name"] != "red"]
+        sidecar.write_text(json.dumps(content))
+        return
+    file = photo if write == "embed" else photo.with_name(photo.name + ".xmp")
+    lists = ("XMP-dc:Subject", "XMP-lr:HierarchicalSubject", *(("XPKeywords",) if write == "embed" else ()))
+    command = ["exiftool", "-q", "-overwrite_original", *(f"-{name}-=red" for name in lists[:2])]
+    subprocess.run([*command, *(f"-{name}=green" for name in lists[2:]), str(file)], check=True)
