@@ -63,8 +63,16 @@ def embed_library(library: Path, index_path: Path, begin: Callable[[], object] =
             pass
 
 
-def embed_library_until_killed(library: Path, index_path: Path, ready: Any) -> None:
-    embed_library(library, index_path, lambda: ready.send_bytes(b""))
+def embed_library_until_killed(library: Path, index_path: Path, steps: Any) -> None:
+    """Embed, and report when the first photo is about to be written, and each photo that is in its place."""
+    real = os.replace
+
+    def reported(*given: Any, **options: Any) -> None:
+        real(*given, **options)
+        steps.send_bytes(b"replaced")
+
+    os.replace = reported
+    embed_library(library, index_path, lambda: steps.send_bytes(b"begun"))
 
 
 def embed_library_until(library: Path, index_path: Path, function: str, calls: int) -> None:
@@ -143,16 +151,21 @@ def test_a_run_that_is_killed_at_any_moment_harms_no_photo(
                 (library / name).write_bytes(data)
                 os.utime(library / name, ns=(times[name], times[name]))
             tagged.append(0)
-        ready, theirs = processes.Pipe(duplex=False)
+        steps, theirs = processes.Pipe(duplex=False)
         process = processes.Process(target=embed_library_until_killed, args=(library, index_path, theirs))
         process.start()
         theirs.close()
-        ready.recv_bytes()
-        time.sleep(moments.uniform(0, 0.06))
+        assert steps.recv_bytes() == b"begun"
+        # The work that is done is counted, for on a busy machine time alone says nothing. The moment is still any.
+        wanted = min(moments.randrange(6), PHOTOS - tagged[-1])
+        for _ in range(wanted):
+            assert steps.recv_bytes() == b"replaced"
+        time.sleep(moments.uniform(0, 0.03))
         process.kill()
         process.join()
+        steps.close()
         now = check_old_or_new(library, before, expected)
-        assert now >= tagged[-1]
+        assert now >= tagged[-1] + wanted
         tagged.append(now)
     assert len(set(tagged)) > 5, "the kills came before any work, or after all of it"
     check_all_is_well_in_the_end(scan, library, index_path)
