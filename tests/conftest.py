@@ -1,4 +1,4 @@
-"""What the tests share: toy models that can be computed by hand, odd photos, and a way to run commands."""
+"""The fixtures that tests of all packages use, and what marks make of a test."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from click.testing import Result
 from PIL import Image
@@ -19,6 +20,30 @@ from phototag.models import Model, find_model
 from tests.helpers import SHARED
 from tests.helpers.program import phototag
 from tests.helpers.toys import export_toy
+
+# The same examples in every run, and as much time for each as a busy machine takes.
+hypothesis.settings.register_profile("phototag", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("phototag")
+
+MARK_OF_FIXTURE = {"shared": pytest.mark.needs_shared, "exiftool": pytest.mark.needs_exiftool}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a fixture which needs more than the project."""
+    for item in items:
+        for fixture in MARK_OF_FIXTURE.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(MARK_OF_FIXTURE[fixture])
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test if what its marks name is not there."""
+    if item.get_closest_marker("needs_shared") and not SHARED.is_dir():
+        pytest.skip("needs the real photos and models of ../shared, which are not part of the project")
+    for mark in item.iter_markers("needs_exiftool"):
+        for tool in mark.args or ("exiftool",):
+            if shutil.which(tool) is None:
+                pytest.skip(f"needs {tool}")
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +68,7 @@ def data_directory(
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    if not SHARED.is_dir():
-        pytest.skip("needs the real photos and models of ../shared, which are not part of the project")
+    """The folder of the real photos and models. Using it marks a test as `needs_shared`."""
     return SHARED
 
 
@@ -105,8 +129,7 @@ def scan(toy_model: Path, tmp_path: Path) -> Callable[..., Result]:
 
 @pytest.fixture(scope="session")
 def exiftool() -> Callable[..., subprocess.CompletedProcess[str]]:
-    if shutil.which("exiftool") is None:
-        pytest.skip("needs exiftool")
+    """Runs exiftool. Using it marks a test as `needs_exiftool`."""
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = ["exiftool", "-config", "", *map(os.fspath, arguments)]

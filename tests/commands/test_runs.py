@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -271,10 +270,9 @@ def test_an_index_has_one_lock_by_whichever_link_it_is_named(scan: Scan, make_ph
         assert scan(photo).exit_code == 4
 
 
+@pytest.mark.needs_exiftool
 def test_a_photo_that_is_restored_gets_its_tags_again(scan: Scan, make_photo: MakePhoto) -> None:
     """Also where a person had given it one of them: that it stands there is no sign that the others were removed."""
-    if shutil.which("exiftool") is None:
-        pytest.skip("exiftool is not installed")
     photo = make_photo("a.jpg", (200, 180, 10))
     subprocess.run(["exiftool", "-q", "-overwrite_original", "-XMP-dc:Subject=red", str(photo)], check=True)
     before = photo.read_bytes()
@@ -297,12 +295,11 @@ def test_a_library_without_a_photo_left_is_no_quiet_success(scan: Scan, library:
     assert "7 unchanged" in scan(library).stderr
 
 
+@pytest.mark.needs_exiftool
 @pytest.mark.parametrize(("before", "after"), [("json", "embed"), ("embed", "json"), ("xmp", "json"), ("xmp", "embed")])
 def test_what_a_person_removed_stays_away_from_where_tags_go_now(
     scan: Scan, make_photo: MakePhoto, before: str, after: str
 ) -> None:
-    if shutil.which("exiftool") is None:
-        pytest.skip("exiftool is not installed")
     photo = make_photo("a.jpg", (200, 180, 10))
     scan("--write", before, "--top", "2", photo)
     remove_red(photo, before)

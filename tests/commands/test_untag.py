@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,13 +107,12 @@ def test_untag_wants_paths_or_a_run_that_there_was(scan: Scan, library: Path, tm
 # --- What people removed, and an index that is lost -------------------------------------------------------------------
 
 
+@pytest.mark.needs_exiftool
 @pytest.mark.parametrize("write", ["json", "embed", "xmp"])
 @pytest.mark.parametrize("index_is_lost", [False, True])
 def test_a_tag_that_a_person_removed_does_not_come_back(
     scan: Scan, make_photo: MakePhoto, tmp_path: Path, write: str, index_is_lost: bool
 ) -> None:
-    if shutil.which("exiftool") is None:
-        pytest.skip("exiftool is not installed")
     photo = make_photo("a.jpg", (200, 180, 10))
     options = ("--write", write, "--top", "2", photo)
     scan(*options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -202,9 +201,8 @@ def test_threads_do_not_get_in_each_others_way(tmp_path: Path) -> None:
     assert all((one == two).all() for one, two in zip(alone * 4, together, strict=True))
 
 
+@pytest.mark.needs_exiftool
 def test_a_real_raw_looks_as_its_preview_does(shared: Path, tmp_path: Path) -> None:
-    if shutil.which("exiftool") is None:
-        pytest.skip("needs exiftool")
     path = shared / "photos/formats/canon_eos_6d.dng"
     command = ["exiftool", "-b", "-SubIFD1:PreviewImage", path]
     expected = Image.open(io.BytesIO(subprocess.run(command, capture_output=True, check=True).stdout))

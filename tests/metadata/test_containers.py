@@ -7,7 +7,6 @@ import json
 import mmap
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -219,9 +218,8 @@ def test_nearly_every_real_jpeg_is_written_into(real_photos: tuple[Path, Path, d
     assert refused["camera/exiftool/AFCP.jpg"] == "unknown data follow its image"
 
 
+@pytest.mark.needs_exiftool
 def test_the_judge_finds_no_damage(shared: Path, real_photos: tuple[Path, Path, dict[str, str]]) -> None:
-    if shutil.which("exiftool") is None:
-        pytest.skip("needs exiftool, as the judge does")
     before, after, _ = real_photos
     judge = subprocess.run(
         [sys.executable, os.fspath(shared / "checks" / "photo_damage.py"), before, after],
@@ -234,9 +232,8 @@ def test_the_judge_finds_no_damage(shared: Path, real_photos: tuple[Path, Path, 
     assert summary["compared"] == summary["rewritten"] == sum(1 for _ in photos_below(after)) > 700
 
 
+@pytest.mark.needs_exiftool
 def test_exiftool_reads_the_keywords(real_photos: tuple[Path, Path, dict[str, str]]) -> None:
-    if shutil.which("exiftool") is None:
-        pytest.skip("needs exiftool")
     _, after, _ = real_photos
     command = ["exiftool", "-config", "", "-json", "-G1", "-XPKeywords", "-IPTC:Keywords", "-XMP-dc:Subject"]
     run = subprocess.run([*command, *map(str, (after / "formats", after / "camera" / "exiftool"))], capture_output=True)

@@ -289,10 +289,10 @@ tag_lists = st.lists(
     max_size=4,
 )
 flags = st.fixed_dictionaries({"packet": st.booleans(), "iptc": st.booleans(), "xp": st.booleans()})
-quiet = settings(max_examples=300, deadline=None, database=None, derandomize=True)
+many = settings(max_examples=300)
 
 
-@quiet
+@many
 @given(found_lists, tag_lists, flags)
 def test_untagging_gives_back_what_was_found(found: Keywords, tags: list[Tag], given_flags: dict[str, bool]) -> None:
     after = plan(found, *tags, **given_flags).keywords
@@ -300,7 +300,7 @@ def test_untagging_gives_back_what_was_found(found: Keywords, tags: list[Tag], g
     assert plan(after, **given_flags).keywords == found
 
 
-@quiet
+@many
 @given(found_lists, tag_lists, flags)
 def test_human_keywords_stand_where_they_stood(found: Keywords, tags: list[Tag], given_flags: dict[str, bool]) -> None:
     after = plan(found, *tags, **given_flags).keywords
@@ -312,7 +312,7 @@ def test_human_keywords_stand_where_they_stood(found: Keywords, tags: list[Tag],
     assert not humans & {key(name) for name in names(after)}
 
 
-@quiet
+@many
 @given(found_lists, tag_lists, flags)
 def test_a_second_run_finds_nothing_to_do(found: Keywords, tags: list[Tag], given_flags: dict[str, bool]) -> None:
     first = plan(found, *tags, **given_flags)
@@ -320,7 +320,7 @@ def test_a_second_run_finds_nothing_to_do(found: Keywords, tags: list[Tag], give
     assert again.keywords == first.keywords
 
 
-@quiet
+@many
 @given(found_lists, tag_lists, tag_lists, flags, st.sampled_from(LISTS), entry)
 def test_tagging_anew_is_as_if_for_the_first_time(
     found: Keywords, tags: list[Tag], others: list[Tag], given_flags: dict[str, bool], name: str, more: list[str]
@@ -343,7 +343,7 @@ def test_tagging_anew_is_as_if_for_the_first_time(
         assert added in getattr(without_ours(after), name)
 
 
-@quiet
+@many
 @given(found_lists, tag_lists, tag_lists, flags, st.data())
 def test_what_a_person_removes_stays_out(
     found: Keywords, tags: list[Tag], others: list[Tag], given_flags: dict[str, bool], data: st.DataObject

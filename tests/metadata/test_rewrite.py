@@ -131,9 +131,8 @@ def is_jpeg(name: str) -> bool:
     return name.lower().endswith((".jpg", ".jpeg"))
 
 
+@pytest.mark.needs_exiftool
 def test_the_judge_finds_no_damage(library: Library) -> None:
-    if shutil.which("exiftool") is None:
-        pytest.skip("needs exiftool, as the judge does")
     judge = [sys.executable, JUDGE, library.before, library.after]
     run = subprocess.run(judge, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -196,9 +195,8 @@ def test_every_human_keyword_is_still_there_and_in_the_lists_that_are_new(
         assert xp_keywords(after[name]) >= keywords or "IFD0:XPKeywords" not in after[name], name
 
 
+@pytest.mark.needs_exiftool("exiv2")
 def test_exiv2_agrees_on_the_subjects(library: Library) -> None:
-    if shutil.which("exiv2") is None:
-        pytest.skip("needs exiv2")
     paths = [os.fspath(library.after / name) for name in library.embedded]
     run = subprocess.run(["exiv2", "-K", "Xmp.dc.subject", "-Pt", *paths], capture_output=True, encoding="utf-8")
     seen = dict(line.split("  ", 1) for line in run.stdout.splitlines())
