@@ -121,7 +121,7 @@ def make_photo(tmp_path: Path) -> Callable[..., Path]:
 def scan(toy_model: Path, tmp_path: Path) -> Callable[..., Result]:
     """Runs `phototag scan` with the toy model and an index of the test's own."""
 
-    def run(*arguments: str | Path, model: str | Path = toy_model) -> Result:
+    def run(*arguments: Any, model: str | Path = toy_model) -> Result:
         return phototag("scan", "--model", model, "--index", tmp_path / "index.sqlite3", *arguments)
 
     return run
@@ -131,7 +131,7 @@ def scan(toy_model: Path, tmp_path: Path) -> Callable[..., Result]:
 def exiftool() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs exiftool. Using it marks a test as `needs_exiftool`."""
 
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
         command = ["exiftool", "-config", "", *map(os.fspath, arguments)]
         return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -27,10 +28,10 @@ ACCURACY = PROJECT / "benchmarks" / "accuracy.py"
 
 
 @pytest.fixture
-def dry_scan(default_model: Model, tmp_path: Path):  # type: ignore[no-untyped-def]
+def dry_scan(default_model: Model, tmp_path: Path):
     """Scans with the default model; ../shared is not ours to write into."""
 
-    def run(*arguments: str | Path) -> Result:
+    def run(*arguments: Any) -> Result:
         index = str(tmp_path / "index.sqlite3")
         command = ["scan", "--index", index, "--dry-run", "--format", "json", *map(os.fspath, arguments)]
         return CliRunner().invoke(cli, command)
@@ -76,7 +77,7 @@ def test_its_tags_can_be_trusted(default_model: Model, shared: Path) -> None:
     assert measured == pytest.approx(promised, abs=0.015)
 
 
-def test_real_photos_of_all_kinds_are_all_accounted_for(dry_scan, shared: Path) -> None:  # type: ignore[no-untyped-def]
+def test_real_photos_of_all_kinds_are_all_accounted_for(dry_scan, shared: Path) -> None:
     folders = [shared / "photos" / name for name in ("coco128", "orientation", "formats", "camera")]
     result = dry_scan(*folders)
     assert result.exit_code in (0, 1)
@@ -109,7 +110,7 @@ def test_real_photos_of_all_kinds_are_all_accounted_for(dry_scan, shared: Path) 
 
 
 @pytest.mark.parametrize("photo", ["n01882714_koala.JPEG", "n02391049_zebra.JPEG"])
-def test_the_eight_orientations_of_one_picture_get_the_same_tags(  # type: ignore[no-untyped-def]
+def test_the_eight_orientations_of_one_picture_get_the_same_tags(
     dry_scan, shared: Path, tmp_path: Path, photo: str
 ) -> None:
     with Image.open(shared / "photos/imagenet" / photo) as image:
@@ -133,18 +134,18 @@ def test_the_eight_orientations_of_one_picture_get_the_same_tags(  # type: ignor
         ("n01806567_quail.JPEG", ["bird", "animal"]),
     ],
 )
-def test_tags_are_hedged_words_with_their_ancestors(dry_scan, shared: Path, photo: str, expected: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_tags_are_hedged_words_with_their_ancestors(dry_scan, shared: Path, photo: str, expected: list[str]) -> None:
     (outcome,) = lines(dry_scan(shared / "photos/imagenet" / photo))
     assert [tag["name"] for tag in outcome["tags"]] == expected
 
 
-def test_a_real_picture_in_nine_orientations_gets_the_same_tags(dry_scan, shared: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_real_picture_in_nine_orientations_gets_the_same_tags(dry_scan, shared: Path) -> None:
     """Landscape_0 to _8. Nothing in it is sure at the default threshold, and no tags would always be the same."""
     outcomes = lines(dry_scan(shared / "photos/orientation", "--threshold", "0.35"))
     assert [[tag["name"] for tag in outcome["tags"]] for outcome in outcomes] == [["nature"]] * 9
 
 
-def test_few_tags_of_single_objects_are_wrong(dry_scan, shared: Path) -> None:  # type: ignore[no-untyped-def]
+def test_few_tags_of_single_objects_are_wrong(dry_scan, shared: Path) -> None:
     """A floor against breakage, not the figure: nearly every tag must lie below the top-level word that is right."""
     expected = {"Motorbikes": "vehicle", "car_side": "vehicle", "pizza": "food", "emu": "animal", "llama": "animal"}
     right = Counter[bool]()

@@ -54,7 +54,7 @@ def settings(*arguments: str | Path) -> dict[tuple[str, str], tuple[Any, str | N
 
 def test_a_flag_stands_above_the_environment_that_above_the_file_and_that_above_the_default(
     scan, make_photo, config_file, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     photo = make_photo("a.jpg")
 
     def written(*arguments: str) -> str:
@@ -73,7 +73,7 @@ def test_a_flag_stands_above_the_environment_that_above_the_file_and_that_above_
     assert written("--write", "json") == "a.jpg.phototag.json"
 
 
-def test_a_commands_own_table_stands_above_the_top_of_the_file(config_file) -> None:  # type: ignore[no-untyped-def]
+def test_a_commands_own_table_stands_above_the_top_of_the_file(config_file) -> None:
     path = config_file('index = "all.sqlite3"\n[untag]\nindex = "own.sqlite3"\n')
     found = settings()
     assert found["scan", "index"] == (str(path.parent / "all.sqlite3"), f"{path}: index")
@@ -82,7 +82,7 @@ def test_a_commands_own_table_stands_above_the_top_of_the_file(config_file) -> N
 
 def test_the_file_is_named_by_the_option_or_else_by_the_variable_and_is_never_in_the_working_directory(
     config_file, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name, value in (("config.toml", 1), ("phototag.toml", 1), ("option.toml", 2), ("variable.toml", 3)):
         Path(name).write_text(f"batch-size = {value}")
@@ -97,7 +97,7 @@ def test_the_file_is_named_by_the_option_or_else_by_the_variable_and_is_never_in
 
 def test_paths_of_the_file_are_beside_it_and_a_tilde_is_the_home_directory(
     config_file, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     path = config_file('index = "~/index.sqlite3"\nmodel = "models/own"\n[show]\nmodel = "efficientnet-lite1"\n')
     monkeypatch.setenv("PHOTOTAG_DATA_DIR", "~/data")
@@ -110,7 +110,7 @@ def test_paths_of_the_file_are_beside_it_and_a_tilde_is_the_home_directory(
     assert f"# data directory: {tmp_path}/home/data  (from PHOTOTAG_DATA_DIR)" in phototag("config").stdout
 
 
-def test_flags_and_lists(scan, make_photo, config_file, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_flags_and_lists(scan, make_photo, config_file, monkeypatch: pytest.MonkeyPatch) -> None:
     photo, other = make_photo("a.jpg"), make_photo("b.jpg")
     config_file('exclude = ["a.jpg", "c*"]\nquiet = true')
     assert settings()["scan", "exclude"][0] == ["a.jpg", "c*"]
@@ -127,7 +127,7 @@ def test_flags_and_lists(scan, make_photo, config_file, monkeypatch: pytest.Monk
 # --- What contradicts the command line gives way ----------------------------------------------------------------------
 
 
-def test_what_the_file_says_forbids_nothing_that_the_command_line_says(scan, make_photo, config_file) -> None:  # type: ignore[no-untyped-def]
+def test_what_the_file_says_forbids_nothing_that_the_command_line_says(scan, make_photo, config_file) -> None:
     photo = make_photo("a.jpg")
     config_file('max-tags = 1\nthreshold = 0.9\nlanguage = "de"')
     for options in (["--top", "2"], ["--logit-threshold", "0"], ["--raw-labels"], []):
@@ -138,7 +138,7 @@ def test_what_the_file_says_forbids_nothing_that_the_command_line_says(scan, mak
 
 def test_the_environment_stands_above_the_file_in_what_they_contradict(
     scan, make_photo, config_file, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     photo = make_photo("a.jpg")
     path = config_file("max-tags = 1")
     monkeypatch.setenv("PHOTOTAG_TOP", "2")
@@ -149,7 +149,7 @@ def test_the_environment_stands_above_the_file_in_what_they_contradict(
     assert result.exit_code == 2 and "contradict each other" in result.stderr
 
 
-def test_show_does_not_mind_settings_about_tags(make_photo, config_file, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_show_does_not_mind_settings_about_tags(make_photo, config_file, monkeypatch: pytest.MonkeyPatch) -> None:
     config_file('threshold = 0.5\nmodel = "nonsense"')
     monkeypatch.setenv("PHOTOTAG_MAX_TAGS", "3")
     result = phototag("show", make_photo("a.jpg"))
@@ -196,7 +196,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("text", MISTAKES, ids=lambda text: text[:30])
-def test_a_mistake_in_the_file_is_one_sentence_with_the_file_and_exit_2(text: str, make_photo, config_file) -> None:  # type: ignore[no-untyped-def]
+def test_a_mistake_in_the_file_is_one_sentence_with_the_file_and_exit_2(text: str, make_photo, config_file) -> None:
     path = config_file(text)
     photo = make_photo("a.jpg")
     result = phototag("scan", photo)
@@ -206,7 +206,7 @@ def test_a_mistake_in_the_file_is_one_sentence_with_the_file_and_exit_2(text: st
     assert list(photo.parent.iterdir()) == [photo]
 
 
-def test_what_is_no_config_file(config_file, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_no_config_file(config_file, tmp_path: Path) -> None:
     def message(path: Path) -> str:
         result = phototag("--config", path, "config")
         assert result.exit_code == 2 and str(path) in result.stderr
@@ -223,7 +223,7 @@ def test_what_is_no_config_file(config_file, tmp_path: Path) -> None:  # type: i
 
 def test_a_mistake_in_the_environment_names_the_variable(
     scan, make_photo, config_file, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     photo = make_photo("a.jpg")
     for variable, value, message in (
         ("PHOTOTAG_WRITE", "embd", "PHOTOTAG_WRITE: 'embd' is not one of 'json', 'embed', 'xmp', 'none'"),
@@ -239,7 +239,7 @@ def test_a_mistake_in_the_environment_names_the_variable(
         assert list(photo.parent.iterdir()) == [photo]
 
 
-def test_a_broken_file_keeps_nobody_from_help_or_from_a_usage_error(config_file) -> None:  # type: ignore[no-untyped-def]
+def test_a_broken_file_keeps_nobody_from_help_or_from_a_usage_error(config_file) -> None:
     config_file("nonsense")
     assert phototag("scan", "--help").exit_code == phototag("--version").exit_code == 0
     assert "No such option" in phototag("scan", "--nonsense").stderr
@@ -248,7 +248,7 @@ def test_a_broken_file_keeps_nobody_from_help_or_from_a_usage_error(config_file)
 # --- phototag config --------------------------------------------------------------------------------------------------
 
 
-def test_config_prints_a_config_file_that_says_the_same(config_file, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_config_prints_a_config_file_that_says_the_same(config_file, monkeypatch: pytest.MonkeyPatch) -> None:
     config_file('write = "embed"\nexclude = ["a \\"b\\"", "\\\\c é"]\nquiet = true\n[scan]\nthreshold = 0.5\n')
     monkeypatch.setenv("PHOTOTAG_MAX_TAGS", "7")
     before = {key: value for key, (value, _) in settings().items()}
@@ -261,7 +261,7 @@ def test_config_prints_a_config_file_that_says_the_same(config_file, monkeypatch
     assert {key: value for key, (value, _) in settings().items()} == before
 
 
-def test_each_setting_that_config_prints_as_a_comment_may_be_made_one(config_file) -> None:  # type: ignore[no-untyped-def]
+def test_each_setting_that_config_prints_as_a_comment_may_be_made_one(config_file) -> None:
     text = phototag("config").stdout
     assert "# threshold = 0.7\n" in text and "# max-tags = 12\n" in text
     config_file(re.sub(r"(?m)^# (?=[\w-]+ = )", "", text))
@@ -269,13 +269,13 @@ def test_each_setting_that_config_prints_as_a_comment_may_be_made_one(config_fil
     assert settings()["scan", "threshold"][0] == 0.7
 
 
-def test_config_is_a_command_with_a_setting_itself(config_file) -> None:  # type: ignore[no-untyped-def]
+def test_config_is_a_command_with_a_setting_itself(config_file) -> None:
     config_file('format = "json"')
     assert json.loads(phototag("config").stdout)["config_file"]["read"] is True
     assert 'format = "text"  # --format' in phototag("config", "--format", "text").stdout
 
 
-def test_config_says_where_the_file_is_looked_for(config_file, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_config_says_where_the_file_is_looked_for(config_file, tmp_path: Path) -> None:
     where = tmp_path / "config/phototag/config.toml"
     assert f"# config file: {where}, which is not there\n" in phototag("config").stdout
     config_file("")
@@ -314,7 +314,7 @@ def test_config_names_variables_that_it_does_not_know(monkeypatch: pytest.Monkey
     ]
 
 
-def test_the_example_of_the_readme_is_a_config_file(config_file) -> None:  # type: ignore[no-untyped-def]
+def test_the_example_of_the_readme_is_a_config_file(config_file) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     path = config_file(example)
     (path.parent / "words.yaml").write_text("")
@@ -351,7 +351,7 @@ def completions(*words: str) -> list[str]:
 
 def test_options_values_models_and_paths_complete_also_with_a_broken_config_file(
     config_file, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     monkeypatch.setenv("PHOTOTAG_CONFIG", str(config_file("nonsense")))
     assert completions("scan", "--max-t") == ["plain,--max-tags"]
     assert completions("scan", "--write", "e") == ["plain,embed"]

@@ -148,7 +148,7 @@ LIVE = [
 def test_live_against_the_installed_reference(shared: Path, more_models: Path, model: str) -> None:
     """Its own functions behind the flags, in a process of its own for each model, as the tool is run."""
     directory = shared / model if "/" in model else more_models / model
-    command = [sys.executable, "-c", REFERENCE, directory]
+    command: list[str | Path] = [sys.executable, "-c", REFERENCE, directory]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     answers = json.loads(output.partition("ANSWERS")[2])
     assert len(answers) >= 3

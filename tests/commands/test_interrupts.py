@@ -68,8 +68,8 @@ def test_a_reader_who_leaves_ends_the_run_quietly(toy_model: Path, make_photo: M
 def test_a_closed_stream_is_no_crash(toy_model: Path, make_photo: MakePhoto, tmp_path: Path, closed: str) -> None:
     photo = make_photo("a.jpg")
     redirect = {"stdout": ">&-", "stderr": "2>&-", "stdin": "<&-"}[closed]
-    arguments = ["scan", "--model", toy_model, "--index", tmp_path / "i.sqlite3", photo]
-    command = shlex.join([sys.executable, "-m", "phototag", *map(os.fspath, arguments)])
+    arguments: list[Any] = ["scan", "--model", toy_model, "--index", tmp_path / "i.sqlite3", photo]
+    command = shlex.join([sys.executable, "-m", "phototag", *(os.fspath(one) for one in arguments)])
     result = subprocess.run(["sh", "-c", f"{command} {redirect}"], capture_output=True, text=True)
     assert result.returncode == 0
     assert "bug" not in result.stderr
@@ -77,7 +77,7 @@ def test_a_closed_stream_is_no_crash(toy_model: Path, make_photo: MakePhoto, tmp
 
 
 def test_output_that_cannot_be_written_is_one_sentence(toy_model: Path, make_photo: MakePhoto, tmp_path: Path) -> None:
-    arguments = ["scan", "--model", toy_model, "--index", tmp_path / "i.sqlite3", make_photo("a.jpg")]
+    arguments: list[Any] = ["scan", "--model", toy_model, "--index", tmp_path / "i.sqlite3", make_photo("a.jpg")]
     with open("/dev/full", "w") as full:
         process = start_phototag(*arguments, stdout=full)
         _, errors = process.communicate(timeout=120)
@@ -89,7 +89,7 @@ def test_a_second_interrupt_ends_the_program_at_once(toy_model: Path, make_photo
     first = make_photo("000.jpg", size=(3000, 3000))
     for number in range(1, 60):
         shutil.copyfile(first, first.with_name(f"{number:03}.jpg"))
-    arguments = ["scan", "--model", toy_model, "--index", tmp_path / "i.sqlite3", "--batch-size", "1"]
+    arguments: list[Any] = ["scan", "--model", toy_model, "--index", tmp_path / "i.sqlite3", "--batch-size", "1"]
     process = start_phototag(*arguments, first.parent)
     assert process.stdout is not None
     process.stdout.readline()
@@ -116,8 +116,17 @@ def test_an_interrupt_while_the_model_loads_tags_nothing(
         "from phototag.cli import main\n"
         "main()\n"
     )
-    arguments = ["scan", "--model", toy_model, "--engine", "tensorflow", "--index", tmp_path / "i.sqlite3", photo]
-    command = [sys.executable, "-c", script, *map(os.fspath, arguments)]
+    arguments: list[str | Path] = [
+        "scan",
+        "--model",
+        toy_model,
+        "--engine",
+        "tensorflow",
+        "--index",
+        tmp_path / "i.sqlite3",
+        photo,
+    ]
+    command = [sys.executable, "-c", script, *(os.fspath(one) for one in arguments)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 130
     assert result.stdout == ""

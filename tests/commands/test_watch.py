@@ -31,7 +31,7 @@ PATIENCE = 120  # seconds for a line; TensorFlow takes its time
 class Program:
     """A running `phototag watch`, and the lines it has yet to be asked for."""
 
-    def __init__(self, *arguments: str | Path) -> None:
+    def __init__(self, *arguments: Any) -> None:
         command = [sys.executable, "-m", "phototag", "watch", *map(os.fspath, arguments)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.readers: list[threading.Thread] = []
@@ -68,7 +68,7 @@ def watch(toy_model: Path, tmp_path: Path) -> Iterator[Callable[..., Program]]:
     """Starts `phototag watch` with the toy model and an index of the test's own."""
     programs = []
 
-    def start(*arguments: str | Path) -> Program:
+    def start(*arguments: Any) -> Program:
         program = Program("--model", toy_model, "--index", tmp_path / "index.sqlite3", "--settle", "0.5", *arguments)
         programs.append(program)
         return program

@@ -199,7 +199,18 @@ def test_not_even_the_first_run_imports_tensorflow(toy_model: Path, kept: Path, 
 
 def test_processes_that_convert_at_the_same_time(toy_model: Path, kept: Path, make_photo: MakePhoto) -> None:
     photo = make_photo("a.jpg")
-    command = [sys.executable, "-m", "phototag", "scan", photo, "--write", "none", "--model", toy_model, "--index"]
+    command: list[Any] = [
+        sys.executable,
+        "-m",
+        "phototag",
+        "scan",
+        photo,
+        "--write",
+        "none",
+        "--model",
+        toy_model,
+        "--index",
+    ]
     runs = [
         subprocess.Popen([*command, photo.parent / f"{number}.sqlite3"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for number in range(3)
@@ -238,7 +249,7 @@ def test_a_damaged_conversion_is_made_anew(toy_model: Path, kept: Path, said: li
 
 
 def test_a_model_that_changed_under_its_card_is_converted_anew(tmp_path: Path, kept: Path) -> None:
-    card = {"digest": "sha256:" + "0" * 64}
+    card: dict[str, Any] = {"digest": "sha256:" + "0" * 64}
     directory = export_toy(tmp_path / "m", **card)
     assert tagged(Classifier(find_model(str(directory))), RED, BLUE) == ["red", "blue"]
     shutil.rmtree(directory)

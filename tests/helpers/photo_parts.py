@@ -194,7 +194,7 @@ def dng(picture: Image.Image, preview: bytes | None = None, orientation: int = 1
     rgb = np.asarray(picture.convert("RGB"), np.uint16) * 200
     mosaic = rgb[..., 1].copy()  # RGGB
     mosaic[::2, ::2], mosaic[1::2, 1::2] = rgb[::2, ::2, 0], rgb[1::2, 1::2, 2]
-    data = mosaic.astype("<u2").tobytes()
+    data: bytes = mosaic.astype("<u2").tobytes()
 
     def short(tag: int, *values: int) -> tuple[int, int, int, bytes]:
         return tag, 3, len(values), struct.pack(f"<{len(values)}H", *values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
@@ -34,5 +36,6 @@ def assert_corners(image: Image.Image) -> None:
     for place, colour in CORNERS.items():
         x = width * 3 // 4 if "right" in place else width // 4
         y = height * 3 // 4 if "bottom" in place else height // 4
-        expected = Image.new("RGB", (1, 1), colour).getpixel((0, 0))
-        assert np.allclose(image.getpixel((x, y)), expected, atol=12), (place, image.getpixel((x, y)))
+        expected: Any = Image.new("RGB", (1, 1), colour).getpixel((0, 0))
+        found: Any = image.getpixel((x, y))
+        assert np.allclose(found, expected, atol=12), (place, found)

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -14,12 +13,12 @@ from click.testing import CliRunner, Result
 from phototag.cli import cli
 
 
-def phototag(*arguments: str | Path) -> Result:
+def phototag(*arguments: Any) -> Result:
     """Run the command line in this process."""
     return CliRunner().invoke(cli, [os.fspath(argument) for argument in arguments])
 
 
-def powerless(*command: str | Path) -> list[str]:
+def powerless(*command: Any) -> list[str]:
     """`command` as somebody runs it who is not root: root may read and write all but where the kernel forgets that."""
     prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     return [*prefix, *map(os.fspath, command)]
@@ -43,7 +42,7 @@ def imported_by(*arguments: str) -> set[str]:
     return set(result.stdout.rpartition("IMPORTED ")[2].split())
 
 
-def start_phototag(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
+def start_phototag(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
     """Start the real program."""
     command = [sys.executable, "-m", "phototag", *map(os.fspath, arguments)]
     settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

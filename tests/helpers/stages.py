@@ -24,7 +24,7 @@ def look(path: Path, is_known: Callable[[bytes], bool]) -> Looked:
 
 def classify(pixels: np.ndarray) -> np.ndarray:
     means = pixels.mean(axis=(1, 2), dtype=np.float32)
-    return means / means.sum(axis=1, keepdims=True)
+    return np.asarray(means / means.sum(axis=1, keepdims=True))
 
 
 def run(pipeline: Pipeline, found: Any, stop: Callable[[], bool] = lambda: False) -> list[Outcome]:

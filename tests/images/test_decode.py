@@ -106,7 +106,8 @@ def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path: Path, suffix: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("samples", "white"), [(np.float32([[0, 0.5], [1, 0.25]]), 1), (np.float32([[0, 128], [255, 64]]), 255)]
+    ("samples", "white"),
+    [(np.array([[0, 0.5], [1, 0.25]], np.float32), 1), (np.array([[0, 128], [255, 64]], np.float32), 255)],
 )
 def test_floating_point_grey_is_scaled(tmp_path: Path, samples: Any, white: float) -> None:
     opened = np.asarray(open_image(save(tmp_path / "a.tif", Image.fromarray(samples)), 1))
@@ -133,7 +134,8 @@ def test_the_first_frame_of_an_animation_is_taken(tmp_path: Path, kind: str) -> 
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
     path = tmp_path / "animation"
     frames[0].save(path, kind, save_all=True, append_images=frames[1:], duration=100)
-    assert np.allclose(open_image(path, 8).getpixel((4, 4)), (255, 0, 0), atol=12)
+    pixel: Any = open_image(path, 8).getpixel((4, 4))
+    assert np.allclose(pixel, (255, 0, 0), atol=12)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "HEIF"])

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -48,7 +50,7 @@ def test_pad_takes_all_of_the_image_and_fills_with_black() -> None:
 
 @pytest.mark.parametrize("resize", ["crop", "squash", "pad"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 2), (333, 500)])
-def test_any_size_is_prepared(resize: str, size: tuple[int, int]) -> None:
+def test_any_size_is_prepared(resize: Any, size: tuple[int, int]) -> None:
     pixels = Preprocessing(7, 5, resize=resize, crop_fraction=0.875).prepare(Image.new("RGB", size, "white"))
     assert pixels.shape == (7, 5, 3)
     assert pixels.max() == 255

@@ -204,7 +204,7 @@ def test_threads_do_not_get_in_each_others_way(tmp_path: Path) -> None:
 @pytest.mark.needs_exiftool
 def test_a_real_raw_looks_as_its_preview_does(shared: Path, tmp_path: Path) -> None:
     path = shared / "photos/formats/canon_eos_6d.dng"
-    command = ["exiftool", "-b", "-SubIFD1:PreviewImage", path]
+    command: list[str | Path] = ["exiftool", "-b", "-SubIFD1:PreviewImage", path]
     expected = Image.open(io.BytesIO(subprocess.run(command, capture_output=True, check=True).stdout))
     shown = open_image(path, 600)
     assert shown.size == expected.size == (1024, 683)
@@ -222,8 +222,8 @@ def test_a_real_raw_looks_as_its_preview_does(shared: Path, tmp_path: Path) -> N
 def likeness(one: Image.Image, two: Image.Image) -> Any:
     """The correlation of two pictures' brightness; 0 where one is turned."""
     assert abs(one.width / one.height - two.width / two.height) < 0.01
-    small = [np.asarray(image.convert("L").resize((32, 32)), float).ravel() for image in (one, two)]
-    return np.corrcoef(*small)[0, 1]
+    first, second = (np.asarray(image.convert("L").resize((32, 32)), float).ravel() for image in (one, two))
+    return np.corrcoef(first, second)[0, 1]
 
 
 def test_a_real_raw_is_found_and_one_that_is_cut_to_its_metadata_fails(shared: Path) -> None:

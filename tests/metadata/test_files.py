@@ -7,8 +7,9 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from phototag.metadata.keywords import Unwritable
 from phototag.photos import UNFINISHED_PREFIX, UNFINISHED_SUFFIX
 from tests.helpers import PROJECT
 
-PIECES = [b"one", memoryview(b"two"), b"", b"three"]
+PIECES: list[bytes | memoryview] = [b"one", memoryview(b"two"), b"", b"three"]
 CONTENT = b"onetwothree"
 
 # Writes a file, says so when half of it is there, and waits.
@@ -214,9 +215,16 @@ def test_nothing_is_left_where_a_piece_cannot_be_made(photo: Path) -> None:
 
 def test_all_is_durable_before_the_rename_and_the_rename_after_it(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
+
+    def noted(name: str, real: Callable[..., None]) -> Callable[..., None]:
+        def noting(*given: Any) -> None:
+            steps.append(name)
+            real(*given)
+
+        return noting
+
     for name in ("fsync", "replace"):
-        real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *given, name=name, real=real: (steps.append(name), real(*given)))
+        monkeypatch.setattr(os, name, noted(name, getattr(os, name)))
     write_file(photo, PIECES)
     assert steps == (["fsync", "replace", "fsync"] if os.name != "nt" else ["fsync", "replace"])
 

@@ -58,12 +58,13 @@ def written(photo: bytes, xmp: Change = None, exif: Change = None, iptc: Edits |
 
 def pixels(photo: bytes) -> bytes:
     with Image.open(io.BytesIO(photo)) as opened:
-        return opened.tobytes()
+        return bytes(opened.tobytes())
 
 
 def segments(photo: bytes) -> list[bytes]:
     """The segments before the first scan, with their markers, without fill bytes."""
-    found, at = [], 2
+    found: list[bytes] = []
+    at = 2
     while True:
         while photo[at + 1] == 0xFF:
             at += 1

@@ -3,6 +3,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -335,7 +336,8 @@ def test_tagging_anew_is_as_if_for_the_first_time(
     # What a person adds between the runs survives them, unless it is by name what phototag wrote.
     separator = {"hierarchical": "|", "tags_list": "/", "last_keyword": "/"}.get(name)
     added = separator.join(more) if separator else more[-1]
-    edited = replace(once, **{name: (*(getattr(once, name) or ()), added)})
+    more_words: dict[str, Any] = {name: (*(getattr(once, name) or ()), added)}
+    edited = replace(once, **more_words)
     stays = getattr(without_ours(edited), name) or ()
     if stays.count(added) > (getattr(without_ours(once), name) or ()).count(added):
         after = plan(edited, *others, **given_flags).keywords
@@ -357,7 +359,9 @@ def test_what_a_person_removes_stays_out(
         return not gone.isdisjoint(map(key, entry.split(separator) if separator else [entry]))
 
     lists = {name: getattr(once, name) for name in LISTS if getattr(once, name) is not None}
-    left = {name: tuple(entry for entry in entries if not is_gone(name, entry)) for name, entries in lists.items()}
+    left: dict[str, Any] = {
+        name: tuple(entry for entry in entries if not is_gone(name, entry)) for name, entries in lists.items()
+    }
     edited = replace(once, **left)
     after = plan(edited, *others, **given_flags)
     assert {key(name) for name in after.rejected} == gone - standing_keys(edited)

@@ -373,6 +373,6 @@ def test_what_stands_is_asked_of_odd_files_without_a_fault(
         os.mkfifo(file)
     else:
         file.write_bytes(content)
-    writers = {"embed": EmbedWriter("toy", index, "one"), "xmp": XmpSidecarWriter("toy", index, "one")}
+    writers: dict[str, Any] = {"embed": EmbedWriter("toy", index, "one"), "xmp": XmpSidecarWriter("toy", index, "one")}
     writer = writers.get(way, JsonSidecarWriter("toy", "0", index, "one"))
     assert writer.standing(photo) is None

@@ -133,7 +133,7 @@ def is_jpeg(name: str) -> bool:
 
 @pytest.mark.needs_exiftool
 def test_the_judge_finds_no_damage(library: Library) -> None:
-    judge = [sys.executable, JUDGE, library.before, library.after]
+    judge: list[str | Path] = [sys.executable, JUDGE, library.before, library.after]
     run = subprocess.run(judge, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     summary = json.loads(run.stdout.splitlines()[-1])
@@ -206,8 +206,8 @@ def test_exiv2_agrees_on_the_subjects(library: Library) -> None:
     assert len(unseen) <= 1
     for path in unseen:  # it could not read the packet before either
         original = library.before / os.path.relpath(path, library.after)
-        run = subprocess.run(["exiv2", "-K", "Xmp.dc.subject", "-Pt", original], capture_output=True)
-        assert b"Failed to decode XMP" in run.stderr
+        alone = subprocess.run(["exiv2", "-K", "Xmp.dc.subject", "-Pt", original], capture_output=True)
+        assert b"Failed to decode XMP" in alone.stderr
 
 
 def test_another_run_writes_nothing(library: Library, copied: tuple[Path, Path], words_model: Path) -> None:

@@ -75,7 +75,9 @@ def test_what_has_changed_since_is_not_taken_back(way: str, make_photo: Callable
     write_again(path, notes, CAT, way=way)
     write_again(path, notes, CAT, DOG, way=way)
     file = file_of(path, way)
-    change = {"embed": lambda: rewritten(file, lambda one: replace(one, subject=("cat", "mine")))}
+    change: dict[str, Callable[[], object]] = {
+        "embed": lambda: rewritten(file, lambda one: replace(one, subject=("cat", "mine")))
+    }
     change["xmp"] = change["embed"]
     change["json"] = lambda: file.write_bytes(file.read_bytes().replace(b"0.9", b"0.8"))
     change[way]()
@@ -128,7 +130,7 @@ def test_a_damaged_journal_takes_nothing_back(make_photo: Callable[..., Path], i
     path, other = make_photo("1.jpg", "red"), make_photo("2.jpg", "blue")
     embed(path, index, CAT)
     write_sidecar(path, index, DOG)
-    files = {
+    files: dict[Path, list[bytes | None]] = {
         path: [None, packed(replacement(path.read_bytes(), other.read_bytes())), b"nothing", packed(())],
         sidecar_of(path): [packed(replacement(sidecar_of(path).read_bytes(), b"<x/>")), b""],
     }

@@ -284,7 +284,13 @@ TF1_OPTIONS = ["--input-op", "input_1", "--output-op", "predictions/Softmax", "-
 
 def accuracy(shared: Path, model: str, facts: dict[str, Any]) -> dict[str, float]:
     labels = shared / "models/ImageNetLabels.txt"
-    command = [sys.executable, ACCURACY, shared / "photos/imagenet", "--model", shared / "models" / model]
+    command: list[str | Path] = [
+        sys.executable,
+        ACCURACY,
+        shared / "photos/imagenet",
+        "--model",
+        shared / "models" / model,
+    ]
     command += ["--labels", labels, "--facts", json.dumps(facts)]
     measured: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
     return measured
@@ -484,7 +490,7 @@ def test_pixels_of_another_shape_are_an_error_and_not_the_end_of_the_process(toy
         with pytest.raises(ValueError, match="images must be uint8 of shape"):
             classifier.predict(np.zeros(shape, np.uint8))
     with pytest.raises(ValueError, match="images must be uint8"):
-        classifier.predict(np.zeros((1, 8, 8, 3), np.float32))  # type: ignore[arg-type]
+        classifier.predict(np.zeros((1, 8, 8, 3), np.float32))
 
 
 @pytest.mark.parametrize("dtype", ["string", "complex64"])

@@ -44,9 +44,9 @@ def test_mutated_protobufs_are_one_sentence_or_an_answer(tmp_path: Path, shared:
             options: dict[str, Any] = {"tag_set": None, "signature": None, "list_ops": False}
             list(reference_lines(graphs, target.parent, everything=True, **options))
             examination = examine(str(target.parent))
-            data = as_data(examination, found_verdict(examination, []), None, 0)
-            json.dumps(data, allow_nan=False)
-            list(human_lines(data))
+            answer = as_data(examination, found_verdict(examination, []), None, 0)
+            json.dumps(answer, allow_nan=False)
+            list(human_lines(answer))
             answered += 1
         except PhototagError as error:
             assert "\n" not in str(error)

@@ -161,7 +161,9 @@ def test_nor_is_one_that_has_changed(
     assert summary(run(pipeline(), find_photos([path]))) == [("a.jpg", "failed")]
     (failed,) = run(pipeline(load_scorer=no_model), find_photos([path]))
     assert failed.status == "failed"
-    known = index.known(next(find_photos([path])))
+    photo = next(find_photos([path]))
+    assert isinstance(photo, Photo)
+    known = index.known(photo)
     assert known is not None
     assert ([tag.name for tag in index.tags(known)], known.written) == (["red"], (sidecar,))
     sidecar.write_text(written)

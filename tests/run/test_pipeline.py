@@ -193,7 +193,9 @@ def test_a_writer_that_cannot_tell_what_it_left_leaves_no_digest(
 
     path = make_photo("a.jpg")
     run(pipeline(writer=Appending("m", "d", index)), find_photos([path]))
-    known = index.known(next(find_photos([path])))
+    photo = next(find_photos([path]))
+    assert isinstance(photo, Photo)
+    known = index.known(photo)
     assert known is not None
     assert index.digest(known) is None
 

@@ -59,7 +59,7 @@ def photos(tmp_path: Path) -> Path:
 def embed(scan: Callable[..., Result]) -> Callable[..., dict[str, Any]]:
     """Embeds `red`, `green` and `blue` in a photo, and returns what the command says of it."""
 
-    def run(path: Path, *arguments: str | Path) -> dict[str, Any]:
+    def run(path: Path, *arguments: Any) -> dict[str, Any]:
         result = scan("--write", "embed", "--top", "3", "--format", "json", *arguments, path)
         assert result.exit_code == 0, result.output
         (outcome,) = lines(result)
@@ -397,8 +397,8 @@ def test_21_the_tags_of_a_raw_file_are_merged_into_its_sidecar(
 
 
 def command(toy_model: Path, index: Path, *paths: str | Path) -> list[str]:
-    arguments = ("scan", "--model", toy_model, "--index", index, "--write", "embed", "--top", "3", *paths)
-    return [sys.executable, "-m", "phototag", *map(os.fspath, arguments)]
+    options = ["--write", "embed", "--top", "3", *map(str, paths)]
+    return [sys.executable, "-m", "phototag", "scan", "--model", str(toy_model), "--index", str(index), *options]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs ulimit")

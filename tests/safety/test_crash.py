@@ -41,11 +41,11 @@ def start(toy_model: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.
     started: list[subprocess.Popen[str]] = []
 
     def run(*arguments: str | Path, before: str = "", index: str = "index.sqlite3", **options: Any) -> Any:
-        command = [sys.executable, "-c", before + crash.PROGRAM, "scan", "--model", toy_model]
+        command: list[str | Path] = [sys.executable, "-c", before + crash.PROGRAM, "scan", "--model", toy_model]
         command += ["--index", tmp_path / index, *arguments]
         environment = {**os.environ, "GATE": str(tmp_path / "gate")}
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen([*map(os.fspath, command)], env=environment, **pipes, **options))
+        started.append(subprocess.Popen([os.fspath(one) for one in command], env=environment, **pipes, **options))
         return started[-1]
 
     yield run

@@ -195,8 +195,13 @@ def test_an_edit_of_a_sidecar_that_somebody_makes_meanwhile_is_kept(
     assert unfinished(photo.parent) == []
 
 
+def make_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize("moment", ["before", "meanwhile"])
-@pytest.mark.parametrize("fault", [Path.unlink, lambda path: (path.unlink(), os.mkfifo(path))], ids=["gone", "pipe"])
+@pytest.mark.parametrize("fault", [Path.unlink, make_a_pipe], ids=["gone", "pipe"])
 def test_a_photo_that_goes_is_not_made_again(
     index: Index,
     make_photo: Callable[..., Path],
@@ -217,8 +222,8 @@ def test_a_photo_that_goes_is_not_made_again(
 
 
 def test_a_photo_that_becomes_a_pipe_before_it_is_decoded_fails(index: Index, make_photo: Callable[..., Path]) -> None:
-    found = list(find_photos([make_photo("a.jpg")]))
-    path = found[0].path
+    (found,) = find_photos([make_photo("a.jpg")])
+    path = Path(found.path)
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(PhotoError):

@@ -4,7 +4,7 @@ import os
 import pickle
 import struct
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -21,10 +21,13 @@ class _Global:
         self.module, self.name = module, name
 
 
-class _Pickler(pickle._Pickler):  # type: ignore[name-defined]
+PICKLER: Any = pickle._Pickler  # the stubs leave out some of its methods
+
+
+class _Pickler(PICKLER):
     """Writes what `torch.save` writes."""
 
-    dispatch: ClassVar[dict[type, object]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[type, object]] = dict(PICKLER.dispatch)
 
     def persistent_id(self, value: object) -> object:
         return value.key if isinstance(value, _Storage) else None
@@ -42,7 +45,7 @@ class _Storage:
 
 class _Tensor:
     def __init__(self, storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> None:
-        self.arguments = (storage, offset, shape, stride, False, collections.OrderedDict())
+        self.arguments: tuple[Any, ...] = (storage, offset, shape, stride, False, collections.OrderedDict())
 
 
 def _save_tensor(pickler: _Pickler, value: _Tensor) -> None:
@@ -99,7 +102,7 @@ def test_a_tensor_that_reaches_past_its_storage_is_refused(
 
 def test_a_checkpoint_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:
     class Evil:
-        def __reduce__(self) -> object:
+        def __reduce__(self) -> tuple[Any, ...]:
             return os.system, (f"touch {tmp_path / 'owned'}",)
 
     data = legacy_checkpoint(Evil(), {})
