@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,10 @@ def more_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+# TensorFlow is imported once, and each model answered for by a fork: what is loaded there stays out of the others.
 REFERENCE = """
-import contextlib, io, json, sys
-directory, sys.argv = sys.argv[1], sys.argv[:1]
+import contextlib, io, json, os, signal, sys
+questions, answers, sys.argv = sys.stdin, sys.stdout, sys.argv[:1]
 from tensorflow.python.tools import saved_model_cli as reference, saved_model_utils
 
 def answer(options, function, *arguments):
@@ -119,18 +121,50 @@ def answer(options, function, *arguments):
         function(directory, *arguments)
     return options, output.getvalue()
 
-answers = [answer(["--all"], reference._show_all), answer([], reference._show_tag_sets)]
-for tags in saved_model_utils.get_saved_model_tag_sets(directory):
-    tag_set = ",".join(tags)
-    options = ["--tag_set", tag_set]
-    answers.append(answer(options, reference._show_signature_def_map_keys, tag_set))
-    if tags:
-        answers.append(answer([*options, "--list_ops"], reference._show_ops_in_metagraph, tag_set))
-        for key in reference.get_signature_def_map(directory, tag_set):
-            arguments = [*options, "--signature_def", key]
-            answers.append(answer(arguments, reference._show_inputs_outputs, tag_set, key))
-print("ANSWERS" + json.dumps(answers))
+def all_answers():
+    yield answer(["--all"], reference._show_all)
+    yield answer([], reference._show_tag_sets)
+    for tags in saved_model_utils.get_saved_model_tag_sets(directory):
+        tag_set = ",".join(tags)
+        options = ["--tag_set", tag_set]
+        yield answer(options, reference._show_signature_def_map_keys, tag_set)
+        if tags:
+            yield answer([*options, "--list_ops"], reference._show_ops_in_metagraph, tag_set)
+            for key in reference.get_signature_def_map(directory, tag_set):
+                arguments = [*options, "--signature_def", key]
+                yield answer(arguments, reference._show_inputs_outputs, tag_set, key)
+
+while directory := questions.readline().rstrip("\\n"):
+    child = os.fork()
+    if not child:
+        signal.alarm(120)
+        print("ANSWERS" + json.dumps(list(all_answers())), file=answers, flush=True)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        print("FAILED", file=answers, flush=True)
 """
+
+
+@pytest.fixture(scope="module")
+def reference() -> Iterator[Callable[[Path], Any]]:
+    """Asks the functions behind the flags of the installed reference what they print of a model."""
+    command = [sys.executable, "-c", REFERENCE]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        questions, lines = process.stdin, process.stdout
+
+        def ask(directory: Path) -> Any:
+            print(directory, file=questions, flush=True)
+            for line in lines:
+                if line.startswith(("ANSWERS", "FAILED")):
+                    return json.loads(line.removeprefix("ANSWERS"))
+            pytest.fail("the reference has ended")
+
+        yield ask
+        questions.close()
+
+
 LIVE = [
     f"models/{HUB}",
     "models/tf1_photoprism_style",
@@ -145,12 +179,11 @@ LIVE = [
 
 
 @pytest.mark.parametrize("model", LIVE)
-def test_live_against_the_installed_reference(shared: Path, more_models: Path, model: str) -> None:
-    """Its own functions behind the flags, in a process of its own for each model, as the tool is run."""
+def test_live_against_the_installed_reference(
+    shared: Path, more_models: Path, model: str, reference: Callable[[Path], Any]
+) -> None:
     directory = shared / model if "/" in model else more_models / model
-    command: list[str | Path] = [sys.executable, "-c", REFERENCE, directory]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    answers = json.loads(output.partition("ANSWERS")[2])
+    answers = reference(directory)
     assert len(answers) >= 3
     for options, expected in answers:
         result = phototag("inspect", directory, "--format", "saved_model_cli", *options)
