@@ -45,6 +45,7 @@ def output_of(command: list[str]) -> str:
     return subprocess.run(command, capture_output=True, check=True, text=True, env=environment).stdout
 
 
+@pytest.mark.slow
 def test_it_is_as_accurate_as_its_makers_say(default_model: Model, shared: Path) -> None:
     command = [sys.executable, str(ACCURACY), str(shared / "photos/imagenet")]
     measured = json.loads(output_of(command))
@@ -53,6 +54,7 @@ def test_it_is_as_accurate_as_its_makers_say(default_model: Model, shared: Path)
     assert measured["top5"] >= 0.96
 
 
+@pytest.mark.slow
 def test_its_tags_can_be_trusted(default_model: Model, shared: Path) -> None:
     if not Path("/usr/share/wordnet/data.noun").exists():
         pytest.skip("needs WordNet's noun file (Debian: wordnet-base)")
@@ -77,6 +79,7 @@ def test_its_tags_can_be_trusted(default_model: Model, shared: Path) -> None:
     assert measured == pytest.approx(promised, abs=0.015)
 
 
+@pytest.mark.slow
 def test_real_photos_of_all_kinds_are_all_accounted_for(dry_scan, shared: Path) -> None:
     folders = [shared / "photos" / name for name in ("coco128", "orientation", "formats", "camera")]
     result = dry_scan(*folders)

@@ -178,6 +178,7 @@ LIVE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", LIVE)
 def test_live_against_the_installed_reference(
     shared: Path, more_models: Path, model: str, reference: Callable[[Path], Any]
@@ -268,6 +269,7 @@ def test_the_verdict_on_what_is_no_image_classifier(shared: Path, model: str, li
     assert ("command" in found) == (likelihood == "perhaps")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [HUB, "tf1_photoprism_style"])
 def test_the_command_of_the_verdict_runs_the_model(shared: Path, model: str, tmp_path: Path) -> None:
     labels = shared / "models/ImageNetLabels.txt"

@@ -21,6 +21,7 @@ Scan = Callable[..., Result]
 MakePhoto = Callable[..., Path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_is_orderly_and_the_same_command_goes_on(
     toy_model: Path, make_photo: MakePhoto, tmp_path: Path, which: signal.Signals
@@ -100,6 +101,7 @@ def test_a_second_interrupt_ends_the_program_at_once(toy_model: Path, make_photo
     assert not list(first.parent.glob(".phototag*"))
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_the_model_loads_tags_nothing(
     toy_model: Path, make_photo: MakePhoto, tmp_path: Path
 ) -> None:

@@ -237,6 +237,7 @@ def test_build_makes_the_default_model(data_directory: Path) -> None:
     assert len(unknown.stderr) < 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("photos", ["coco128", "caltech"])
 def test_calibration_finds_the_range_of_the_hub_model(shared: Path, photos: str) -> None:
     labels = ["--labels", shared / "models/ImageNetLabels.txt"]
@@ -246,6 +247,7 @@ def test_calibration_finds_the_range_of_the_hub_model(shared: Path, photos: str)
     assert "The model makes the most of the photos with --input-range=0..1.\n" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("photos", ["coco128", "caltech"])
 def test_calibration_finds_the_range_of_the_tf1_graph(shared: Path, photos: str, data_directory: Path) -> None:
     options = ["--input-op", "input_1", "--output-op", "predictions/Softmax", "--tag-set", "photoprism"]

@@ -81,6 +81,7 @@ def watch(toy_model: Path, tmp_path: Path) -> Iterator[Callable[..., Program]]:
             reader.join()
 
 
+@pytest.mark.slow
 def test_photos_are_tagged_as_they_come(watch: Any, make_photo: MakePhoto, tmp_path: Path) -> None:
     there = make_photo("there.jpg")
     folder = there.parent
@@ -118,6 +119,7 @@ def test_photos_are_tagged_as_they_come(watch: Any, make_photo: MakePhoto, tmp_p
     assert not list(folder.rglob(".phototag-*"))
 
 
+@pytest.mark.slow
 def test_it_waits_for_its_turn(watch: Any, make_photo: MakePhoto, tmp_path: Path) -> None:
     photo = make_photo("a.jpg")
     command = [sys.executable, "-c", HOLD, str(tmp_path / "index.sqlite3")]
@@ -136,6 +138,7 @@ def test_it_waits_for_its_turn(watch: Any, make_photo: MakePhoto, tmp_path: Path
     assert program.end() == 130
 
 
+@pytest.mark.slow
 def test_a_folder_that_goes_and_comes_back(watch: Any, make_photo: MakePhoto, tmp_path: Path) -> None:
     folder = make_photo("a.jpg").parent
     program = watch(folder)
@@ -153,6 +156,7 @@ def test_a_folder_that_goes_and_comes_back(watch: Any, make_photo: MakePhoto, tm
         assert index.count()["photos"] == 3
 
 
+@pytest.mark.slow
 def test_without_a_scan_first_and_by_polling(watch: Any, make_photo: MakePhoto) -> None:
     folder = make_photo("a.jpg").parent
     program = watch(folder, "--no-initial-scan", "--poll", "0.5")

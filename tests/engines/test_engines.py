@@ -66,6 +66,7 @@ def test_real_photos_get_the_same_scores_in_both(default_model: Model, shared: P
     assert (ours.argmax(axis=1) == theirs.argmax(axis=1)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "facts"),
     [
@@ -150,6 +151,7 @@ def test_a_model_of_a_fixed_batch_gets_whole_batches(tmp_path: Path) -> None:
         assert Classifier(model, "litert").by_image is by_image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("callers", "batch"), [(1, None), (2, None), (2, 4)])
 def test_tensorflow_takes_an_image_from_each_of_several_callers(
     tmp_path: Path, callers: int, batch: int | None
@@ -191,12 +193,14 @@ def test_a_model_is_converted_once_and_that_is_said(toy_model: Path, kept: Path,
     assert conversions_in(kept) == [".json", ".tflite"]
 
 
+@pytest.mark.slow
 def test_not_even_the_first_run_imports_tensorflow(toy_model: Path, kept: Path, make_photo: MakePhoto) -> None:
     options = ["scan", str(make_photo("a.jpg")), "--model", str(toy_model)]
     assert imported_by(*options) & {"tensorflow", "keras", "google", "ai_edge_litert"} == {"ai_edge_litert", "google"}
     assert conversions_in(kept) == [".json", ".tflite"]
 
 
+@pytest.mark.slow
 def test_processes_that_convert_at_the_same_time(toy_model: Path, kept: Path, make_photo: MakePhoto) -> None:
     photo = make_photo("a.jpg")
     command: list[Any] = [
@@ -363,6 +367,7 @@ def test_where_nothing_can_be_kept_models_run_in_tensorflow(toy_model: Path, kep
     assert f"{kept} cannot be written" in said[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("end", "lasting"), [("ABRT", True), ("KILL", False)])
 def test_a_converter_that_dies_is_no_end_of_the_run(
     toy_model: Path, kept: Path, make_photo: MakePhoto, tmp_path: Path, end: str, lasting: bool
@@ -381,6 +386,7 @@ def test_a_converter_that_dies_is_no_end_of_the_run(
     assert conversions_in(kept) == ([".json"] if lasting else [])
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_is_named_from_the_converter_too(toy_model: Path, kept: Path) -> None:
     script = f"from phototag import Classifier\nClassifier.open({str(toy_model)!r})\n"
     broken = toy_model.parent / "broken"

@@ -254,6 +254,7 @@ def test_mutated_photos_never_raise_anything_else(tmp_path: Path) -> None:
     assert failed
 
 
+@pytest.mark.slow
 def test_the_real_photos_of_many_cameras_open(shared: Path) -> None:
     from phototag.photos import Photo, find_photos
 
@@ -315,6 +316,7 @@ def test_a_progressive_jpeg_of_too_many_scans_is_refused(tmp_path: Path, form: s
         open_image(path, 16)
 
 
+@pytest.mark.slow
 def test_native_decoders_print_nothing(tmp_path: Path) -> None:
     """libtiff writes to file descriptor 2; a damaged TIFF must not end up in the mail of cron."""
     rng = np.random.default_rng(3)

@@ -41,6 +41,7 @@ from tests.helpers.writing import (
 # Companions: a RAW file beside its JPEG, the film of a Live Photo
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["embed", "xmp", "json"])
 def test_a_film_has_its_tags_beside_it_and_is_not_read(way: str, make_photo: Callable[..., Path], index: Index) -> None:
     photo = make_photo("IMG_1.HEIC.jpg").rename(make_photo("IMG_1.JPG"))

@@ -218,6 +218,7 @@ def test_nearly_every_real_jpeg_is_written_into(real_photos: tuple[Path, Path, d
     assert refused["camera/exiftool/AFCP.jpg"] == "unknown data follow its image"
 
 
+@pytest.mark.slow
 @pytest.mark.needs_exiftool
 def test_the_judge_finds_no_damage(shared: Path, real_photos: tuple[Path, Path, dict[str, str]]) -> None:
     before, after, _ = real_photos
@@ -295,6 +296,7 @@ def decoded(photo: bytes) -> object:
         return type(error)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", SAMPLES)
 def test_whatever_the_bytes_only_a_refusal_or_a_sound_photo_comes_out(name: str) -> None:

@@ -154,6 +154,7 @@ def test_a_block_that_addresses_more_than_itself_is_read_but_not_changed(block: 
             exif.update_xp_keywords(block, keywords)
 
 
+@pytest.mark.slow
 def test_an_ifd_with_every_field_there_can_be_has_no_room() -> None:
     fields = [(number, 1, 1, b"x") for number in range(0xFFFF) if number not in (0x9C9E, 0x8769, 0x8825, 0xA005, 0x14A)]
     fields = [field for field in fields if field[0] not in (0x111, 0x117, 0x144, 0x145, 0x201, 0x202)]
@@ -163,6 +164,7 @@ def test_an_ifd_with_every_field_there_can_be_has_no_room() -> None:
         exif.update_xp_keywords(block, WORDS)
 
 
+@pytest.mark.slow
 def test_whatever_the_bytes_only_a_refusal_or_the_keywords_come_out() -> None:
     chance = random.Random(1)
     outcomes = {True: 0, False: 0}

@@ -101,6 +101,15 @@ def test_lists_with_levels_are_seeded_with_paths_and_seed_names() -> None:
     assert without_ours(result) == found
 
 
+def test_a_path_that_the_user_made_of_names_that_become_phototags_stays() -> None:
+    once = wanted(Keywords(subject=("beach",)), replace(BIRD, path=("bird",)))
+    edited = replace(once, hierarchical=(*(once.hierarchical or ()), "animal|bird"))
+    twice = wanted(edited, BIRD, ANIMAL)
+    assert names(twice) == ["animal"]
+    assert "animal|bird" in (twice.hierarchical or ())
+    assert "animal|bird" in (without_ours(twice).hierarchical or ())
+
+
 @pytest.mark.parametrize("name", ["tags_list", "last_keyword", "iptc"])
 def test_some_lists_are_only_appended_to(name: str) -> None:
     assert getattr(wanted(Keywords(subject=("beach",)), TOUCAN), name) is None
@@ -293,6 +302,7 @@ flags = st.fixed_dictionaries({"packet": st.booleans(), "iptc": st.booleans(), "
 many = settings(max_examples=300)
 
 
+@pytest.mark.slow
 @many
 @given(found_lists, tag_lists, flags)
 def test_untagging_gives_back_what_was_found(found: Keywords, tags: list[Tag], given_flags: dict[str, bool]) -> None:
@@ -301,6 +311,7 @@ def test_untagging_gives_back_what_was_found(found: Keywords, tags: list[Tag], g
     assert plan(after, **given_flags).keywords == found
 
 
+@pytest.mark.slow
 @many
 @given(found_lists, tag_lists, flags)
 def test_human_keywords_stand_where_they_stood(found: Keywords, tags: list[Tag], given_flags: dict[str, bool]) -> None:
@@ -313,6 +324,7 @@ def test_human_keywords_stand_where_they_stood(found: Keywords, tags: list[Tag],
     assert not humans & {key(name) for name in names(after)}
 
 
+@pytest.mark.slow
 @many
 @given(found_lists, tag_lists, flags)
 def test_a_second_run_finds_nothing_to_do(found: Keywords, tags: list[Tag], given_flags: dict[str, bool]) -> None:
@@ -321,6 +333,7 @@ def test_a_second_run_finds_nothing_to_do(found: Keywords, tags: list[Tag], give
     assert again.keywords == first.keywords
 
 
+@pytest.mark.slow
 @many
 @given(found_lists, tag_lists, tag_lists, flags, st.sampled_from(LISTS), entry)
 def test_tagging_anew_is_as_if_for_the_first_time(
@@ -345,6 +358,7 @@ def test_tagging_anew_is_as_if_for_the_first_time(
         assert added in getattr(without_ours(after), name)
 
 
+@pytest.mark.slow
 @many
 @given(found_lists, tag_lists, tag_lists, flags, st.data())
 def test_what_a_person_removes_stays_out(

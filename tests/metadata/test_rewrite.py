@@ -131,6 +131,7 @@ def is_jpeg(name: str) -> bool:
     return name.lower().endswith((".jpg", ".jpeg"))
 
 
+@pytest.mark.slow
 @pytest.mark.needs_exiftool
 def test_the_judge_finds_no_damage(library: Library) -> None:
     judge: list[str | Path] = [sys.executable, JUDGE, library.before, library.after]
@@ -210,6 +211,7 @@ def test_exiv2_agrees_on_the_subjects(library: Library) -> None:
         assert b"Failed to decode XMP" in alone.stderr
 
 
+@pytest.mark.slow
 def test_another_run_writes_nothing(library: Library, copied: tuple[Path, Path], words_model: Path) -> None:
     photos, index = copied
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in photos.rglob("*")}
@@ -220,6 +222,7 @@ def test_another_run_writes_nothing(library: Library, copied: tuple[Path, Path],
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in photos.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_untag_gives_back_every_file_byte_for_byte(library: Library, copied: tuple[Path, Path]) -> None:
     photos, index = copied
     would = phototag("untag", "--dry-run", "--index", index, photos)
@@ -232,6 +235,7 @@ def test_untag_gives_back_every_file_byte_for_byte(library: Library, copied: tup
     assert content(photos) == content(library.before)
 
 
+@pytest.mark.slow
 def test_untag_without_the_index_leaves_no_tag_and_all_else(
     library: Library,
     copied: tuple[Path, Path],
@@ -250,6 +254,7 @@ def test_untag_without_the_index_leaves_no_tag_and_all_else(
     assert content(photos).keys() == content(library.before).keys()
 
 
+@pytest.mark.slow
 def test_what_a_person_removed_stays_out_and_nothing_is_damaged(
     library: Library,
     tmp_path: Path,
@@ -285,6 +290,7 @@ def test_what_a_person_removed_stays_out_and_nothing_is_damaged(
     )
 
 
+@pytest.mark.slow
 def test_each_change_of_real_photos_is_taken_back_byte_for_byte(library: Library, tmp_path: Path) -> None:
     names = [*library.outcomes][::4]
     for name in names:

@@ -52,6 +52,7 @@ keywords = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(keywords, keywords, st.booleans())
 def test_any_keywords_become_any_others(first: Keywords, second: Keywords, sidecar: bool) -> None:
@@ -118,6 +119,7 @@ def mutated(base: bytes, chance: random.Random) -> bytes:
     return data
 
 
+@pytest.mark.slow
 def test_mutated_packets_are_refused_or_changed_rightly() -> None:
     chance = random.Random(20250601)
     bases = [RICH, packet(ATTRIBUTES, padding=" " * 9), xmp.create(FULL), *(described(form) for form in FORMS.values())]

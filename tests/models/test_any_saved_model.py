@@ -296,11 +296,13 @@ def accuracy(shared: Path, model: str, facts: dict[str, Any]) -> dict[str, float
     return measured
 
 
+@pytest.mark.slow
 def test_the_model_of_tf_hub_is_as_accurate_as_it_should_be(shared: Path) -> None:
     measured = accuracy(shared, HUB, {"input": {"range": "0..1"}})
     assert (measured["photos"], measured["top1"] >= 0.87) == (200, True)
 
 
+@pytest.mark.slow
 def test_the_tf1_graph_is_as_accurate_as_it_should_be(shared: Path) -> None:
     facts = {
         "tag_set": ["photoprism"],
@@ -318,6 +320,7 @@ def top1(result: Result) -> float:
     return sum(right) / len(right)
 
 
+@pytest.mark.slow
 def test_scan_runs_the_model_of_tf_hub(scan: Callable[..., Result], shared: Path) -> None:
     options = ["--labels", shared / "models/ImageNetLabels.txt", "--input-range", "0..1", "-n", "--format", "json"]
     result = scan(shared / "photos/imagenet", *options, model=shared / "models" / HUB)

@@ -91,6 +91,7 @@ def test_given_facts_stand_above_the_card() -> None:
         (image(resize="stretch"), "resize must be one of 'crop', 'squash', 'pad'"),
         (card(labels="../../../etc/passwd"), "labels must name a file in the card's own directory"),
         (card(labels="/etc/passwd"), "labels must name a file in the card's own directory"),
+        (card(thresholds={"root": 0, "inner": 0.5, "leaf": 0.5}), "thresholds.root must be between 0 and 1, not 0"),
         (card(labels=".."), "labels must name a file in the card's own directory"),
     ],
 )

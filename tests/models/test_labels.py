@@ -116,3 +116,8 @@ def test_formatted_labels_read_the_same(kind: str) -> None:
     _, _, labels = FILES[kind]
     odd = (*labels, Label("1: x"), Label("a_b", "n01440764"), Label('it\'s "quoted"'))
     assert parse_labels(format_labels(odd), "labels.json") == odd
+
+
+def test_a_quote_inside_a_name_of_a_dictionary_stays() -> None:
+    text = "{0: 'cat o'nine tails',\n 1: 'goldfish'}"
+    assert parse_labels(text, "l.txt") == (Label("cat o'nine tails"), Label("goldfish"))

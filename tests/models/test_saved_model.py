@@ -24,6 +24,7 @@ from tests.helpers.inspecting import HUB, verdict
 from tests.helpers.program import phototag, powerless
 
 
+@pytest.mark.slow
 def test_mutated_protobufs_are_one_sentence_or_an_answer(tmp_path: Path, shared: Path, toy_model: Path) -> None:
     rng = np.random.default_rng(20)
     seeds = [toy_model / "saved_model.pb", *(shared / "saved_model_cli/models").glob("*/saved_model.pb")]
@@ -176,6 +177,7 @@ class Counted(Mapping[str, Any]):
         return len(self.content)
 
 
+@pytest.mark.slow
 def test_a_library_of_many_functions_is_read_in_linear_time() -> None:
     """Forty thousand functions in a chain took minutes when all were gone through for each."""
     from phototag.saved_model import Function, Node, _loaded_names

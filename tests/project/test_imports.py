@@ -27,6 +27,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert not imported_by(*arguments) & set(HEAVY)
 
 
+@pytest.mark.slow
 def test_a_run_imports_no_engine_that_it_does_not_need(scan, make_photo, toy_model: Path, tmp_path: Path) -> None:
     photo = make_photo("a.jpg")
     assert scan(photo).exit_code == 0

@@ -60,12 +60,14 @@ def end_of(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, output, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", ["json", "embed"])
 def test_after_kill_9_a_normal_run_comes_to_the_same(toy_model: Path, tmp_path: Path, write: str) -> None:
     hits, _ = crash.compare(tmp_path, toy_model, write, kills=5, photos=40, seed=7)
     assert hits
 
 
+@pytest.mark.slow
 def test_of_two_scans_one_works_and_the_other_ends_at_once(start: Any, make_photo: MakePhoto, tmp_path: Path) -> None:
     photo, other = make_photo("a.jpg"), make_photo("../other/b.jpg", "lime").resolve()
     first = start(photo.parent, before=WAITING)
@@ -81,6 +83,7 @@ def test_of_two_scans_one_works_and_the_other_ends_at_once(start: Any, make_phot
     assert end_of(first)[:2] == (0, f"{photo}: red\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [4096, 200_000])
 def test_no_room_for_the_index_is_one_sentence(start: Any, make_photo: MakePhoto, room: int) -> None:
     for number in range(300):
@@ -131,6 +134,7 @@ def test_an_index_that_cannot_be_used_touches_no_photo(
     assert remedy in result.stdout
 
 
+@pytest.mark.slow
 def test_a_folder_that_vanishes_in_mid_run_is_named_and_nothing_is_forgotten(
     start: Any, make_photo: MakePhoto, tmp_path: Path
 ) -> None:
@@ -171,6 +175,7 @@ def test_an_empty_mount_point_makes_nothing_forgotten(start: Any, make_photo: Ma
     assert "2 unchanged" in errors
 
 
+@pytest.mark.slow
 def test_an_answer_that_takes_long_is_waited_for(start: Any, make_photo: MakePhoto, tmp_path: Path) -> None:
     photo = make_photo("a.jpg")
     process = start(photo.parent, before=WAITING)

@@ -139,6 +139,7 @@ def check_all_is_well_in_the_end(scan: Callable[..., Result], library: Path, ind
     assert {one["status"] for one in lines(again)} == {"unchanged"}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_at_any_moment_harms_no_photo(
     scan: Callable[..., Result], library: Path, expected: dict[str, bytes], tmp_path: Path, processes: Any
 ) -> None:

@@ -99,6 +99,7 @@ def test_an_ancestor_is_never_less_likely_than_what_is_below_it(imagenet, seed: 
     assert max(masses) <= 1 + 1e-9
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**32 - 1),
     sharpness=st.sampled_from([0.002, 0.02, 0.3]),
@@ -120,6 +121,7 @@ def test_the_top_predictions_are_the_models_own() -> None:
     first, second = tagger().top(np.array([0.1, 0.2, 0.0, 0.0, 0.7, 0.0]), 2)
     assert (first.label.name, first.score) == ("label 14", 0.7)
     assert (second.label.name, second.score) == ("label 11", 0.2)
+    assert tagger().top(np.array([0.1, 0.2, 0.0, 0.0, 0.7, 0.0]), 0) == ()
 
 
 def test_an_explanation_says_what_adds_up_and_what_is_missing() -> None:

@@ -105,7 +105,7 @@ def test_an_empty_overlay_changes_nothing(text: str) -> None:
         ("dog: {name: *x}\n", "own.yaml, line 1: this is no YAML"),
         ("dog: \x00\n", "own.yaml.*: this is no YAML"),
         ("a: b\n---\nc: d\n", "own.yaml, line 2: this is no YAML"),
-        ("[" * 20000, "own.yaml.*: this is no YAML"),
+        pytest.param("[" * 20000, "own.yaml.*: this is no YAML", marks=pytest.mark.slow),
         ('dog: {name: "\\UFFFFFFFF"}\n', "own.yaml.*: this is no YAML"),
         (f"%YAML 1.{'9' * 5000}\n---\ndog: {{name: x}}\n", "own.yaml.*: this is no YAML"),
         ('"a\\tb": {new: true}\ndog: {parent: "a\\tb"}\n', r"line 1: the name 'a\\tb' is empty, or holds unprintable"),
@@ -119,6 +119,7 @@ def test_an_empty_overlay_changes_nothing(text: str) -> None:
         ("dog: {state: never}\npug: {state: tag}\n", "line 2: 'dog' above it is never a tag; give it another parent"),
         # Of what is in a circle, and not of what is below one.
         ("toucan: {parent: dog}\ndog: {parent: pug}\n", "line 2: 'dog' would be its own ancestor"),
+        ("? [dog, pug]\n: {name: x}\n", "line 1: there must be words of the tree"),
     ],
 )
 def test_what_cannot_be_names_the_file_the_line_and_the_remedy(text: str, message: str) -> None:

@@ -63,6 +63,7 @@ def test_a_model_that_was_built_for_another_card_is_replaced(
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_build_one_model(tmp_path: Path) -> None:
     environment = {**os.environ, "PHOTOTAG_DATA_DIR": str(tmp_path)}
     both = [
@@ -76,6 +77,7 @@ def test_two_processes_at_once_build_one_model(tmp_path: Path) -> None:
     assert (tmp_path / "models/efficientnet-lite0/saved_model.pb").is_file()
 
 
+@pytest.mark.slow
 def test_a_build_that_is_killed_leaves_no_half_model(tmp_path: Path) -> None:
     environment = {**os.environ, "PHOTOTAG_DATA_DIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "-c", BUILD], env=environment, stdout=subprocess.DEVNULL)
@@ -100,6 +102,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
         ensure_built(find_model("efficientnet-lite0"), lambda _: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [("efficientnet-lite1", 240), ("efficientnet-lite2", 260)])
 def test_the_larger_lites_are_built_and_see_what_they_should(
     name: str, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: Path
@@ -115,6 +118,7 @@ def test_the_larger_lites_are_built_and_see_what_they_should(
     assert leftovers(tmp_path) == [name]
 
 
+@pytest.mark.slow
 def test_a_model_of_keras_is_exported_with_the_right_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With random weights, since the real ones need the network."""
     monkeypatch.setenv("PHOTOTAG_DATA_DIR", str(tmp_path))
@@ -161,6 +165,7 @@ def test_an_unknown_model_cannot_be_built() -> None:
         build_model("alexnet", lambda _: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["saved_model.pb", "variables"])
 def test_a_damaged_default_model_is_built_again(
     default_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
@@ -176,6 +181,7 @@ def test_a_damaged_default_model_is_built_again(
     Classifier(find_model("efficientnet-lite0"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{"KERAS_BACKEND": "jax"}, {"TF_USE_LEGACY_KERAS": "1"}, {"KERAS_HOME": "odd"}], ids=str
 )
@@ -190,6 +196,7 @@ def test_what_keras_is_set_to_for_other_programs_does_not_matter(tmp_path: Path,
     assert list((tmp_path / "home").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_building_is_one_sentence(tmp_path: Path) -> None:
     """The limit of a file's size stands in for a full disk."""
     script = (
