@@ -503,7 +503,8 @@ def _loaded_names(functions: Mapping[str, Function]) -> dict[str, str]:
     takes the definitions of all operations, so those without an output are told by name.
     """
     waiting = {name: {n for node in f.nodes.values() for n in (node.op, *node.calls)} for name, f in functions.items()}
-    waiting = {name: called & functions.keys() - {name} for name, called in waiting.items()}
+    # In this order: `functions.keys() - {name}` would copy all names for each function.
+    waiting = {name: (called & functions.keys()) - {name} for name, called in waiting.items()}
     callers: dict[str, list[str]] = {name: [] for name in functions}
     for name, called in waiting.items():
         for other in called:
