@@ -28,14 +28,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from phototag.building import ensure_built
-from phototag.classifier import Classifier
-from phototag.hedging import LabelTagger, Tagger, TreeTagger
-from phototag.models import DEFAULT_MODEL, Model, find_model
-from phototag.opening import prepare_photo
-from phototag.photos import Photo, find_photos
-from phototag.preprocessing import MOST_CROPS
-from phototag.taxonomy import LevelThresholds, Taxonomy
+from phototag.analysis.classifier import Classifier
+from phototag.cli.messages import event_message
+from phototag.core import Photo
+from phototag.images.decode import prepare_photo
+from phototag.images.preprocess import MOST_CROPS
+from phototag.models.find import DEFAULT_MODEL, Model, find_model
+from phototag.photos.find import find_photos
+from phototag.vocabulary.choose import LabelTagger, Tagger, TreeTagger
+from phototag.vocabulary.taxonomy import LevelThresholds, Taxonomy
+from phototag.zoo.build import ensure_built
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "models" / "taxonomies" / "source"))
@@ -285,7 +287,7 @@ def main() -> None:
     model = find_model(arguments.model)
     if model.taxonomy is None:
         raise SystemExit(f"{arguments.model} has no tree")
-    ensure_built(model, lambda line: print(line, file=sys.stderr))
+    ensure_built(model, lambda event: print(event_message(event), file=sys.stderr))
     synsets = [label.synset for label in model.labels if label.synset]
     judge = Judge(model.taxonomy, synsets, Nouns.read(arguments.wordnet))
     collections = [read_collection(folder, judge) for folder in arguments.photos]

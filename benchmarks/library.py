@@ -24,13 +24,12 @@ from pathlib import Path
 
 import numpy as np
 
+from phototag.analysis.scores import pack
 from phototag.cli import cli
 from phototag.cli.tag_options import TagOptions, find_wanted_model, make_tagger, take_tag_options
+from phototag.core import Label, Photo, Prediction, Tag
 from phototag.index import Record, open_index
-from phototag.photos import Photo
-from phototag.scores import pack
-from phototag.tagging import recipe_digest, scores_digest
-from phototag.taxonomy import Label, Prediction, Tag
+from phototag.run.pipeline import recipe_digest, scores_digest
 
 FOLDER = 500  # photos in one
 BATCH = 5000  # photos that are added to the index together

@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from phototag import Classifier
-from phototag.building import ensure_built
 from phototag.cli import cli
-from phototag.models import Model, find_model
+from phototag.models.find import Model, find_model
+from phototag.zoo.build import ensure_built
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 

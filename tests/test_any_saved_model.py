@@ -17,7 +17,7 @@ from click.testing import Result
 
 from phototag import Classifier
 from phototag.errors import LabelMismatch, ModelError, NotASavedModel, SignatureMismatch
-from phototag.models import find_model, imagenet_labels
+from phototag.models.find import find_model, imagenet_labels
 
 from .conftest import TOY_CARD, export_toy, lines
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from phototag.cli import cli
-from phototag.models import Model
+from phototag.models.find import Model
 
 from .conftest import lines
 from .test_opening_photos import STORED

@@ -26,18 +26,18 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
-from phototag.digest import content_digest
+from phototag.core import Photo, Tag
 from phototag.errors import PhotoError
 from phototag.index import Index, open_index
-from phototag.metadata import edits, embedding, writers, xmp
+from phototag.metadata import edits, rewrite, writers, xmp
 from phototag.metadata.edits import Edit, applied, inverse, packed, unpacked
-from phototag.metadata.embedding import Stamp
 from phototag.metadata.files import Written
 from phototag.metadata.keywords import Unwritable
+from phototag.metadata.rewrite import Stamp
 from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter, untag
-from phototag.photos import UNFINISHED_PREFIX, Photo, find_photos
-from phototag.tagging import Pipeline, Scorer
-from phototag.taxonomy import Tag
+from phototag.photos.digest import content_digest
+from phototag.photos.find import UNFINISHED_PREFIX, find_photos
+from phototag.run.pipeline import Pipeline, Scorer
 
 from .conftest import lines, phototag, powerless
 from .photo_parts import (
@@ -309,7 +309,7 @@ def test_a_full_disk_leaves_each_photo_old_or_new(scan: Callable[..., Result], s
     for name, content in before.items():
         is_done = write == "embed" and name not in failed and name != "filling"
         assert (after[name] != content) == is_done, name
-        assert applied(after[name], embedding.without_tags(after[name]).edits) == content if is_done else True
+        assert applied(after[name], rewrite.without_tags(after[name]).edits) == content if is_done else True
     sidecars = after.keys() - before.keys()
     assert sidecars == (set() if write == "embed" else {f"{name}.xmp" for name in before.keys() - failed - {"filling"}})
     assert all(xmp.read(after[name]).subject == ("red",) for name in sidecars)
@@ -512,7 +512,7 @@ def test_an_odd_sidecar_does_not_keep_tags_out_of_the_photo(
     written = embed(index, photo_at(photo))
     digest = content_digest(photo.read_bytes())
     assert written == Written((photo,), photo_at(photo), digest=digest, noted=("red", "Ö", "日本"))
-    assert embedding.read_keywords(photo.read_bytes()).subject == ("red", "Ö", "日本")
+    assert rewrite.read_keywords(photo.read_bytes()).subject == ("red", "Ö", "日本")
     assert untag(photo, index) == (photo,)
     assert (state(sidecar), photo.read_bytes()) == (before, data)
 
@@ -580,19 +580,19 @@ def test_a_hostile_photo_is_refused_or_its_change_proven(kind: str) -> None:
     for _ in range(MUTATIONS):
         data = mutated(seed, chance)
         try:
-            rewriting = embedding.with_tags(data, TAGS, STAMP)
+            rewriting = rewrite.with_tags(data, TAGS, STAMP)
             after = applied(data, rewriting.edits)
-            embedding.prove(data, after, rewriting)
+            rewrite.prove(data, after, rewriting)
         except Unwritable:
             refused += 1
             continue
         written += 1
         assert applied(after, unpacked(packed(inverse(rewriting.edits)), after)) == data
         # What is kept stands there in its order, and what was added says so.
-        assert {"red", "Ö", "日本"} <= set(embedding.read_keywords(after).subject or ())
+        assert {"red", "Ö", "日本"} <= set(rewrite.read_keywords(after).subject or ())
         # And by what the photo itself says, the tags go again.
-        left = embedding.read_keywords(applied(after, embedding.without_tags(after).edits))
-        assert left == embedding.read_keywords(data)
+        left = rewrite.read_keywords(applied(after, rewrite.without_tags(after).edits))
+        assert left == rewrite.read_keywords(data)
     assert min(written, refused) > MUTATIONS // 20
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from phototag.core import Found, PassedOver, Photo
 from phototag.errors import ConfigError, PhotoError
-from phototag.photos import Found, PassedOver, Photo, find_photos
+from phototag.photos.find import find_photos
 
 from .conftest import powerless
 
@@ -113,7 +114,7 @@ def test_own_sidecars_are_not_worth_a_word(tree: Callable[..., Path]) -> None:
 
 
 def test_photos_that_cannot_be_read_are_told_apart(tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("phototag.photos.reads_raw", lambda: False)
+    monkeypatch.setattr("phototag.photos.find.reads_raw", lambda: False)
     root = tree("a.CR2", "b.jxl", "c.dng")
     found = list(find_photos([root]))
     assert [one.kind for one in found if isinstance(one, PassedOver)] == ["unreadable"] * 3
@@ -356,7 +357,7 @@ def test_an_unreadable_folder_is_a_failure_and_the_walk_goes_on(tree: Callable[.
     root = tree("a.jpg", "locked/b.jpg", "z.jpg")
     (root / "locked").chmod(0)
     script = (
-        "import sys, pathlib, phototag.photos as photos\n"
+        "import sys, pathlib, phototag.photos.find as photos\n"
         "print(*photos.find_photos([pathlib.Path(sys.argv[1])]), sep='\\n')"
     )
     command = powerless(sys.executable, "-c", script, root)

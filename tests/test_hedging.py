@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phototag.hedging import LabelTagger, TreeTagger
-from phototag.models import find_model
-from phototag.taxonomy import Label, LevelThresholds, Taxonomy
+from phototag.core import Label
+from phototag.models.find import find_model
+from phototag.vocabulary.choose import LabelTagger, TreeTagger
+from phototag.vocabulary.taxonomy import LevelThresholds, Taxonomy
 from tests.test_taxonomy import TREE
 
 LABELS = [Label(f"label {n}", f"n000000{n}") for n in (10, 11, 12, 13, 14)] + [Label("not in the tree", "n99999999")]

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
+from phototag.core import Label, Photo, Prediction, Tag
 from phototag.errors import IndexBusy, IndexUnusable
 from phototag.index import Change, Index, Record, open_index
 from phototag.index._schema import APPLICATION_ID, MIGRATIONS
-from phototag.photos import Photo
-from phototag.taxonomy import Label, Prediction, Tag
 
 PHOTO = Photo(Path("/p/" + os.fsdecode(b"\xff\n.jpg")), 1234, 1_700_000_000_123_456_789)
 RECORD = Record(

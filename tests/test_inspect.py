@@ -18,10 +18,10 @@ from click.testing import CliRunner
 
 from phototag.cli import cli
 from phototag.errors import PhototagError
-from phototag.inspection import as_data, human_lines, reference_lines
-from phototag.inspection import verdict as found_verdict
-from phototag.models import examine
-from phototag.saved_model import read_saved_model
+from phototag.models.describe import as_data, human_lines, reference_lines
+from phototag.models.describe import verdict as found_verdict
+from phototag.models.find import examine
+from phototag.models.saved_model import read_saved_model
 
 from .conftest import SHARED, export_toy, phototag, powerless
 
@@ -338,7 +338,7 @@ def test_mutated_protobufs_are_one_sentence_or_an_answer(tmp_path: Path, shared:
 
 
 def test_a_function_that_calls_itself_and_a_chain_that_is_a_ring_end(tmp_path: Path) -> None:
-    from phototag.saved_model import _message_class
+    from phototag.models.saved_model import _message_class
 
     saved = _message_class("SavedModel")()
     graph = saved.meta_graphs.add()
@@ -443,7 +443,7 @@ def test_a_probe_does_not_run_what_scan_refuses(tmp_path: Path) -> None:
 
 def test_a_library_of_many_functions_is_read_in_linear_time(tmp_path: Path) -> None:
     """Forty thousand functions in a chain took minutes when every one was looked for anew."""
-    from phototag.saved_model import Function, Node, _loaded_names
+    from phototag.models.saved_model import Function, Node, _loaded_names
 
     def calling(name: str, other: str | None) -> Function:
         node = Node("n", "PartitionedCall", (), "0", None, other, (other,) if other else (), None, False)
@@ -455,7 +455,7 @@ def test_a_library_of_many_functions_is_read_in_linear_time(tmp_path: Path) -> N
 
 
 def test_odd_sizes_and_missing_inputs_are_no_crash(tmp_path: Path) -> None:
-    from phototag.saved_model import _message_class
+    from phototag.models.saved_model import _message_class
 
     saved = _message_class("SavedModel")()
     graph = saved.meta_graphs.add()

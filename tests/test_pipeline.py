@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phototag.digest import content_digest
+from phototag.core import Found, Label, PassedOver, Photo
 from phototag.errors import ModelError, OutOfMemory, PhotoError
-from phototag.hedging import LabelTagger
+from phototag.images.decode import Looked, look_at
+from phototag.images.preprocess import Preprocessing
 from phototag.index import Index, open_index
 from phototag.metadata.files import Written
 from phototag.metadata.json_sidecar import JsonSidecarWriter, sidecar_path
 from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter
-from phototag.opening import Looked, look_at
-from phototag.photos import Found, PassedOver, Photo, find_photos
-from phototag.preprocessing import Preprocessing
-from phototag.tagging import Outcome, Pipeline, Scorer
-from phototag.taxonomy import Label
+from phototag.photos.digest import content_digest
+from phototag.photos.find import find_photos
+from phototag.run.pipeline import Outcome, Pipeline, Scorer
+from phototag.vocabulary.choose import LabelTagger
 
 TAGGER = LabelTagger([Label("red"), Label("green"), Label("blue")], max_tags=5)
 PREPROCESSING = Preprocessing(8, 8)

@@ -16,9 +16,10 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
+from phototag.core import PassedOver, Photo
 from phototag.errors import PhotoError
-from phototag.opening import open_image
-from phototag.photos import PassedOver, Photo, find_photos, reads_raw
+from phototag.images.decode import open_image
+from phototag.photos.find import find_photos, reads_raw
 
 from .conftest import lines
 from .photo_parts import dng
@@ -129,7 +130,7 @@ def test_without_rawpy_a_raw_is_passed_over_and_the_remedy_named(tmp_path: Path,
 def test_finding_a_raw_does_not_import_rawpy(tmp_path: Path) -> None:
     write(tmp_path / "a.dng", b"not looked at")
     script = (
-        "import sys, pathlib, phototag.photos as photos\n"
+        "import sys, pathlib, phototag.photos.find as photos\n"
         "print(*photos.find_photos([pathlib.Path(sys.argv[1])]))\n"
         "print({'rawpy', 'PIL', 'numpy'} & set(sys.modules))"
     )

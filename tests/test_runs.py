@@ -18,8 +18,8 @@ import pytest
 from click.testing import Result
 
 from phototag.cli import run_log
+from phototag.core import Photo
 from phototag.index import Record, open_index
-from phototag.photos import Photo
 from tests.conftest import phototag
 from tests.test_writers import remove
 

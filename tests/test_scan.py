@@ -295,7 +295,7 @@ def test_a_bug_is_an_apology_and_a_traceback_only_on_request(
     scan: Scan, make_photo: MakePhoto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo = make_photo("a.jpg")
-    monkeypatch.setattr("phototag.preprocessing.Preprocessing.crops", lambda *_: 1 / 0)
+    monkeypatch.setattr("phototag.images.preprocess.Preprocessing.crops", lambda *_: 1 / 0)
     result = scan(photo)
     assert result.exit_code == 3
     assert result.stderr.endswith("Run it again with --verbose for the details to report.\n")
@@ -490,7 +490,7 @@ def test_an_interrupt_while_the_model_loads_tags_nothing(
     photo = make_photo("a.jpg")
     script = (
         "import os, signal, sys\n"
-        "from phototag.classifier._saved_model import TensorFlowRunner\n"
+        "from phototag.engines.tensorflow_runner import TensorFlowRunner\n"
         "load = TensorFlowRunner._load\n"
         "def interrupted(self):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
@@ -512,7 +512,7 @@ def test_an_interrupt_while_nothing_but_other_files_is_found(scan: Scan, tmp_pat
     (tmp_path / "others").mkdir()
     for number in range(50):
         (tmp_path / f"others/{number}.txt").touch()
-    import phototag.photos as photos
+    import phototag.photos.find as photos
 
     looked_at: list[str] = []
     look_at = photos._look_at

@@ -13,9 +13,9 @@ from click.testing import Result
 from PIL import Image, ImageDraw
 
 from phototag.cli.tag_options import MOST_CROPS, TagOptions, find_wanted_model, make_tagger
-from phototag.models import shipped_directory
-from phototag.preprocessing import MOST_CROPS as REAL_MOST_CROPS
-from phototag.tagging import recipe_digest
+from phototag.images.preprocess import MOST_CROPS as REAL_MOST_CROPS
+from phototag.paths import shipped_directory
+from phototag.run.pipeline import recipe_digest
 from tests.conftest import export_toy, lines, phototag
 
 

@@ -14,12 +14,12 @@ from unittest.mock import ANY
 
 import pytest
 
-from phototag.digest import content_digest
+from phototag.core import Journal, Label, Photo, Prediction, Tag, Undo
 from phototag.errors import PhotoError
 from phototag.index import Index, open_index
-from phototag.metadata import containers, embedding, files, xmp
+from phototag.metadata import containers, files, rewrite, xmp
 from phototag.metadata.edits import applied, packed, replacement, unpacked
-from phototag.metadata.files import NO_FILE, Journal, Standing, Undo, Written
+from phototag.metadata.files import NO_FILE, Standing, Written
 from phototag.metadata.json_sidecar import JsonSidecarWriter, read_rejected, read_tags, sidecar_path
 from phototag.metadata.keywords import Keywords
 from phototag.metadata.writers import (
@@ -32,8 +32,7 @@ from phototag.metadata.writers import (
     take_back,
     untag,
 )
-from phototag.photos import Photo
-from phototag.taxonomy import Label, Prediction, Tag
+from phototag.photos.digest import content_digest
 from tests.conftest import lines, phototag
 
 CAT = Tag("cat", 0.9, ("animal", "cat"), None, ())
@@ -356,7 +355,7 @@ def remove(path: Path, *names: str) -> None:
 def keywords_of(file: Path) -> Keywords:
     """The keywords in a photo or an XMP sidecar, and in it alone."""
     data = file.read_bytes()
-    return xmp.read(data) if file.suffix == ".xmp" else embedding.read_keywords(data)
+    return xmp.read(data) if file.suffix == ".xmp" else rewrite.read_keywords(data)
 
 
 @pytest.mark.parametrize("way", ["embed", "xmp"])

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phototag.core import Tag
 from phototag.metadata import xmp
 from phototag.metadata.edits import Edit, applied, growth, inverse
 from phototag.metadata.keywords import Keywords, Provenance, Unwritable, wanted_keywords, without_ours
-from phototag.taxonomy import Tag
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 DC = "http://purl.org/dc/elements/1.1/"

@@ -11,13 +11,14 @@ from typing import Any
 
 import click
 
-import phototag
+from phototag._version import __version__
 from phototag.cli.config import config as config_command
 from phototag.cli.config import take_settings
 from phototag.cli.doctor import doctor
 from phototag.cli.exit_codes import EXIT_BUSY, EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED, EXIT_UNUSABLE, EXIT_USAGE
 from phototag.cli.finding_options import NamedPath
 from phototag.cli.inspect import inspect
+from phototag.cli.messages import error_message
 from phototag.cli.models import models
 from phototag.cli.orphans import orphans
 from phototag.cli.scan import scan
@@ -45,7 +46,7 @@ class _OneDoor(click.Group):
         try:
             return super().invoke(ctx)
         except PhototagError as error:
-            complain(f"phototag: {error}")
+            complain(f"phototag: {error_message(error)}")
             ctx.exit(next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
@@ -65,7 +66,7 @@ class _OneDoor(click.Group):
 
 
 @click.group(cls=_OneDoor, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(phototag.__version__, prog_name="phototag")
+@click.version_option(__version__, prog_name="phototag")
 @click.option(
     "--config",
     type=NamedPath(path_type=Path),

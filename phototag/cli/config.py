@@ -18,9 +18,9 @@ from typing import Any, cast
 import click
 from click.core import ParameterSource
 
+from phototag.cli.config_file import Kind, Table
 from phototag.cli.model_options import model_card_options, model_fact_options
 from phototag.cli.terminal import complain, printable
-from phototag.config import Kind, Table
 from phototag.errors import ConfigError
 
 _PREFIX = "PHOTOTAG_"
@@ -140,7 +140,7 @@ class Settings:
     """
 
     def __init__(self, ctx: click.Context) -> None:
-        from phototag.config import default_config_path, parse_config, read_config
+        from phototag.cli.config_file import default_config_path, parse_config, read_config
 
         root = ctx.find_root()
         self.commands = list(_commands(cast(click.Group, root.command)))
@@ -187,7 +187,7 @@ class Settings:
         return spelled if option.multiple else spelled[0], variable, ParameterSource.ENVIRONMENT
 
     def _in_file(self, table: Table, option: click.Option) -> tuple[Any, str, ParameterSource] | None:
-        from phototag.config import setting_text, where_of
+        from phototag.cli.config_file import setting_text, where_of
 
         key = _key(option)
         for each in (table, ()):
@@ -294,7 +294,7 @@ def config(ctx: click.Context, /, format: str) -> None:
 
     The text is a config file. What is not set is a comment, with what is built in.
     """
-    from phototag.models import data_directory
+    from phototag.paths import data_directory
 
     settings = Settings(ctx)
     rows = [row for table, command in settings.commands for row in _rows(ctx, settings, table, command)]
@@ -388,7 +388,7 @@ def _toml_lines(rows: list[_Row]) -> Iterator[str]:
 
 def _strangers(settings: Settings) -> Iterator[str]:
     """What to say of each variable that looks like ours and is not."""
-    from phototag.config import nearest
+    from phototag.cli.config_file import nearest
 
     options = [option for _, command in settings.commands for option in _options(command)]
     refused = {_variable(option): obstacle for option in options if (obstacle := _obstacle(option)) is not None}

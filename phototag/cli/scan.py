@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
 
-import phototag
+from phototag._version import __version__
 from phototag.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED
 from phototag.cli.finding_options import Finding, NamedPath, default_index, finding_options, index_option, take_finding
 from phototag.cli.run_log import MAX_FAILURES, check_report, open_log, write_report
@@ -25,10 +25,10 @@ from phototag.cli.terminal import Console, interruptible, name_of, plural, print
 from phototag.errors import OutputError
 
 if TYPE_CHECKING:
+    from phototag.core import Found
     from phototag.index import Index, Run
-    from phototag.models import Model
-    from phototag.photos import Found
-    from phototag.tagging import Outcome, Pipeline, Scorer, Stage, Timings, Writer
+    from phototag.models.find import Model
+    from phototag.run.pipeline import Outcome, Pipeline, Scorer, Stage, Timings, Writer
 
 # How a run ended; "failed": by an error.
 Ending: TypeAlias = Literal["complete", "interrupted", "out of time", "failed"]
@@ -244,7 +244,7 @@ def tag_all(
 
 
 def _count_photos(options: ScanOptions) -> int:
-    from phototag.photos import Photo
+    from phototag.core import Photo
 
     return sum(isinstance(one, Photo) for one in options.finding.find(options.paths))
 
@@ -253,22 +253,22 @@ def scorer_loader(options: ScanOptions, model: Model, console: Console) -> Calla
     """Return what loads the model, for `make_pipeline`."""
 
     def load_scorer() -> Scorer:
-        from phototag.building import ensure_built
+        from phototag.zoo.build import ensure_built
 
         # Only now is there work that takes time: a run with nothing new is over before the photos are counted.
         console.expect(lambda: _count_photos(options))
-        ensure_built(model, console.message)
-        from phototag.classifier import Classifier
+        ensure_built(model, console.event)
+        from phototag.analysis.classifier import Classifier
 
-        return scorer(options.tags, Classifier(model, options.tags.engine, console.message, options.jobs))
+        return scorer(options.tags, Classifier(model, options.tags.engine, console.event, options.jobs))
 
     return load_scorer
 
 
 def make_pipeline(options: ScanOptions, model: Model, index: Index, load_scorer: Callable[[], Scorer]) -> Pipeline:
     """Make the pipeline that does what `options` say."""
-    from phototag.opening import look_at
-    from phototag.tagging import Pipeline, Timings, recipe_digest, scores_digest
+    from phototag.images.decode import look_at
+    from phototag.run.pipeline import Pipeline, Timings, recipe_digest, scores_digest
 
     tagger = make_tagger(options.tags, model)
     crops = options.tags.crops
@@ -296,7 +296,7 @@ def make_pipeline(options: ScanOptions, model: Model, index: Index, load_scorer:
 def _writer(options: ScanOptions, model: Model, index: Index, recipe: str) -> Writer:
     again = options.forget_rejections
     if options.write == "none":
-        from phototag.tagging import NullWriter
+        from phototag.run.pipeline import NullWriter
 
         return NullWriter()
     if options.write == "json":
@@ -326,7 +326,7 @@ class Output:
     """Prints what a run comes to, and counts it."""
 
     def __init__(self, options: ScanOptions, console: Console) -> None:
-        from phototag.tagging import Report
+        from phototag.run.pipeline import Report
 
         self.report = Report()
         self.ending: Ending = "failed"
@@ -345,8 +345,8 @@ class Output:
 
     def note_passed_over(self, found: Iterable[Found]) -> Iterator[Found]:
         """Hand `found` on, and take note of what is no photo or excluded; remove what a dead run left behind."""
+        from phototag.core import PassedOver
         from phototag.metadata.files import remove_unfinished
-        from phototag.photos import PassedOver
 
         for one in found:
             if isinstance(one, PassedOver) and one.kind == "unfinished" and not self._options.dry_run:
@@ -397,7 +397,7 @@ class Output:
 
     def _as_report(self) -> dict[str, Any]:
         return {
-            "phototag": phototag.__version__,
+            "phototag": __version__,
             "run": self.run.id if self.run is not None else None,
             "started": self._started.isoformat(timespec="seconds"),
             "seconds": round(self._seconds(), 3),

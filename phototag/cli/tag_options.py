@@ -15,10 +15,11 @@ from phototag.cli.model_options import MODEL_FACTS, complete_model, given_facts,
 from phototag.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from phototag.classifier import Classifier, Engine
-    from phototag.hedging import LabelTagger, Tagger, TreeTagger
-    from phototag.models import Model
-    from phototag.tagging import Scorer
+    from phototag.analysis.classifier import Classifier
+    from phototag.engines.load import Engine
+    from phototag.models.find import Model
+    from phototag.run.pipeline import Scorer
+    from phototag.vocabulary.choose import LabelTagger, Tagger, TreeTagger
 
 DEFAULT_MAX_TAGS = 12
 # Kept here too, so that --help loads nothing; a test holds it to preprocessing.MOST_CROPS.
@@ -163,7 +164,7 @@ def take_tag_options(options: dict[str, Any]) -> TagOptions:
 
 def find_wanted_model(options: TagOptions) -> Model:
     """Find the model that the options name."""
-    from phototag.models import find_model
+    from phototag.models.find import find_model
 
     return find_model(options.model, labels=options.labels, given=options.given_facts)
 
@@ -177,9 +178,9 @@ def make_tagger(options: TagOptions, model: Model) -> Tagger:
 
 def make_tree_tagger(options: TagOptions, model: Model) -> TreeTagger:
     """Make what chooses tags by the model's tree. Raises `ConfigError`."""
-    from phototag.hedging import TreeTagger
-    from phototag.overlay import apply_overlay
-    from phototag.taxonomy import DEFAULT_THRESHOLD, ENGLISH
+    from phototag.vocabulary.choose import TreeTagger
+    from phototag.vocabulary.overlay import apply_overlay
+    from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD, ENGLISH
 
     assert model.taxonomy is not None
     language = ENGLISH if options.language is None else options.language
@@ -198,7 +199,7 @@ def make_tree_tagger(options: TagOptions, model: Model) -> TreeTagger:
 
 
 def _read_overlay(path: Path) -> str:
-    from phototag.models import read_text
+    from phototag.models.find import read_text
 
     try:
         return read_text(path)
@@ -207,8 +208,8 @@ def _read_overlay(path: Path) -> str:
 
 
 def _label_tagger(options: TagOptions, model: Model) -> LabelTagger:
-    from phototag.hedging import LabelTagger
-    from phototag.taxonomy import DEFAULT_THRESHOLD
+    from phototag.vocabulary.choose import LabelTagger
+    from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD
 
     # What stands in the config file is for the models that have one.
     if any(getattr(options, name) is not None and is_on_command_line(name) for name in ("taxonomy", "language")):
@@ -225,7 +226,7 @@ def _label_tagger(options: TagOptions, model: Model) -> LabelTagger:
 
 def scorer(options: TagOptions, classifier: Classifier) -> Scorer:
     """Return what gives the scores that the tagger of the options takes."""
-    from phototag.tagging import Scorer
+    from phototag.run.pipeline import Scorer
 
     classify = classifier.predict if options.logit_threshold is None else classifier.logits
     return Scorer(classify, by_photo=classifier.by_image)

@@ -16,8 +16,8 @@ from phototag.cli.terminal import Console, interruptible, name_of, plural, print
 from phototag.errors import ConfigError, PhotoError
 
 if TYPE_CHECKING:
+    from phototag.core import Found, PassedOver, Photo
     from phototag.index import Change, Index
-    from phototag.photos import Found, PassedOver, Photo
 
 T = TypeVar("T")
 
@@ -87,8 +87,8 @@ class _Untagging:
 
         Removes what a dead run left behind.
         """
+        from phototag.core import PassedOver
         from phototag.metadata.files import remove_unfinished
-        from phototag.photos import PassedOver
 
         for one in found:
             # What is no photo may have been one's companion: the user who names it knows.
@@ -121,8 +121,8 @@ class _Untagging:
         self.console.failure(f"phototag: {self._name(Path(error.path))}: {printable(error.reason)}")
 
     def _untag(self, one: Photo | PassedOver, index: Index) -> None:
+        from phototag.core import Photo
         from phototag.metadata.writers import untag as untag_photo
-        from phototag.photos import Photo
 
         files: list[Path] = []
         faults: list[PhotoError] = []

@@ -30,8 +30,8 @@ from phototag.cli.terminal import Console, interruptible, plural, printable, ver
 from phototag.errors import ConfigError, IndexBusy
 
 if TYPE_CHECKING:
-    from phototag.photos import Found
-    from phototag.tagging import Pipeline
+    from phototag.core import Found
+    from phototag.run.pipeline import Pipeline
 
 
 @click.command()
@@ -83,7 +83,7 @@ def run_watch(options: ScanOptions, settle: float, poll: float | None, *, initia
 
     `settle`, `poll`: in seconds, as `Watch` takes them.
     """
-    from phototag.watching import Watch
+    from phototag.photos.watch import Watch
 
     options.finding.find(options.paths)  # a wrong path or pattern is known before any work
     for path in options.paths:
@@ -155,8 +155,8 @@ class _Work:
 
     def _find(self, paths: set[Path]) -> Iterator[Found]:
         """Find those of the files `paths` that a scan would find, by a walk through no more folders than need be."""
-        from phototag.photos import PassedOver
-        from phototag.watching import patterns_for
+        from phototag.core import PassedOver
+        from phototag.photos.watch import patterns_for
 
         finding = self._options.finding
         for root in self._roots:

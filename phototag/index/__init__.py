@@ -20,12 +20,10 @@ from typing import Any, NamedTuple
 
 import filelock
 
-import phototag
+from phototag._version import __version__
+from phototag.core import Label, Photo, Prediction, Tag, Undo
 from phototag.errors import IndexBusy, IndexUnusable
 from phototag.index._schema import APPLICATION_ID, APPLICATION_ID_OFFSET, migrate, now, unapplied
-from phototag.metadata.files import Undo
-from phototag.photos import Photo
-from phototag.taxonomy import Label, Prediction, Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,7 +420,7 @@ class Index:
 
         An `ending` that nobody sets is "complete", or "failed" where an error ends it.
         """
-        run = Run(0, now(), None, os.getpid(), phototag.__version__, counts, tuple(map(str, paths)))
+        run = Run(0, now(), None, os.getpid(), __version__, counts, tuple(map(str, paths)))
         with self._using, self._connection:
             cursor = self._connection.execute(
                 "INSERT INTO runs (started, pid, version, paths) VALUES (?, ?, ?, ?)",

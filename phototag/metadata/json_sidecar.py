@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import phototag
-from phototag.digest import content_digest
+from phototag._version import __version__
+from phototag.core import Journal, Label, Photo, Prediction, Tag
 from phototag.errors import PhotoError
 from phototag.metadata.edits import packed, replacement
-from phototag.metadata.files import NO_FILE, Journal, Standing, Written, moment, now, os_fault, sync_folder, write_file
+from phototag.metadata.files import NO_FILE, Standing, Written, moment, now, os_fault, sync_folder, write_file
 from phototag.metadata.keywords import key
-from phototag.photos import OWN_SUFFIX, Photo
-from phototag.taxonomy import Label, Prediction, Tag
+from phototag.photos.digest import content_digest
+from phototag.photos.find import OWN_SUFFIX
 
 MAX_SIDECAR = 1 << 20  # bytes; one of ours has a few thousand
 
@@ -105,7 +105,7 @@ class JsonSidecarWriter:
         self, tags: Sequence[Tag], predictions: Sequence[Prediction], rejected: Sequence[str]
     ) -> dict[str, Any]:
         return {
-            "phototag": phototag.__version__,
+            "phototag": __version__,
             "date": now(),
             "recipe": self.recipe,
             "model": {"name": self.model_name, "digest": self.model_digest},
