@@ -55,7 +55,7 @@ class Photo(_Named):
 
 
 @dataclass(frozen=True, init=False)
-class PassedOver(_Named):
+class SkippedFile(_Named):
     """A file or folder that is left alone: a photo phototag cannot read, no photo at all, or excluded.
 
     `sidecar`: an XMP sidecar, phototag's or not. `unfinished`: a file that phototag itself was writing.
@@ -77,7 +77,7 @@ class PassedOver(_Named):
         _set(self, "reason", reason)
 
 
-Found: TypeAlias = Photo | PassedOver | PhotoError
+WalkItem: TypeAlias = Photo | SkippedFile | PhotoError
 
 
 class Canonical(Protocol):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from phototag._version import __version__
-from phototag.core import Found, Photo
+from phototag.core import Photo, WalkItem
 from phototag.errors import ModelError, PhotoError, PhototagError
 from phototag.models.find import DEFAULT_MODEL, Model, is_installed
 from phototag.paths import data_directory, installed_directory
@@ -167,7 +167,7 @@ def _check_folder(subject: str, folder: Path, remedy: str) -> Check:
     return Check(subject, "ok", f"{folder}, may be written, {room / 1e9:.0f} GB free")
 
 
-def check_library(path: Path, found: Iterable[Found]) -> Iterator[Check]:
+def check_library(path: Path, found: Iterable[WalkItem]) -> Iterator[Check]:
     """May tags be written beside the photos that are `found` at and below `path`? Looks at each folder once."""
     folders: dict[str, bool] = {}  # with photos: may it be written?
     unreadable: list[PhotoError] = []

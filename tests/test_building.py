@@ -15,8 +15,9 @@ from phototag.analysis.classifier import Classifier
 from phototag.core import ModelBuilding
 from phototag.errors import ConfigError, ModelError
 from phototag.models.find import Model, find_model
-from phototag.zoo.build import BUILDABLE, build_model, ensure_built
+from phototag.zoo.build import build_model, ensure_built
 from phototag.zoo.keras_applications import export_keras_application
+from phototag.zoo.recipes import BUILDABLE
 
 BUILD = (
     "from phototag.zoo.build import ensure_built; from phototag.models.find import find_model; "
@@ -72,7 +73,7 @@ def test_two_processes_at_once_build_one_model(tmp_path: Path) -> None:
     ]
     output = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert "".join(output).count("Building the model") == 1
+    assert "".join(output).count("ModelBuilding(") == 1
     assert leftovers(tmp_path) == []
     assert (tmp_path / "models/efficientnet-lite0/saved_model.pb").is_file()
 
@@ -149,12 +150,12 @@ def test_without_the_network_a_download_fails_in_one_sentence(
 
 def test_keras_has_every_model_that_can_be_built() -> None:
     from phototag.engines._tensorflow import import_tensorflow
-    from phototag.zoo.build import _KERAS_APPLICATIONS
+    from phototag.zoo.recipes import KERAS_APPLICATIONS
 
     applications = import_tensorflow().keras.applications
     functions = {name for name in dir(applications) if name[0].isupper()}
-    assert {application.function for application in _KERAS_APPLICATIONS.values()} == functions
-    assert set(BUILDABLE) >= set(_KERAS_APPLICATIONS)
+    assert {application.function for application in KERAS_APPLICATIONS.values()} == functions
+    assert set(BUILDABLE) >= set(KERAS_APPLICATIONS)
 
 
 def test_an_unknown_model_cannot_be_built() -> None:
@@ -214,11 +215,11 @@ def test_the_ranges_of_the_keras_models_are_keras_own() -> None:
 
     from phototag.engines._tensorflow import import_tensorflow
     from phototag.models.card import SCALINGS
-    from phototag.zoo.build import _KERAS_APPLICATIONS
+    from phototag.zoo.recipes import KERAS_APPLICATIONS
 
     applications = import_tensorflow().keras.applications
     pixels = np.random.default_rng(5).integers(0, 256, (1, 4, 4, 3), np.uint8)
-    for name, application in _KERAS_APPLICATIONS.items():
+    for name, application in KERAS_APPLICATIONS.items():
         module = importlib.import_module(getattr(applications, application.function).__module__)
         scaling = SCALINGS[application.range]
         ours = ((pixels - scaling.mean) / scaling.std)[..., :: -1 if scaling.channel_order == "BGR" else 1]

@@ -103,7 +103,7 @@ def embed_library(library: Path, index_path: Path, begin: Callable[[], object] =
         pipeline = Pipeline(
             look=look,
             load_scorer=load_scorer,
-            tagger=TAGGER,
+            chooser=TAGGER,
             writer=EmbedWriter("toy", index),
             index=index,
             recipe="recipe",
@@ -511,7 +511,7 @@ def test_an_odd_sidecar_does_not_keep_tags_out_of_the_photo(
     before = state(sidecar)
     written = embed(index, photo_at(photo))
     digest = content_digest(photo.read_bytes())
-    assert written == Written((photo,), photo_at(photo), digest=digest, noted=("red", "Ö", "日本"))
+    assert written == Written((photo,), photo_at(photo), digest=digest, own_tags=("red", "Ö", "日本"))
     assert rewrite.read_keywords(photo.read_bytes()).subject == ("red", "Ö", "日本")
     assert untag(photo, index) == (photo,)
     assert (state(sidecar), photo.read_bytes()) == (before, data)

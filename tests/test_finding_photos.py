@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from phototag.core import Found, PassedOver, Photo
+from phototag.core import Photo, SkippedFile, WalkItem
 from phototag.errors import ConfigError, PhotoError
 from phototag.photos.find import find_photos
 
@@ -37,7 +37,7 @@ def tree(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def photos(found: Iterable[Found], root: Path) -> list[str]:
+def photos(found: Iterable[WalkItem], root: Path) -> list[str]:
     return [str(one.path.relative_to(root)) for one in found if isinstance(one, Photo)]
 
 
@@ -100,7 +100,7 @@ def test_a_name_without_a_known_suffix_is_judged_by_content(
 
 def test_what_is_no_photo_is_passed_over(tree: Callable[..., Path]) -> None:
     root = tree("labels.json", "film.mp4", "a.jpg.xmp", "notes.txt")
-    assert [(one.kind, one.path.name) for one in find_photos([root]) if isinstance(one, PassedOver)] == [
+    assert [(one.kind, one.path.name) for one in find_photos([root]) if isinstance(one, SkippedFile)] == [
         ("sidecar", "a.jpg.xmp"),
         ("other", "film.mp4"),
         ("other", "labels.json"),
@@ -117,7 +117,7 @@ def test_photos_that_cannot_be_read_are_told_apart(tree: Callable[..., Path], mo
     monkeypatch.setattr("phototag.photos.find.reads_raw", lambda: False)
     root = tree("a.CR2", "b.jxl", "c.dng")
     found = list(find_photos([root]))
-    assert [one.kind for one in found if isinstance(one, PassedOver)] == ["unreadable"] * 3
+    assert [one.kind for one in found if isinstance(one, SkippedFile)] == ["unreadable"] * 3
     assert "RAW" in str(found[0])
     assert "JPEG XL" in str(found[1])
 
@@ -269,7 +269,7 @@ def test_a_shells_star_may_name_what_is_no_photo(tree: Callable[..., Path]) -> N
     root = tree("a.jpg", "a.jpg.phototag.json", "notes.txt")
     photo, other = find_photos(sorted(root.iterdir()))
     assert isinstance(photo, Photo)
-    assert isinstance(other, PassedOver)
+    assert isinstance(other, SkippedFile)
     assert other.kind == "other"
 
 

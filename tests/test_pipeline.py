@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phototag.core import Found, Label, PassedOver, Photo
+from phototag.core import Label, Photo, SkippedFile, WalkItem
 from phototag.errors import ModelError, OutOfMemory, PhotoError
 from phototag.images.decode import Looked, look_at
 from phototag.images.preprocess import Preprocessing
@@ -26,9 +26,9 @@ from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter
 from phototag.photos.digest import content_digest
 from phototag.photos.find import find_photos
 from phototag.run.pipeline import Outcome, Pipeline, Scorer
-from phototag.vocabulary.choose import LabelTagger
+from phototag.vocabulary.choose import LabelChooser
 
-TAGGER = LabelTagger([Label("red"), Label("green"), Label("blue")], max_tags=5)
+TAGGER = LabelChooser([Label("red"), Label("green"), Label("blue")], max_tags=5)
 PREPROCESSING = Preprocessing(8, 8)
 
 
@@ -53,7 +53,7 @@ def pipeline(index: Index) -> Callable[..., Pipeline]:
         settings = {
             "look": look,
             "load_scorer": lambda: Scorer(classify),
-            "tagger": TAGGER,
+            "chooser": TAGGER,
             "writer": JsonSidecarWriter("m", "d", index),
             "index": index,
             "recipe": "recipe",
@@ -137,7 +137,7 @@ def test_the_classifier_is_loaded_once_and_only_when_needed(pipeline: Callable[.
         loaded.append(1)
         return Scorer(classify)
 
-    run(pipeline(load_scorer=load), [PassedOver(library / "a.cr2", "unreadable", "RAW")])
+    run(pipeline(load_scorer=load), [SkippedFile(library / "a.cr2", "unreadable", "RAW")])
     (library / "00.jpg").write_bytes(b"broken")
     run(pipeline(load_scorer=load), find_photos([library / "00.jpg"]))
     assert loaded == []
@@ -291,7 +291,7 @@ def test_done_photos_do_not_wait_long_behind_a_new_one(
     new, done = (next(find_photos([library / name])) for name in ("00.jpg", "01.jpg"))
     asked = 0
 
-    def many() -> Iterator[Found]:
+    def many() -> Iterator[WalkItem]:
         nonlocal asked
         yield new
         while asked < 5000:
@@ -326,8 +326,8 @@ def test_a_new_threshold_or_writer_is_applied_without_the_model(
         looked.append(path)
         return look(path, is_known)
 
-    lenient = LabelTagger([Label("red"), Label("green"), Label("blue")], threshold=0.2, max_tags=5)
-    changed = pipeline(tagger=lenient, recipe="lenient", load_scorer=no_model, look=seen)
+    lenient = LabelChooser([Label("red"), Label("green"), Label("blue")], threshold=0.2, max_tags=5)
+    changed = pipeline(chooser=lenient, recipe="lenient", load_scorer=no_model, look=seen)
     grey = run(changed, find_photos([library]))[-1]
     assert ({tag.name for tag in grey.tags}, grey.path.name) == ({"red", "green", "blue"}, "30.jpg")
     assert (library / "30.jpg.phototag.json").exists()
@@ -554,10 +554,10 @@ def test_what_a_person_removed_goes_with_the_picture_and_not_with_its_name(
     pipeline: Callable[..., Pipeline], make_photo: Callable[..., Path], index: Index
 ) -> None:
     one, other = make_photo("1.jpg", (200, 180, 10)), make_photo("2.jpg", (180, 200, 10))
-    two = LabelTagger([Label("red"), Label("green"), Label("blue")], threshold=0.3, max_tags=2)
+    two = LabelChooser([Label("red"), Label("green"), Label("blue")], threshold=0.3, max_tags=2)
 
     def tags() -> list[set[str]]:
-        return [{tag.name for tag in outcome.tags} for outcome in run(pipeline(tagger=two), find_photos([one.parent]))]
+        return [{tag.name for tag in outcome.tags} for outcome in run(pipeline(chooser=two), find_photos([one.parent]))]
 
     assert tags() == [{"red", "green"}] * 2
     sidecar = sidecar_path(one)

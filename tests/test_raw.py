@@ -16,7 +16,7 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
-from phototag.core import PassedOver, Photo
+from phototag.core import Photo, SkippedFile
 from phototag.errors import PhotoError
 from phototag.images.decode import open_image
 from phototag.photos.find import find_photos, reads_raw
@@ -120,7 +120,7 @@ def without_rawpy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_without_rawpy_a_raw_is_passed_over_and_the_remedy_named(tmp_path: Path, without_rawpy: None) -> None:
     path = write(tmp_path / "a.dng", dng(corners(*SENSOR)))
     (found,) = find_photos([tmp_path])
-    assert isinstance(found, PassedOver)
+    assert isinstance(found, SkippedFile)
     assert found.kind == "unreadable"
     assert found.reason.endswith("pip install 'phototag[raw]'")
     with pytest.raises(PhotoError, match=r"pip install 'phototag\[raw\]'"):

@@ -397,7 +397,10 @@ def test_every_kind_of_error_has_an_exit_code() -> None:
     import phototag.errors as errors
     from phototag.cli import _EXIT_CODES
 
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and kind is not errors.PhototagError]
+    known_types = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    kinds = [
+        kind for kind in known_types if issubclass(kind, errors.PhototagError) and kind is not errors.PhototagError
+    ]
     assert all(any(issubclass(kind, known) for known, _ in _EXIT_CODES) for kind in kinds)
     assert PhotoError in kinds
 

@@ -19,7 +19,7 @@ from phototag.errors import PhotoError
 from phototag.index import Index, open_index
 from phototag.metadata import containers, files, rewrite, xmp
 from phototag.metadata.edits import applied, packed, replacement, unpacked
-from phototag.metadata.files import NO_FILE, Standing, Written
+from phototag.metadata.files import NO_FILE, EarlierTags, Written
 from phototag.metadata.json_sidecar import JsonSidecarWriter, read_rejected, read_tags, sidecar_path
 from phototag.metadata.keywords import Keywords
 from phototag.metadata.writers import (
@@ -609,9 +609,9 @@ def test_what_stands_tells_an_index_that_was_lost(way: str, make_photo: Callable
     standing = writer("one").standing(found(path))
     plain = tuple(replace(tag, synset=None, synonyms=()) for tag in tags)
     assert standing == (
-        Standing(tags, predictions, (sidecar_path(path),))
+        EarlierTags(tags, predictions, (sidecar_path(path),))
         if way == "json"
-        else Standing(plain, (), (file_of(path, way),))
+        else EarlierTags(plain, (), (file_of(path, way),))
     )
     assert writer("two").standing(found(path)) is None
     assert writer("").standing(found(path)) is None
@@ -638,7 +638,7 @@ def test_what_was_removed_does_not_stand(make_photo: Callable[..., Path], index:
     writer = XmpSidecarWriter("toy", index, "one")
     writer.write(found(path), [CAT, DOG], ())
     remove(sidecar_of(path), "cat")
-    left = Standing((replace(DOG, synonyms=()),), (), (sidecar_of(path),), ("cat",))
+    left = EarlierTags((replace(DOG, synonyms=()),), (), (sidecar_of(path),), ("cat",))
     assert writer.standing(found(path)) == left
     # Also where the photo could not be written into.
     path.chmod(0o444)

@@ -18,7 +18,7 @@ from phototag.errors import SignatureMismatch
 from phototag.images.decode import prepare_photo
 from phototag.images.preprocess import Preprocessing
 from phototag.models.find import Model, check_classes
-from phototag.models.interface import Endpoint
+from phototag.models.interface import Interface
 
 
 class Classifier:
@@ -139,12 +139,12 @@ class Probe:
     are_probabilities: bool
 
 
-def probe(directory: Path, endpoint: Endpoint, preprocessing: Preprocessing) -> Probe:
+def probe(directory: Path, interface: Interface, preprocessing: Preprocessing) -> Probe:
     """Load the SavedModel in `directory`, run it on noise and measure what comes.
 
     Raises `ModelError` where it fails.
     """
     from phototag.engines.tensorflow_runner import TensorFlowRunner
 
-    raw = TensorFlowRunner(directory, endpoint, preprocessing).run_on_noise()
+    raw = TensorFlowRunner(directory, interface, preprocessing).run_on_noise()
     return Probe(raw.shape[1], float(raw.min()), float(raw.max()), is_distribution(raw))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from phototag.core import Found
+    from phototag.core import WalkItem
 
 
 class NamedPath(click.Path):
@@ -31,7 +31,7 @@ class Finding:
     no_default_excludes: bool
     follow_symlinks: bool
 
-    def find(self, paths: Sequence[Path]) -> Iterator[Found]:
+    def find(self, paths: Sequence[Path]) -> Iterator[WalkItem]:
         """Find what there is at and below `paths`. Raises `ConfigError` where a path or a pattern is wrong."""
         from phototag.photos.find import find_photos
 

@@ -99,17 +99,17 @@ def _probe(examination: Examination) -> Any:
     from phototag.analysis.classifier import probe
     from phototag.models.find import preprocessing_for
 
-    endpoint = examination.endpoint
-    if endpoint is None:
+    interface = examination.interface
+    if interface is None:
         raise ConfigError(f"{examination.directory} cannot be probed: it {examination.fault}")
     image = examination.card.input
-    if endpoint.takes_floats and image.range is None and image.mean is None:
+    if interface.takes_floats and image.range is None and image.mean is None:
         image = replace(image, range="0..1")
-    if None in (endpoint.height or image.height, endpoint.width or image.width):
+    if None in (interface.height or image.height, interface.width or image.width):
         raise ConfigError(
             f"{examination.directory} does not say the size of its images; pass --input-size, such as 224"
         )
-    return probe(examination.directory, endpoint, preprocessing_for(examination.directory, image, endpoint))
+    return probe(examination.directory, interface, preprocessing_for(examination.directory, image, interface))
 
 
 def _repeated(options: dict[str, Any]) -> list[str]:

@@ -141,7 +141,7 @@ def _scores_of(model: Model) -> Literal["logits", "probabilities"]:
 def _calibrated(directory: Path, labels: Path | None, facts: dict[str, Any], photos: Path) -> dict[str, Any]:
     """Try every range on the photos, print what the model makes of them, and return `facts` with the best."""
     from phototag.analysis.classifier import Classifier
-    from phototag.models.calibration import understanding
+    from phototag.models.calibration import range_score
     from phototag.models.find import examine, find_model
 
     image = facts.get("input", {})
@@ -149,15 +149,15 @@ def _calibrated(directory: Path, labels: Path | None, facts: dict[str, Any], pho
         raise ConfigError("--calibrate finds the input range; leave out --input-range, --mean and --std")
     found = {}
     pixels = None
-    endpoint = examine(os.path.join(directory, ""), labels=labels, given=facts).endpoint
-    if endpoint is not None and not endpoint.takes_floats:
-        raise ConfigError(f"{directory} takes {endpoint.dtype}, whose range is known; leave out --calibrate")
+    interface = examine(os.path.join(directory, ""), labels=labels, given=facts).interface
+    if interface is not None and not interface.takes_floats:
+        raise ConfigError(f"{directory} takes {interface.dtype}, whose range is known; leave out --calibrate")
     for value_range in INPUT_RANGES:
         tried = {**facts, "input": {**image, "range": value_range}}
         model = find_model(os.path.join(directory, ""), labels=labels, given=tried)
         pixels = _calibration_images(model, photos) if pixels is None else pixels
         try:
-            found[value_range] = understanding(Classifier(model, "tensorflow").predict(pixels))
+            found[value_range] = range_score(Classifier(model, "tensorflow").predict(pixels))
         except SignatureMismatch:
             raise
         except ModelError:  # values beyond what the model can take, which tells something too

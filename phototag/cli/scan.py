@@ -20,18 +20,18 @@ from phototag._version import __version__
 from phototag.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED
 from phototag.cli.finding_options import Finding, NamedPath, default_index, finding_options, index_option, take_finding
 from phototag.cli.run_log import MAX_FAILURES, check_report, open_log, write_report
-from phototag.cli.tag_options import TagOptions, find_wanted_model, make_tagger, scorer, tag_options, take_tag_options
+from phototag.cli.tag_options import TagOptions, find_wanted_model, make_chooser, scorer, tag_options, take_tag_options
 from phototag.cli.terminal import Console, interruptible, name_of, plural, printable, verbose_option
 from phototag.errors import OutputError
 
 if TYPE_CHECKING:
-    from phototag.core import Found
+    from phototag.core import WalkItem
     from phototag.index import Index, Run
     from phototag.models.find import Model
     from phototag.run.pipeline import Outcome, Pipeline, Scorer, Stage, Timings, Writer
 
 # How a run ended; "failed": by an error.
-Ending: TypeAlias = Literal["complete", "interrupted", "out of time", "failed"]
+RunStatus: TypeAlias = Literal["complete", "interrupted", "out of time", "failed"]
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def run_scan(options: ScanOptions) -> int:
     return 0 if output.report.all_well else EXIT_PHOTOS_FAILED
 
 
-def _scan(options: ScanOptions, found: Iterable[Found], output: Output, console: Console) -> Ending:
+def _scan(options: ScanOptions, found: Iterable[WalkItem], output: Output, console: Console) -> RunStatus:
     """Show all outcomes in `output`, and return how the run ended."""
     from phototag.index import open_index
 
@@ -220,8 +220,8 @@ def _scan(options: ScanOptions, found: Iterable[Found], output: Output, console:
 
 
 def tag_all(
-    pipeline: Pipeline, found: Iterable[Found], output: Output, asked: Callable[[], bool], deadline: float = math.inf
-) -> Ending:
+    pipeline: Pipeline, found: Iterable[WalkItem], output: Output, asked: Callable[[], bool], deadline: float = math.inf
+) -> RunStatus:
     """Tag what is `found` in one run, show all outcomes in `output`, and return how it ended.
 
     It ends early when somebody has `asked` for that, or at `deadline`, in seconds of the monotonic clock.
@@ -237,7 +237,7 @@ def tag_all(
         for outcome in each:
             output.show(outcome)
         output.timings = pipeline.timings
-        ending: Ending = "interrupted" if asked() else "out of time" if stop() else "complete"
+        ending: RunStatus = "interrupted" if asked() else "out of time" if stop() else "complete"
         if run is not None:
             run.ending = ending
     return ending
@@ -270,13 +270,13 @@ def make_pipeline(options: ScanOptions, model: Model, index: Index, load_scorer:
     from phototag.images.decode import look_at
     from phototag.run.pipeline import Pipeline, Timings, recipe_digest, scores_digest
 
-    tagger = make_tagger(options.tags, model)
+    chooser = make_chooser(options.tags, model)
     crops = options.tags.crops
-    recipe = recipe_digest(model, crops, tagger, options.write)
+    recipe = recipe_digest(model, crops, chooser, options.write)
     return Pipeline(
         look=lambda path, is_known: look_at(path, model.preprocessing, crops, is_known),
         load_scorer=load_scorer,
-        tagger=tagger,
+        chooser=chooser,
         writer=_writer(options, model, index, recipe),
         index=index,
         recipe=recipe,
@@ -329,7 +329,7 @@ class Output:
         from phototag.run.pipeline import Report
 
         self.report = Report()
-        self.ending: Ending = "failed"
+        self.ending: RunStatus = "failed"
         self.run: Run | None = None
         self.timings: Timings | None = None
         self._started = datetime.datetime.now(datetime.timezone.utc)
@@ -343,15 +343,15 @@ class Output:
         """What was to be scanned."""
         return self._options.paths
 
-    def note_passed_over(self, found: Iterable[Found]) -> Iterator[Found]:
+    def note_passed_over(self, found: Iterable[WalkItem]) -> Iterator[WalkItem]:
         """Hand `found` on, and take note of what is no photo or excluded; remove what a dead run left behind."""
-        from phototag.core import PassedOver
+        from phototag.core import SkippedFile
         from phototag.metadata.files import remove_unfinished
 
         for one in found:
-            if isinstance(one, PassedOver) and one.kind == "unfinished" and not self._options.dry_run:
+            if isinstance(one, SkippedFile) and one.kind == "unfinished" and not self._options.dry_run:
                 remove_unfinished(one.path)
-            if isinstance(one, PassedOver) and one.kind != "unreadable":
+            if isinstance(one, SkippedFile) and one.kind != "unreadable":
                 self.report.other_files += one.kind == "other"
                 if self._options.verbose:
                     self._console.message(f"{self._name(one.path)}: passed over: {one.reason}")

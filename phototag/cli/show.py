@@ -16,7 +16,7 @@ from phototag.cli.model_options import MODEL_FACTS
 from phototag.cli.tag_options import (
     TagOptions,
     find_wanted_model,
-    make_tree_tagger,
+    make_tree_chooser,
     tag_options,
     take_tag_options,
 )
@@ -147,7 +147,7 @@ def _explained(options: TagOptions, photos: Iterable[Path], as_json: bool) -> It
         raise ConfigError(
             "--explain is about the words of a tree, and there is none here; see the scores with --top 10"
         )
-    tagger = make_tree_tagger(options, model)
+    chooser = make_tree_chooser(options, model)
     ensure_built(model, print_event)
     from phototag.analysis.classifier import Classifier
 
@@ -160,7 +160,7 @@ def _explained(options: TagOptions, photos: Iterable[Path], as_json: bool) -> It
         except PhotoError as error:
             yield error
             continue
-        explanations = tagger.explain(scores)
+        explanations = chooser.explain(scores)
         yield [_json(path, explanations)] if as_json else [printable(str(path)), *_explanation_lines(explanations)]
 
 

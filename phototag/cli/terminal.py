@@ -69,7 +69,7 @@ def keep_native_noise_out() -> None:
         os.close(nowhere)
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Print an error, if there is anywhere to print it."""
     with contextlib.suppress(OSError):
         click.echo(printable(text), err=True)

@@ -30,7 +30,7 @@ from phototag.cli.terminal import Console, interruptible, plural, printable, ver
 from phototag.errors import ConfigError, IndexBusy
 
 if TYPE_CHECKING:
-    from phototag.core import Found
+    from phototag.core import WalkItem
     from phototag.run.pipeline import Pipeline
 
 
@@ -148,14 +148,14 @@ class _Work:
             if new:  # what is not walked is not gone
                 self._run(self._options, replace(pipeline, roots=()), iter(new))
 
-    def _run(self, options: ScanOptions, pipeline: Pipeline, found: Iterator[Found]) -> None:
+    def _run(self, options: ScanOptions, pipeline: Pipeline, found: Iterator[WalkItem]) -> None:
         output = Output(options, self._console)
         output.ending = tag_all(pipeline, found, output, self._asked)
         self._console.message(output.summary())
 
-    def _find(self, paths: set[Path]) -> Iterator[Found]:
+    def _find(self, paths: set[Path]) -> Iterator[WalkItem]:
         """Find those of the files `paths` that a scan would find, by a walk through no more folders than need be."""
-        from phototag.core import PassedOver
+        from phototag.core import SkippedFile
         from phototag.photos.watch import patterns_for
 
         finding = self._options.finding
@@ -170,7 +170,7 @@ class _Work:
             except ConfigError:  # the root has gone
                 continue
             for one in found:
-                is_photo = not isinstance(one, PassedOver) or one.kind == "unreadable"
+                is_photo = not isinstance(one, SkippedFile) or one.kind == "unreadable"
                 if is_photo and not below.isdisjoint({Path(one.path), *getattr(one, "companions", ())}):
                     yield one
 

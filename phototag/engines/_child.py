@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from phototag.engines.litert_runner import Conversion
     from phototag.images.preprocess import Preprocessing
-    from phototag.models.interface import Endpoint
+    from phototag.models.interface import Interface
 
 # How a converter ends that came upon a model it cannot cope with; otherwise somebody ended it.
 _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
 
 
-def convert_in_child(directory: Path, endpoint: Endpoint, preprocessing: Preprocessing) -> Conversion:
+def convert_in_child(directory: Path, interface: Interface, preprocessing: Preprocessing) -> Conversion:
     """Do what `phototag.classifier._convert.convert` does, and raise what it raises."""
     from phototag.engines.litert_runner import Conversion
 
     request = {
         "path": [str(path) for path in sys.path],
         "directory": str(directory),
-        "endpoint": asdict(endpoint),
+        "interface": asdict(interface),
         "preprocessing": asdict(preprocessing),
     }
     ended = subprocess.run([sys.executable, __file__], input=json.dumps(request).encode(), capture_output=True)
@@ -73,12 +73,12 @@ def _converted(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     from phototag.engines.convert import convert
     from phototag.errors import ModelError
     from phototag.images.preprocess import Preprocessing
-    from phototag.models.interface import Endpoint
+    from phototag.models.interface import Interface
 
-    tag_set = tuple(request["endpoint"].pop("tag_set"))
-    endpoint, preprocessing = Endpoint(tag_set, **request["endpoint"]), Preprocessing(**request["preprocessing"])
+    tag_set = tuple(request["interface"].pop("tag_set"))
+    interface, preprocessing = Interface(tag_set, **request["interface"]), Preprocessing(**request["preprocessing"])
     try:
-        conversion = convert(Path(request["directory"]), endpoint, preprocessing)
+        conversion = convert(Path(request["directory"]), interface, preprocessing)
     except ModelError as error:
         return {"error": type(error).__name__, "what": error.what, "remedy": error.remedy}, b""
     return {"reason": conversion.reason, "gpu": conversion.gpu}, conversion.content or b""

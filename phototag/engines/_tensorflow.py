@@ -41,7 +41,7 @@ def import_tensorflow(*, one_core_a_call: bool = False) -> Any:
             for gpu in gpus:
                 # By default TensorFlow takes all of a GPU's memory, also what the desktop needs.
                 tensorflow.config.experimental.set_memory_growth(gpu, True)
-            tensorflow.config.list_logical_devices()  # looks for a GPU now, while it may complain
+            tensorflow.config.list_logical_devices()  # looks for a GPU now, while it may print_error
     except ImportError as error:
         raise ModelError(f"TensorFlow cannot be imported ({error}); install it with: pip install tensorflow") from None
     if not chatty:

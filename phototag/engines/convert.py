@@ -16,28 +16,28 @@ from phototag.engines.runner import Pixels, Runner, first_line
 from phototag.engines.tensorflow_runner import TensorFlowRunner
 from phototag.errors import ModelError
 from phototag.images.preprocess import Preprocessing
-from phototag.models.interface import Endpoint
+from phototag.models.interface import Interface
 
 # How far scores may be from TensorFlow's, as a share of the largest one. Float32 arithmetic in another order makes
 # 0.00001 of it; a layer that was converted to something else makes far more.
 TOLERANCE = 1e-4
 
 
-def convert(directory: Path, endpoint: Endpoint, preprocessing: Preprocessing) -> Conversion:
+def convert(directory: Path, interface: Interface, preprocessing: Preprocessing) -> Conversion:
     """Convert the SavedModel in `directory`, and compare what both give for images of many kinds.
 
     Raises `ModelError` where TensorFlow cannot be imported or the SavedModel not be loaded.
     """
     tf = import_tensorflow()
     gpu = bool(tf.config.list_physical_devices("GPU"))
-    if endpoint.dtype == "string":
+    if interface.dtype == "string":
         return Conversion(None, "it takes JPEG files, which LiteRT does not decode", gpu)
-    reference = TensorFlowRunner(directory, endpoint, preprocessing)
+    reference = TensorFlowRunner(directory, interface, preprocessing)
     try:
         with native_stderr_silenced(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            content = _converted(tf, reference, endpoint)
-            converted = LiteRTRunner(directory, endpoint, preprocessing, content)
+            content = _converted(tf, reference, interface)
+            converted = LiteRTRunner(directory, interface, preprocessing, content)
     # What a converter, a tracer and a compiler in native code make of any graph: there is no list of it.
     except Exception as error:  # noqa: BLE001
         return Conversion(None, f"its conversion failed ({first_line(error)})", gpu)
@@ -50,10 +50,10 @@ def convert(directory: Path, endpoint: Endpoint, preprocessing: Preprocessing) -
     return Conversion(None, difference, gpu) if difference else Conversion(content, None, gpu)
 
 
-def _converted(tf: Any, reference: TensorFlowRunner, endpoint: Endpoint) -> bytes:
+def _converted(tf: Any, reference: TensorFlowRunner, interface: Interface) -> bytes:
     """The flatbuffer of a graph of fixed size."""
     # LiteRT's own operations alone, which is the default: no TensorFlow inside it, nothing that reads or writes files.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([reference.trace(endpoint.batch or 1)], reference)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([reference.trace(interface.batch or 1)], reference)
     content: bytes = bytes(converter.convert())
     return content
 

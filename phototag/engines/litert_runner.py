@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from phototag.engines._tensorflow import native_stderr_silenced
 from phototag.engines.runner import Pixels, Runner
 from phototag.images.preprocess import Preprocessing
-from phototag.models.interface import Endpoint
+from phototag.models.interface import Interface
 
 
 def is_litert_installed() -> bool:
@@ -49,8 +49,8 @@ class LiteRTRunner(Runner):
     _failures = (ValueError, RuntimeError)
     _one_core_a_call = True
 
-    def __init__(self, directory: Path, endpoint: Endpoint, preprocessing: Preprocessing, content: bytes) -> None:
-        super().__init__(directory, endpoint, preprocessing, endpoint.batch or 1)
+    def __init__(self, directory: Path, interface: Interface, preprocessing: Preprocessing, content: bytes) -> None:
+        super().__init__(directory, interface, preprocessing, interface.batch or 1)
         self._content = content
         self._of_thread = threading.local()
         with native_stderr_silenced():  # the first interpreter of a process says that it is one

@@ -45,14 +45,14 @@ def open_runner(model: Model, engine: Engine, on_event: OnWorkEvent, callers: in
         reason = conversion.reason
         if conversion.content is not None and (engine == "litert" or not conversion.gpu):
             try:
-                return LiteRTRunner(model.directory, model.endpoint, model.preprocessing, conversion.content)
+                return LiteRTRunner(model.directory, model.interface, model.preprocessing, conversion.content)
             except (ValueError, RuntimeError) as error:  # it ran when it was made, but perhaps on another processor
                 reason = f"LiteRT cannot load it ({first_line(error)})"
         if engine == "litert":
             raise ModelError(f"{model.directory} cannot run in LiteRT: {reason}; leave out --engine litert")
     from phototag.engines.tensorflow_runner import TensorFlowRunner
 
-    return TensorFlowRunner(model.directory, model.endpoint, model.preprocessing, callers)
+    return TensorFlowRunner(model.directory, model.interface, model.preprocessing, callers)
 
 
 # --- Keeping conversions ----------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ class _Kept:
         # The name of an interpolation or a crop is no part of the graph.
         fed = model.preprocessing
         graph = (fed.height, fed.width, fed.mean, fed.std, fed.channel_order, fed.layout)
-        use = canonical((model.endpoint, graph))
+        use = canonical((model.interface, graph))
         # A card's digest is what somebody wrote there: a model that was changed under it is another one.
         files = [(str(path), *_size_and_time(path)) for path in saved_model_parts(model.directory)]
         versions = (FORMAT, _version("tensorflow"), _version("ai-edge-litert"))
@@ -217,4 +217,4 @@ def _make(model: Model) -> Conversion:
         from phototag.engines.convert import convert
     else:
         from phototag.engines._child import convert_in_child as convert
-    return convert(model.directory, model.endpoint, model.preprocessing)
+    return convert(model.directory, model.interface, model.preprocessing)

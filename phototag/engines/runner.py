@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from phototag.errors import ModelError, OutOfMemory, SignatureMismatch
 from phototag.images.preprocess import Preprocessing
-from phototag.models.interface import Endpoint
+from phototag.models.interface import Interface
 
 Pixels = NDArray[np.uint8]
 
@@ -25,10 +25,10 @@ class Runner(ABC):
     _memory_failures: tuple[type[Exception], ...] = (MemoryError,)
     _one_core_a_call: bool
 
-    def __init__(self, directory: Path, endpoint: Endpoint, preprocessing: Preprocessing, batch: int | None) -> None:
+    def __init__(self, directory: Path, interface: Interface, preprocessing: Preprocessing, batch: int | None) -> None:
         """`batch`: how many images `_infer` insists on, None for any number."""
         self._directory = directory
-        self._endpoint = endpoint
+        self._interface = interface
         self._preprocessing = preprocessing
         self._batch = batch
 

@@ -38,8 +38,7 @@ class Written:
 
     `digest`: the `content_digest` of the photo as it is now, where the writer has read or written all of it.
     `rejected`: names of tags, of those asked for or written before, that a person has removed since; they are not
-    written. `noted`: names of those that are phototag's own there, not a person's of the same name; None: all that were
-    asked for.
+    written. `own_tags`: names of the tags there that phototag wrote, and not the user; None: all that were asked for.
     """
 
     files: tuple[Path, ...]
@@ -47,11 +46,11 @@ class Written:
     note: str | None = None
     digest: bytes | None = None
     rejected: tuple[str, ...] = ()
-    noted: tuple[str, ...] | None = None
+    own_tags: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class EarlierTags:
     """What an earlier run left in the `files` of a photo, for an index that was lost.
 
     `rejected`: names of tags that a person has removed, as they are noted there.

@@ -43,7 +43,7 @@ class Rewriting:
     """What becomes of a photo's bytes: `edits` of the file, which make `changes` of its `blocks`.
 
     `left_out`: (list, keyword) of each keyword that a list cannot hold, by the names of the lists in `Keywords`.
-    `rejected`: the names that a person has removed, which are not written. `noted`: those that are phototag's own.
+    `rejected`: the names that a person has removed, which are not written. `own_tags`: those that are phototag's own.
     """
 
     edits: Edits
@@ -51,7 +51,7 @@ class Rewriting:
     blocks: Blocks
     left_out: tuple[tuple[str, str], ...] = ()
     rejected: tuple[str, ...] = ()
-    noted: tuple[str, ...] = ()
+    own_tags: tuple[str, ...] = ()
 
 
 def read_keywords(data: Data) -> Keywords:
@@ -86,7 +86,7 @@ def with_tags(data: Data, tags: Sequence[Tag], stamp: Stamp, memory: Memory = NO
             changes, not_in_iptc = _changes(blocks, found, plan.keywords, skipped)
             left_out = (*plan.left_out, *not_in_iptc)
             noted = tuple(tag.name for tag in noted_tags(plan.keywords))
-            return replace(_rewriting(data, blocks, changes), left_out=left_out, rejected=plan.rejected, noted=noted)
+            return replace(_rewriting(data, blocks, changes), left_out=left_out, rejected=plan.rejected, own_tags=noted)
         except BlockUnwritable as error:
             if error.block in skipped:
                 raise

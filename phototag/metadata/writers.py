@@ -16,7 +16,7 @@ from phototag.core import Journal, Photo, Prediction, Tag
 from phototag.errors import NO_MEMORY, PhotoError, no_photo
 from phototag.metadata import containers, files, json_sidecar, rewrite, xmp
 from phototag.metadata.edits import Edit, Edits, already_back, applied, inverse, packed, pieces, replacement, unpacked
-from phototag.metadata.files import NO_FILE, Standing, Written, moment, now, os_fault
+from phototag.metadata.files import NO_FILE, EarlierTags, Written, moment, now, os_fault
 from phototag.metadata.foreign import embedded_keywords
 from phototag.metadata.keywords import (
     FIELDS,
@@ -83,7 +83,7 @@ class EmbedWriter:
             remove_from_sidecars(photo.path, self.journal, in_run=True)
         return replace(done, photo=_look_again(photo))
 
-    def standing(self, photo: Photo) -> Standing | None:
+    def standing(self, photo: Photo) -> EarlierTags | None:
         """Return what an earlier run of the same recipe left, if `photo` has not changed since; None otherwise."""
         return _standing(photo, self.recipe, lambda: (photo.path, xmp_sidecar(photo.path)))
 
@@ -98,7 +98,7 @@ class EmbedWriter:
         rewriting = rewrite.with_tags(source.data, tags, stamp, memory)
         files = (path,) if _are_left(tags, rewriting.rejected) else ()
         if not rewriting.edits:
-            return Written(files, photo, None, source.digest, rewriting.rejected, rewriting.noted)
+            return Written(files, photo, None, source.digest, rewriting.rejected, rewriting.own_tags)
         source.check_writable()
         digest = source.replace(
             rewriting.edits,
@@ -109,7 +109,7 @@ class EmbedWriter:
         )
         left_out = [f"{keyword} in {FIELDS.get(name, 'any list')}" for name, keyword in rewriting.left_out]
         note = f"cannot be written: {', '.join(left_out)}" if left_out else None
-        return Written(files, photo, note, digest, rewriting.rejected, rewriting.noted)
+        return Written(files, photo, note, digest, rewriting.rejected, rewriting.own_tags)
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class XmpSidecarWriter:
             raise PhotoError(photo.path, NO_MEMORY) from None
         return Written((sidecar,) if _are_left(tags, rejected) else (), photo, None, digest, rejected)
 
-    def standing(self, photo: Photo) -> Standing | None:
+    def standing(self, photo: Photo) -> EarlierTags | None:
         """Return what an earlier run of the same recipe left, if `photo` has not changed since; None otherwise."""
         return _standing(photo, self.recipe, lambda: (xmp_sidecar(photo.path),))
 
@@ -761,22 +761,22 @@ def _rejected_beside(path: Path) -> tuple[str, ...]:
     return tuple(rejected)
 
 
-def _standing(photo: Photo, recipe: str, places: Callable[[], Iterable[Path]]) -> Standing | None:
+def _standing(photo: Photo, recipe: str, places: Callable[[], Iterable[Path]]) -> EarlierTags | None:
     """What is noted in the first of the files that has a note of `recipe`, if the photo has not changed since."""
     if not recipe:
         return None
     with contextlib.suppress(OSError):
         for path in places():
             with contextlib.suppress(OSError, Unwritable, ValueError, MemoryError):
-                found = _noted_in(path, photo.path)
+                found = _own_tags_in(path, photo.path)
                 noted = found.provenance
                 if noted is not None and noted.recipe == recipe and photo.mtime_ns <= moment(noted.date):
                     tags = noted_tags(found)
-                    return Standing(tags, (), (path,) if tags else (), rejected_names(found))
+                    return EarlierTags(tags, (), (path,) if tags else (), rejected_names(found))
     return None
 
 
-def _noted_in(path: Path, photo: Path) -> Keywords:
+def _own_tags_in(path: Path, photo: Path) -> Keywords:
     """The keywords of the file at `path`, if there may be a note of phototag's; what costs most comes last."""
     if path != photo and path.is_symlink():
         return Keywords()

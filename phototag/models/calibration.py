@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Understanding:
+class RangeScore:
     """How much a model makes of some photos.
 
     `confidence`: the mean of the highest scores, 0 to 1. `information`: how much a photo says about its label, in nats:
@@ -22,12 +22,12 @@ class Understanding:
     information: float
 
 
-def understanding(probabilities: NDArray[Any]) -> Understanding:
+def range_score(probabilities: NDArray[Any]) -> RangeScore:
     """Measure `probabilities`, [photos, classes], each row of which adds up to about 1."""
     rows = np.asarray(probabilities, np.float64)
     rows = rows / rows.sum(axis=1, keepdims=True)
     information = _entropy(rows.mean(axis=0, keepdims=True))[0] - _entropy(rows).mean()
-    return Understanding(round(float(rows.max(axis=1).mean()), 4), round(float(information), 4))
+    return RangeScore(round(float(rows.max(axis=1).mean()), 4), round(float(information), 4))
 
 
 def _entropy(rows: NDArray[np.float64]) -> NDArray[np.float64]:

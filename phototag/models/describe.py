@@ -15,7 +15,7 @@ from typing import Any
 from phototag.errors import SignatureMismatch
 from phototag.models.card import SCALINGS
 from phototag.models.find import BACKGROUND_NAMES, Examination
-from phototag.models.interface import Endpoint, class_count, scores_kind
+from phototag.models.interface import Interface, class_count, scores_kind
 from phototag.models.saved_model import (
     ConcreteFunction,
     MetaGraph,
@@ -201,24 +201,24 @@ def verdict(examination: Examination, given_options: Sequence[str], probed: Any 
     `given_options` are the options for a model that were given, and go into the command. `probed` is what running the
     model showed (`classifier.Probe`), or None.
     """
-    endpoint = examination.endpoint
-    if endpoint is not None and _says_nothing(examination, endpoint) and probed is None:
+    interface = examination.interface
+    if interface is not None and _says_nothing(examination, interface) and probed is None:
         return {"image_classifier": "no", "why": "nothing says that it takes images: its input may have any shape"}
-    if endpoint is None:
+    if interface is None:
         why = (examination.fault or "").removeprefix("is no classifier: ")
         return {"image_classifier": "perhaps" if "choose one with" in why else "no", "why": why}
     graph = examination.graph
-    classes = probed.classes if probed is not None else class_count(graph, endpoint)
-    scores = examination.card.output.scores or scores_kind(graph, endpoint)
+    classes = probed.classes if probed is not None else class_count(graph, interface)
+    scores = examination.card.output.scores or scores_kind(graph, interface)
     if probed is not None:
         scores = "probabilities" if probed.are_probabilities else "logits" if scores == "probabilities" else scores
     custom = sorted(custom_ops(graph))
     return {
-        "image_classifier": _likelihood(examination, endpoint, scores, classes, custom),
+        "image_classifier": _likelihood(examination, interface, scores, classes, custom),
         "why": _doubt(examination, scores, custom),
-        "input": _input_facts(examination, endpoint),
+        "input": _input_facts(examination, interface),
         "output": {
-            "name": endpoint.output.removesuffix(":0"),
+            "name": interface.output.removesuffix(":0"),
             "classes": classes,
             "scores": scores,
             "background": _background(examination, classes),
@@ -226,51 +226,51 @@ def verdict(examination: Examination, given_options: Sequence[str], probed: Any 
         },
         "labels": _label_facts(examination, classes),
         "missing": list(examination.missing),
-        "command": _command(examination, endpoint, given_options),
+        "command": _command(examination, interface, given_options),
     }
 
 
-def _says_nothing(examination: Examination, endpoint: Endpoint) -> bool:
+def _says_nothing(examination: Examination, interface: Interface) -> bool:
     """Is there neither a shape, nor a card, nor a number of classes to tell an image classifier by?"""
-    if endpoint.signature is None or examination.card.input.height is not None:
+    if interface.signature is None or examination.card.input.height is not None:
         return False
-    signature = examination.graph.signatures[endpoint.signature]
-    shape = signature.inputs[endpoint.input].shape
-    return shape is None and endpoint.dtype != "string" and class_count(examination.graph, endpoint) is None
+    signature = examination.graph.signatures[interface.signature]
+    shape = signature.inputs[interface.input].shape
+    return shape is None and interface.dtype != "string" and class_count(examination.graph, interface) is None
 
 
 def _likelihood(
-    examination: Examination, endpoint: Endpoint, scores: str | None, classes: int | None, custom: list[str]
+    examination: Examination, interface: Interface, scores: str | None, classes: int | None, custom: list[str]
 ) -> str:
     if custom or scores == "sigmoid" or (classes is not None and classes < 2):
         return "no"
-    by_signature = endpoint.signature is not None and (scores == "logits" or examination.labels is not None)
+    by_signature = interface.signature is not None and (scores == "logits" or examination.labels is not None)
     return "yes" if scores == "probabilities" or by_signature else "perhaps"
 
 
 def _doubt(examination: Examination, scores: str | None, custom: list[str]) -> str | None:
     if custom:
         return f"it needs operations that TensorFlow does not have: {', '.join(custom)}"
-    if examination.endpoint is not None and examination.endpoint.signature is None and scores != "probabilities":
+    if examination.interface is not None and examination.interface.signature is None and scores != "probabilities":
         return "it takes images, but ends without a Softmax, and nothing says that its numbers are scores of classes"
     if scores == "sigmoid":
         return "each of its scores is of its own (a Sigmoid at the end); phototag needs classes that exclude each other"
     return None
 
 
-def _input_facts(examination: Examination, endpoint: Endpoint) -> dict[str, Any]:
+def _input_facts(examination: Examination, interface: Interface) -> dict[str, Any]:
     image = examination.card.input
     values: str | None = image.range
     if image.mean is not None and image.std is not None:
         values = f"(pixel - {_channels(image.mean)}) / {_channels(image.std)}"
     return {
-        "name": endpoint.input.removesuffix(":0"),
-        "dtype": endpoint.dtype,
-        "height": endpoint.height or image.height,
-        "width": endpoint.width or image.width,
-        "layout": endpoint.layout,
-        "batch": endpoint.batch,
-        "values": values if endpoint.takes_floats else "encoded JPEG" if endpoint.dtype == "string" else "0..255",
+        "name": interface.input.removesuffix(":0"),
+        "dtype": interface.dtype,
+        "height": interface.height or image.height,
+        "width": interface.width or image.width,
+        "layout": interface.layout,
+        "batch": interface.batch,
+        "values": values if interface.takes_floats else "encoded JPEG" if interface.dtype == "string" else "0..255",
     }
 
 
@@ -294,14 +294,14 @@ def _label_facts(examination: Examination, classes: int | None) -> dict[str, Any
     return {"count": count, "fit": fits}
 
 
-def _command(examination: Examination, endpoint: Endpoint, given_options: Sequence[str]) -> str:
+def _command(examination: Examination, interface: Interface, given_options: Sequence[str]) -> str:
     parts = ["phototag", "scan", "PHOTOS", "--model", shlex.quote(examination.name), *given_options]
     said = " ".join(given_options)
     if len(examination.graphs) > 1 and "--tag-set" not in said and "serve" not in examination.graph.tags:
         parts += ["--tag-set", shlex.quote(",".join(examination.graph.tags))]
     if examination.needs_names:
-        parts += ["--input-op", shlex.quote(endpoint.input.removesuffix(":0"))]
-        parts += ["--output-op", shlex.quote(endpoint.output.removesuffix(":0"))]
+        parts += ["--input-op", shlex.quote(interface.input.removesuffix(":0"))]
+        parts += ["--output-op", shlex.quote(interface.output.removesuffix(":0"))]
     for option, value in (("--labels", "FILE"), ("--input-size", "N"), ("--input-range", "RANGE")):
         if any(fact.startswith(option) for fact in examination.missing):
             parts += [option, value]

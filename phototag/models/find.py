@@ -19,7 +19,7 @@ from phototag.core import Label, canonical
 from phototag.errors import LabelMismatch, ModelError, NotASavedModel, SignatureMismatch, UnknownModel
 from phototag.images.preprocess import Preprocessing
 from phototag.models.card import CARD_NAME, SCALINGS, ImageInput, ModelCard, Output, Scaling, parse_card
-from phototag.models.interface import Endpoint, choose_endpoint, class_count, guess_operations, refused_ops
+from phototag.models.interface import Interface, choose_interface, class_count, guess_operations, refused_ops
 from phototag.models.labels import parse_labels
 from phototag.models.saved_model import (
     FILE_NAMES,
@@ -47,7 +47,7 @@ class Model:
 
     directory: Path
     card: ModelCard
-    endpoint: Endpoint
+    interface: Interface
     preprocessing: Preprocessing
     labels: tuple[Label, ...]
     background: bool
@@ -144,7 +144,7 @@ def saved_model_parts(directory: Path) -> Iterator[Path]:
 class Examination:
     """What is known of a SavedModel that may be an image classifier.
 
-    `name` is what `--model` takes. `endpoint` is how to call it, None where `fault` says why that cannot be told;
+    `name` is what `--model` takes. `interface` is how to call it, None where `fault` says why that cannot be told;
     `needs_names` where the operations had to be guessed and have to be named. `missing` are the options that
     `find_model` would ask for, each with what it takes.
     """
@@ -154,7 +154,7 @@ class Examination:
     card: ModelCard
     graphs: tuple[MetaGraph, ...]
     graph: MetaGraph
-    endpoint: Endpoint | None
+    interface: Interface | None
     needs_names: bool
     fault: str | None
     missing: tuple[str, ...]
@@ -170,10 +170,10 @@ def examine(name: str, *, labels: Path | None = None, given: Mapping[str, Any] |
     graphs = read_saved_model(directory)
     card = _read_card(directory, given)
     read_labels = _read_labels(directory, card, labels)
-    graph, endpoint, fault, needs_names = graphs[0], None, None, False
+    graph, interface, fault, needs_names = graphs[0], None, None, False
     try:
         graph = choose_meta_graph(graphs, card.tag_set, directory)
-        endpoint = choose_endpoint(graph, card, directory)
+        interface = choose_interface(graph, card, directory)
     except SignatureMismatch as error:
         if any(named is not None for named in (card.tag_set, card.signature, card.input.name, card.output.name)):
             raise  # what was named is wrong, which says nothing about the model
@@ -182,18 +182,18 @@ def examine(name: str, *, labels: Path | None = None, given: Mapping[str, Any] |
         if guess is not None:
             guessed = replace(card.input, name=guess[0]), replace(card.output, name=guess[1])
             with contextlib.suppress(SignatureMismatch):
-                endpoint = choose_endpoint(graph, replace(card, input=guessed[0], output=guessed[1]), directory)
+                interface = choose_interface(graph, replace(card, input=guessed[0], output=guessed[1]), directory)
                 needs_names = True
-    if endpoint is not None and (refused := refused_ops(graph, endpoint)):
-        fault, endpoint = f"has the operations {', '.join(sorted(refused))}, which phototag does not run", None
-    missing = tuple(missing_facts(card, graph, endpoint, read_labels)) if endpoint is not None else ()
-    if endpoint is not None and read_labels is not None:
+    if interface is not None and (refused := refused_ops(graph, interface)):
+        fault, interface = f"has the operations {', '.join(sorted(refused))}, which phototag does not run", None
+    missing = tuple(missing_facts(card, graph, interface, read_labels)) if interface is not None else ()
+    if interface is not None and read_labels is not None:
         try:
-            _fitting(directory, card, read_labels, class_count(graph, endpoint))
+            _fitting(directory, card, read_labels, class_count(graph, interface))
         except LabelMismatch as error:
             missing = (f"--labels FILE that fits: {str(error).removeprefix(f'{directory} ')}", *missing)
     known_as = name if directory == installed_directory(name) else str(directory)
-    return Examination(known_as, directory, card, graphs, graph, endpoint, needs_names, fault, missing, read_labels)
+    return Examination(known_as, directory, card, graphs, graph, interface, needs_names, fault, missing, read_labels)
 
 
 def _shipped_model(labels: Path | None, given: Mapping[str, Any] | None) -> Model:
@@ -266,48 +266,48 @@ def digest_of(directory: Path) -> str:
 
 
 def _model(directory: Path, card: ModelCard, graph: MetaGraph, labels: tuple[Label, ...] | None, weights: str) -> Model:
-    endpoint = choose_endpoint(graph, card, directory)
-    missing = list(missing_facts(card, graph, endpoint, labels))
+    interface = choose_interface(graph, card, directory)
+    missing = list(missing_facts(card, graph, interface, labels))
     if missing or labels is None:
         raise ModelError(f"{directory} does not say all that is needed; pass {' and '.join(missing)}")
-    preprocessing = preprocessing_for(directory, card.input, endpoint)
-    labels, background = _fitting(directory, card, labels, endpoint.classes)
+    preprocessing = preprocessing_for(directory, card.input, interface)
+    labels, background = _fitting(directory, card, labels, interface.classes)
     labels, taxonomy = _with_taxonomy(card, labels)
-    facts = (weights, endpoint, preprocessing, card.output, card.temperature, labels)
+    facts = (weights, interface, preprocessing, card.output, card.temperature, labels)
     digest = hashlib.sha256(canonical(facts).encode("utf-8", "backslashreplace")).hexdigest()
-    return Model(directory, card, endpoint, preprocessing, labels, background, taxonomy, weights, digest)
+    return Model(directory, card, interface, preprocessing, labels, background, taxonomy, weights, digest)
 
 
 def missing_facts(
-    card: ModelCard, graph: MetaGraph, endpoint: Endpoint, labels: tuple[Label, ...] | None
+    card: ModelCard, graph: MetaGraph, interface: Interface, labels: tuple[Label, ...] | None
 ) -> Iterator[str]:
     """Yield the options that have to be given to run the model, each with what it takes."""
     if labels is None:
-        classes = class_count(graph, endpoint)
+        classes = class_count(graph, interface)
         yield f"--labels FILE with a name for each of its {'' if classes is None else f'{classes} '}classes"
-    if None in (endpoint.height or card.input.height, endpoint.width or card.input.width):
+    if None in (interface.height or card.input.height, interface.width or card.input.width):
         yield "--input-size, such as 224"
-    if endpoint.takes_floats and card.input.range is None and card.input.mean is None:
+    if interface.takes_floats and card.input.range is None and card.input.mean is None:
         ranges = ", ".join(SCALINGS)
         yield f"--input-range, one of {ranges} (phototag models add --calibrate PHOTOS finds out which)"
 
 
-def preprocessing_for(directory: Path, image: ImageInput, endpoint: Endpoint) -> Preprocessing:
+def preprocessing_for(directory: Path, image: ImageInput, interface: Interface) -> Preprocessing:
     """Return what images have to become: by the card, and by the input's shape where it says more.
 
     Nothing may be missing, see `missing_facts`. Raises `ModelError` naming `directory` where the two contradict.
     """
-    scaling = _scaling(directory, image, endpoint)
+    scaling = _scaling(directory, image, interface)
     return Preprocessing(
-        height=_side(directory, "height", endpoint.height, image.height),
-        width=_side(directory, "width", endpoint.width, image.width),
+        height=_side(directory, "height", interface.height, image.height),
+        width=_side(directory, "width", interface.width, image.width),
         mean=scaling.mean,
         std=scaling.std,
         resize=image.resize,
         crop_fraction=image.crop_fraction,
         interpolation=image.interpolation,
         channel_order=image.channel_order or scaling.channel_order,
-        layout=endpoint.layout,
+        layout=interface.layout,
     )
 
 
@@ -320,11 +320,11 @@ def _side(directory: Path, side: str, of_graph: int | None, of_card: int | None)
     return found
 
 
-def _scaling(directory: Path, image: ImageInput, endpoint: Endpoint) -> Scaling:
-    if not endpoint.takes_floats:
+def _scaling(directory: Path, image: ImageInput, interface: Interface) -> Scaling:
+    if not interface.takes_floats:
         if image.mean is not None or image.range not in (None, "0..255"):
             hint = "leave out --input-range or the card's"
-            raise ModelError(f"{directory} takes {endpoint.dtype}, and so values of 0 to 255; {hint}")
+            raise ModelError(f"{directory} takes {interface.dtype}, and so values of 0 to 255; {hint}")
         return SCALINGS["0..255"]
     if image.range is not None:
         return SCALINGS[image.range]
@@ -404,26 +404,26 @@ def settled_card(model: Model, scores: Literal["logits", "probabilities"]) -> Mo
 
     `scores` is what the model was found to give. The labels are to be `labels.json` beside the card.
     """
-    preprocessing, endpoint, card = model.preprocessing, model.endpoint, model.card
+    preprocessing, interface, card = model.preprocessing, model.interface, model.card
     scaling = (
         {"range": card.input.range} if card.input.range else {"mean": preprocessing.mean, "std": preprocessing.std}
     )
     image = replace(
         card.input,
-        name=endpoint.input,
+        name=interface.input,
         height=preprocessing.height,
         width=preprocessing.width,
         channel_order=preprocessing.channel_order,
         layout=preprocessing.layout,
         **scaling,
     )
-    output = Output(name=endpoint.output, scores=scores, background=model.background)
+    output = Output(name=interface.output, scores=scores, background=model.background)
     return replace(
         card,
         input=image,
         output=output,
         labels="labels.json",
-        tag_set=endpoint.tag_set,
-        signature=endpoint.signature,
+        tag_set=interface.tag_set,
+        signature=interface.signature,
         digest=card.digest or digest_of(model.directory),
     )

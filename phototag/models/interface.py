@@ -24,7 +24,7 @@ _PLACEHOLDERS = ("Placeholder", "PlaceholderWithDefault", "PlaceholderV2")
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class Interface:
     """How a SavedModel is called.
 
     `input` and `output` are keys of `signature`, or tensors of the graph (`input_1:0`) where `signature` is None.
@@ -66,7 +66,7 @@ class Endpoint:
         return self.dtype in FLOATS
 
 
-def choose_endpoint(graph: MetaGraph, card: ModelCard, directory: Path) -> Endpoint:
+def choose_interface(graph: MetaGraph, card: ModelCard, directory: Path) -> Interface:
     """Return how to call `graph` as an image classifier: by what `card` names, else by what there is only one of.
 
     Raises `SignatureMismatch` naming `directory` where that is not clear, or it is no image classifier, with what to
@@ -97,7 +97,7 @@ def _signature(directory: Path, card: ModelCard, graph: MetaGraph) -> Signature 
     return signature
 
 
-def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signature) -> Endpoint:
+def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signature) -> Interface:
     """Input and output by their keys in `signature`."""
     if len(signature.inputs) != 1:
         raise SignatureMismatch(
@@ -117,10 +117,10 @@ def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signatu
     if output.dtype not in SCORES:
         raise SignatureMismatch(f"{directory} is no classifier: its output {output_key!r} is {output.dtype}")
     classes = _classes(directory, output.shape)
-    return _endpoint(directory, card, graph, spec, (signature.key, input_key, output_key), classes)
+    return _interface(directory, card, graph, spec, (signature.key, input_key, output_key), classes)
 
 
-def _operations(directory: Path, card: ModelCard, graph: MetaGraph) -> Endpoint:
+def _operations(directory: Path, card: ModelCard, graph: MetaGraph) -> Interface:
     """Input and output by their names in the graph."""
     if card.input.name is None or card.output.name is None:
         missing = "--input-op" if card.input.name is None else "--output-op"
@@ -133,18 +133,18 @@ def _operations(directory: Path, card: ModelCard, graph: MetaGraph) -> Endpoint:
         raise SignatureMismatch(f"the operation {node.name} of {directory} takes no input; {_operations_hint(graph)}")
     spec = TensorSpec(node.name, node.dtype, node.shape)
     names = (None, _tensor_name(card.input.name), _tensor_name(card.output.name))
-    return _endpoint(directory, card, graph, spec, names, None)
+    return _interface(directory, card, graph, spec, names, None)
 
 
-def _endpoint(
+def _interface(
     directory: Path,
     card: ModelCard,
     graph: MetaGraph,
     spec: TensorSpec,
     names: tuple[str | None, str, str],
     classes: int | None,
-) -> Endpoint:
-    """Complete an endpoint with what the input's `spec` says of its images; `names`: signature, input and output."""
+) -> Interface:
+    """Complete an interface with what the input's `spec` says of its images; `names`: signature, input and output."""
     is_file = spec.dtype == "string"
     if is_file and spec.shape == ():
         raise SignatureMismatch(f"{directory} takes one JPEG file at a time; export it again with a batch dimension")
@@ -160,7 +160,7 @@ def _endpoint(
     batch = spec.shape[0] if spec.shape else None
     if not all(size is None or 1 <= size <= MAX_SIDE for size in (batch, height, width)):
         raise SignatureMismatch(f"{directory} takes images of impossible size: its input is {_shown(spec.shape)}")
-    return Endpoint(tuple(sorted(graph.tags)), *names, spec.dtype, layout, height, width, batch, classes)
+    return Interface(tuple(sorted(graph.tags)), *names, spec.dtype, layout, height, width, batch, classes)
 
 
 def _operations_hint(graph: MetaGraph) -> str:
@@ -201,20 +201,20 @@ _REFUSED = re.compile(
 _REFUSED_IN_USE = re.compile(r"Save|SaveV2|SaveSlices|MergeV2Checkpoints")
 
 
-def refused_ops(graph: MetaGraph, endpoint: Endpoint) -> set[str]:
-    """Return the operations of `graph` for which phototag does not run it as `endpoint` says.
+def refused_ops(graph: MetaGraph, interface: Interface) -> set[str]:
+    """Return the operations of `graph` for which phototag does not run it as `interface` says.
 
     A graph is a program, and TensorFlow runs it with the rights of its user. This refuses the operations that are
     plainly of no use to a classifier; it is no sandbox.
     """
     everywhere = {node.op for node in graph.every_node() if _REFUSED.fullmatch(node.op)}
-    used = graph.ops_behind(_output_tensor(graph, endpoint))
+    used = graph.ops_behind(_output_tensor(graph, interface))
     return everywhere | {op for op in used if _REFUSED_IN_USE.fullmatch(op)}
 
 
-def scores_kind(graph: MetaGraph, endpoint: Endpoint) -> str | None:
+def scores_kind(graph: MetaGraph, interface: Interface) -> str | None:
     """Return `probabilities`, `logits` or `sigmoid`, by the operation that the output comes from; None if unclear."""
-    producer = graph.producer(_output_tensor(graph, endpoint))
+    producer = graph.producer(_output_tensor(graph, interface))
     return _SCORES_BY_OP.get(producer.op) if producer is not None else None
 
 
@@ -226,11 +226,11 @@ _SCORES_BY_OP = {
 }
 
 
-def class_count(graph: MetaGraph, endpoint: Endpoint) -> int | None:
+def class_count(graph: MetaGraph, interface: Interface) -> int | None:
     """Return the number of classes: as the signature states it, or by the last layer's weights; None if unclear."""
-    if endpoint.classes is not None:
-        return endpoint.classes
-    tensor = _output_tensor(graph, endpoint)
+    if interface.classes is not None:
+        return interface.classes
+    tensor = _output_tensor(graph, interface)
     for _ in range(MAX_LAYERS):
         producer = graph.producer(tensor)
         if producer is None or not producer.inputs or producer.op not in (*_OVER_CLASSES, *_WITH_WEIGHTS):
@@ -258,10 +258,10 @@ def _weights_shape(graph: MetaGraph, layer: Node) -> Shape | None:
     return (weights.constant_shape or weights.shape) if weights is not None else None
 
 
-def _output_tensor(graph: MetaGraph, endpoint: Endpoint) -> str:
-    if endpoint.signature is None:
-        return endpoint.output
-    return graph.signatures[endpoint.signature].outputs[endpoint.output].name
+def _output_tensor(graph: MetaGraph, interface: Interface) -> str:
+    if interface.signature is None:
+        return interface.output
+    return graph.signatures[interface.signature].outputs[interface.output].name
 
 
 def _operation(name: str) -> str:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import pathspec
 
-from phototag.core import Found, PassedOver, Photo
+from phototag.core import Photo, SkippedFile, WalkItem
 from phototag.errors import ConfigError, PhotoError
 
 # fmt: off
@@ -104,7 +104,7 @@ def find_photos(
     exclude: Sequence[str] = (),
     default_excludes: bool = True,
     follow_symlinks: bool = False,
-) -> Iterator[Found]:
+) -> Iterator[WalkItem]:
     """Yield what there is at and below `roots`: each photo once, by name within a folder; lazily.
 
     `exclude` are patterns in gitignore syntax, relative to each root. Ignore files inside the folders and above them
@@ -202,11 +202,11 @@ class _Walk:
         # Only files reached by another way than their folder: roots and links. The rest cannot come twice.
         self._seen_files: set[_Identity] = set()
 
-    def root(self, path: str) -> Iterator[Found]:
+    def root(self, path: str) -> Iterator[WalkItem]:
         try:
             if not os.path.isdir(path):
                 if path.endswith(XMP_SUFFIX):  # as a shell's `*` names it; untag may have removed it by now
-                    yield PassedOver(path, "sidecar", XMP_SIDECAR)
+                    yield SkippedFile(path, "sidecar", XMP_SIDECAR)
                 elif not path.endswith(OWN_SUFFIX):
                     found = self._file(path, functools.partial(os.stat, path), is_detour=True)
                     yield from () if found is None else (found,)
@@ -218,7 +218,7 @@ class _Walk:
             return
         yield from self._tree(folder)
 
-    def _tree(self, top: _Folder) -> Iterator[Found]:
+    def _tree(self, top: _Folder) -> Iterator[WalkItem]:
         # A stack and not recursion: a tree may be deeper than Python's stack.
         pending = [self._children(top)]
         while pending:
@@ -230,7 +230,7 @@ class _Walk:
             else:
                 pending.pop()
 
-    def _children(self, folder: _Folder) -> Iterator[Found | _Folder]:
+    def _children(self, folder: _Folder) -> Iterator[WalkItem | _Folder]:
         try:
             identity = _identity(os.stat(folder.path))
             if identity in self._seen_folders:
@@ -243,7 +243,7 @@ class _Walk:
             return
         signs = _SIGNS.intersection(map(_BY_NAME, children))
         if not (folder.is_named or signs.isdisjoint(STOP_FILES)):
-            yield PassedOver(folder.path, "excluded", f"the folder holds {min(signs.intersection(STOP_FILES))}")
+            yield SkippedFile(folder.path, "excluded", f"the folder holds {min(signs.intersection(STOP_FILES))}")
             return
         try:
             folder = _with_ignore_files(folder, signs)
@@ -254,7 +254,7 @@ class _Walk:
 
     def _found(
         self, folder: _Folder, identity: _Identity, entries: list[os.DirEntry[str]]
-    ) -> Iterator[Found | _Folder]:
+    ) -> Iterator[WalkItem | _Folder]:
         """Yield what the entries of the folder are, the last first, and use them up."""
         companions = self._companions(folder, entries)
         with_their_owner = frozenset[str]().union(*companions.values())
@@ -322,7 +322,7 @@ class _Walk:
         except OSError:  # is said when its turn comes
             return False
 
-    def _child(self, folder: _Folder, entry: os.DirEntry[str]) -> Found | _Folder | None:
+    def _child(self, folder: _Folder, entry: os.DirEntry[str]) -> WalkItem | _Folder | None:
         """What the entry is, unless it is not worth a word or came before."""
         if entry.name.endswith(OWN_SUFFIX) and entry.is_file():
             return None
@@ -336,19 +336,19 @@ class _Walk:
             return None
         return self._file(entry.path, entry.stat, is_detour=is_link)
 
-    def _left_out(self, folder: _Folder, entry: os.DirEntry[str]) -> PassedOver | None:
+    def _left_out(self, folder: _Folder, entry: os.DirEntry[str]) -> SkippedFile | None:
         name = entry.name
         if name.startswith(UNFINISHED_PREFIX) and UNFINISHED.fullmatch(name):
-            return PassedOver(entry.path, "unfinished", "a file that phototag was, or is, writing")
+            return SkippedFile(entry.path, "unfinished", "a file that phototag was, or is, writing")
         if self._default_excludes and _is_excluded_by_default(name):
-            return PassedOver(entry.path, "excluded", "excluded by default (see --no-default-excludes)")
+            return SkippedFile(entry.path, "excluded", "excluded by default (see --no-default-excludes)")
         if entry.is_symlink() and not self._follow_symlinks:
-            return PassedOver(entry.path, "excluded", "a symbolic link (see --follow-symlinks)")
+            return SkippedFile(entry.path, "excluded", "a symbolic link (see --follow-symlinks)")
         if folder.patterns and _ignored(folder, entry.path, entry.is_dir()):
-            return PassedOver(entry.path, "excluded", "excluded by --exclude or an ignore file")
+            return SkippedFile(entry.path, "excluded", "excluded by --exclude or an ignore file")
         return None
 
-    def _file(self, path: str, ask_stat: _Stat, *, is_detour: bool) -> Found | None:
+    def _file(self, path: str, ask_stat: _Stat, *, is_detour: bool) -> WalkItem | None:
         """What the file at `path` is, unless it came before. `is_detour`: it may come again by way of its folder."""
         if is_detour or self._seen_files:
             identity = _identity(ask_stat())
@@ -389,25 +389,25 @@ def _as_photo_error(path: str, error: OSError | PhotoError) -> PhotoError:
     return PhotoError(path, os_reason(error))
 
 
-def _look_at(path: str, ask_stat: _Stat) -> Found:
+def _look_at(path: str, ask_stat: _Stat) -> WalkItem:
     """Say what the file at `path` is: by its suffix where that is known, else by its first bytes."""
     suffix = _suffix(os.path.basename(path))
     if suffix == XMP_SUFFIX:
-        return PassedOver(path, "sidecar", XMP_SIDECAR)
+        return SkippedFile(path, "sidecar", XMP_SIDECAR)
     if suffix in OTHER_SUFFIXES:
-        return PassedOver(path, "other", "no photo")
+        return SkippedFile(path, "other", "no photo")
     status = ask_stat()
     if not stat.S_ISREG(status.st_mode):
-        return PassedOver(path, "other", "no regular file")
+        return SkippedFile(path, "other", "no regular file")
     if suffix in UNREADABLE and not (suffix in RAW_SUFFIXES and reads_raw()):
-        return PassedOver(path, "unreadable", UNREADABLE[suffix])
+        return SkippedFile(path, "unreadable", UNREADABLE[suffix])
     if suffix not in READABLE_SUFFIXES and suffix not in RAW_SUFFIXES:
         with open(path, "rb") as file:
             kind = sniff(file.read(SNIFF_BYTES))
         if kind == "JPEG XL":
-            return PassedOver(path, "unreadable", JPEG_XL)
+            return SkippedFile(path, "unreadable", JPEG_XL)
         if kind not in READABLE_KINDS:
-            return PassedOver(path, "other", "no photo")
+            return SkippedFile(path, "other", "no photo")
     return Photo(path, status.st_size, status.st_mtime_ns)
 
 

@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phototag.analysis.scores import pack, unpack
-from phototag.core import Found, Photo, Prediction, Tag
+from phototag.core import Photo, Prediction, Tag, WalkItem
 from phototag.errors import OutOfMemory, PhotoError
-from phototag.index import Index, Known, Record
-from phototag.metadata.files import Standing, Written, folders_synced_once
+from phototag.index import Index, IndexedPhoto, Record
+from phototag.metadata.files import EarlierTags, Written, folders_synced_once
 from phototag.metadata.keywords import key
 from phototag.models.find import Model
-from phototag.vocabulary.choose import Scores, Tagger
+from phototag.vocabulary.choose import Chooser, Scores
 
 if TYPE_CHECKING:
     from phototag.images.decode import Looked
@@ -62,7 +62,7 @@ class Writer(Protocol):
         `previous`: names of the tags that they said after the last run. Raises `PhotoError`.
         """
 
-    def standing(self, photo: Photo) -> Standing | None:
+    def standing(self, photo: Photo) -> EarlierTags | None:
         """Return what an earlier run by the same recipe left that the index may not know; None if nothing."""
 
 
@@ -78,7 +78,7 @@ class NullWriter:
         """Write nothing."""
         return Written((), photo)
 
-    def standing(self, photo: Photo) -> Standing | None:
+    def standing(self, photo: Photo) -> EarlierTags | None:
         """Nothing ever stands."""
         return None
 
@@ -181,7 +181,7 @@ class _Sight:
     scores: Scores | None = None
     pixels: Pixels | None = None
     is_new: bool = True
-    standing: Standing | None = None
+    standing: EarlierTags | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class _Pending:
     """A photo on its way, and what the index knew of it when it set out."""
 
     photo: Photo
-    known: Known | None
+    known: IndexedPhoto | None
     sight: Future[_Sight]
 
 
@@ -198,12 +198,12 @@ _Item: TypeAlias = _Pending | Outcome
 _Seen: TypeAlias = tuple[_Pending, "_Sight | PhotoError"] | Outcome
 
 
-def recipe_digest(model: Model, crops: int, tagger: Tagger, write: str) -> str:
+def recipe_digest(model: Model, crops: int, chooser: Chooser, write: str) -> str:
     """Identify all that decides about a photo's tags and where they go; where it differs, the photo is done again.
 
     `write` is the writer's name.
     """
-    return hashlib.sha256("\0".join((model.digest, str(crops), tagger.digest, write)).encode()).hexdigest()[:32]
+    return hashlib.sha256("\0".join((model.digest, str(crops), chooser.digest, write)).encode()).hexdigest()[:32]
 
 
 def scores_digest(model: Model, crops: int, kind: str) -> str:
@@ -233,7 +233,7 @@ class Pipeline:
 
     look: Callable[[Path, Callable[[bytes], bool]], Looked]
     load_scorer: Callable[[], Scorer]
-    tagger: Tagger
+    chooser: Chooser
     writer: Writer
     index: Index
     recipe: str
@@ -248,7 +248,7 @@ class Pipeline:
     details: bool = True
     timings: Timings | None = None
 
-    def run(self, found: Iterable[Found], stop: Callable[[], bool]) -> Generator[Outcome, None, None]:
+    def run(self, found: Iterable[WalkItem], stop: Callable[[], bool]) -> Generator[Outcome, None, None]:
         """Yield the outcome of each photo in `found`, in that order. What is yielded is written and recorded by then.
 
         Once `stop` says so, what is in hand is finished and nothing else begun.
@@ -272,7 +272,7 @@ class Pipeline:
             if not self.dry_run:
                 self._forget_gone(walk)
 
-    def is_done(self, one: Found) -> bool:
+    def is_done(self, one: WalkItem) -> bool:
         """Is it a photo that an earlier run has seen to, as it is?"""
         if not isinstance(one, Photo):
             return False
@@ -320,7 +320,7 @@ class Pipeline:
 
     def _items(
         self,
-        found: Iterable[Found],
+        found: Iterable[WalkItem],
         pool: ThreadPoolExecutor,
         scorer: _Lazy,
         walk: _Walk,
@@ -355,7 +355,7 @@ class Pipeline:
                 return _Pending(photo, known, at_once)
         return _Pending(photo, known, pool.submit(self._look, photo, known, scorer))
 
-    def _is_done(self, photo: Photo, known: Known, is_there: Callable[[bytes, bytes], bool] = _is_there) -> bool:
+    def _is_done(self, photo: Photo, known: IndexedPhoto, is_there: Callable[[bytes, bytes], bool] = _is_there) -> bool:
         """Is there nothing to do for a photo whose content is known?"""
         return (
             known.recipe == self.recipe
@@ -364,7 +364,7 @@ class Pipeline:
             and not (self.forget_rejections and self.index.rejected(known))
         )
 
-    def _unchanged(self, photo: Photo, known: Known) -> Outcome:
+    def _unchanged(self, photo: Photo, known: IndexedPhoto) -> Outcome:
         if not self.details:
             return Outcome(photo, "unchanged")
         return Outcome(photo, "unchanged", self.index.tags(known), self.index.predictions(known), known.written)
@@ -383,7 +383,7 @@ class Pipeline:
 
     # --- In the worker threads ----------------------------------------------------------------------------------------
 
-    def _look(self, photo: Photo, known: Known | None, scorer: _Lazy) -> _Sight:
+    def _look(self, photo: Photo, known: IndexedPhoto | None, scorer: _Lazy) -> _Sight:
         """Look at a photo, unless its content is known. Raises `PhotoError`."""
         if known is None and not (self.force or self.forget_rejections or photo.companions):
             standing = self.writer.standing(photo)
@@ -454,7 +454,7 @@ class Pipeline:
 
     def _written(self, seen: Sequence[_Seen]) -> Sequence[Outcome]:
         records: list[Record] = []
-        touched: list[tuple[Known, Photo]] = []
+        touched: list[tuple[IndexedPhoto, Photo]] = []
         with folders_synced_once():  # before anything is recorded
             outcomes = [one if isinstance(one, Outcome) else self._settle(*one, records, touched) for one in seen]
         failures = [
@@ -471,7 +471,7 @@ class Pipeline:
         pending: _Pending,
         sight: _Sight | PhotoError,
         records: list[Record],
-        touched: list[tuple[Known, Photo]],
+        touched: list[tuple[IndexedPhoto, Photo]],
     ) -> Outcome:
         photo, known = pending.photo, pending.known
         if isinstance(sight, PhotoError):
@@ -486,25 +486,25 @@ class Pipeline:
                 stands.files,
                 rejected=stands.rejected,
                 write=self.writer.name,
-                noted=tuple(tag.name for tag in stands.tags),
+                own_tags=tuple(tag.name for tag in stands.tags),
             )
             records.append(stood)
             return Outcome(photo, "unchanged", stands.tags, stands.predictions, stands.files)
         if sight.digest is not None and not self.dry_run:
-            known = known or self.index.taken_over(photo, sight.digest)
+            known = known or self.index.adopt(photo, sight.digest)
             is_same = known is not None and not self.force and self.index.digest(known) == sight.digest
             if known is not None and is_same and self._is_done(photo, known):
                 touched.append((known, photo))
                 return self._unchanged(photo, known)
         return self._tag(photo, known, sight, records)
 
-    def _tag(self, photo: Photo, known: Known | None, sight: _Sight, records: list[Record]) -> Outcome:
+    def _tag(self, photo: Photo, known: IndexedPhoto | None, sight: _Sight, records: list[Record]) -> Outcome:
         """Tag a photo; add what is to be remembered of it, as it is afterwards, to `records`."""
         assert sight.scores is not None
         packed = pack(sight.scores)
         scores = unpack(packed)  # what is judged is what is remembered, so that it is judged alike next time
         rejected = () if self.forget_rejections else self._rejected(photo, known, sight.digest)
-        tags, predictions = self.tagger.choose(scores), self.tagger.top(scores, TOP_PREDICTIONS)
+        tags, predictions = self.chooser.choose(scores), self.chooser.top(scores, TOP_PREDICTIONS)
         tags = _without(tags, rejected)
         new_scores = packed if sight.is_new else None
         if self.dry_run:
@@ -520,7 +520,7 @@ class Pipeline:
                     written=known.written,
                     rejected=self.index.rejected(known),
                     write=known.write,
-                    noted=self.index.noted(known),
+                    own_tags=self.index.own_tags(known),
                 )
             records.append(record)  # the next run need not look at it again
             return Outcome(photo, "failed", tags, predictions, error=error.reason)
@@ -528,7 +528,7 @@ class Pipeline:
         is_as_seen = (written.photo.size, written.photo.mtime_ns) == (photo.size, photo.mtime_ns)
         digest = written.digest or (sight.digest if is_as_seen else None)
         rejected = tuple(dict.fromkeys((*rejected, *written.rejected)))
-        noted = written.noted if written.noted is not None else tuple(tag.name for tag in tags)
+        noted = written.own_tags if written.own_tags is not None else tuple(tag.name for tag in tags)
         records.append(
             Record(
                 written.photo,
@@ -541,7 +541,7 @@ class Pipeline:
                 scores=new_scores,
                 rejected=rejected,
                 write=self.writer.name,
-                noted=noted,
+                own_tags=noted,
             )
         )
         if fault is not None:
@@ -549,7 +549,7 @@ class Pipeline:
         status: Status = "tagged" if tags else "untagged"
         return Outcome(photo, status, tags, predictions, written.files, note=written.note)
 
-    def _rejected(self, photo: Photo, known: Known | None, digest: bytes | None) -> tuple[str, ...]:
+    def _rejected(self, photo: Photo, known: IndexedPhoto | None, digest: bytes | None) -> tuple[str, ...]:
         """The tags that a person has removed from the photo that is there now: another may have taken its name."""
         if known is None:
             return ()
@@ -561,11 +561,11 @@ class Pipeline:
             return self.index.rejected(known)
         from phototag.metadata.writers import removed_by_people  # which needs Pillow
 
-        elsewhere = removed_by_people(photo, known.write, self.index.noted(known), self.index)
+        elsewhere = removed_by_people(photo, known.write, self.index.own_tags(known), self.index)
         return tuple(dict.fromkeys((*self.index.rejected(known), *elsewhere)))
 
     def _write(
-        self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], known: Known | None
+        self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], known: IndexedPhoto | None
     ) -> tuple[Written, str | None]:
         """Write to the photo and its companions; return what came of it, and what went wrong with a companion.
 
@@ -573,7 +573,7 @@ class Pipeline:
         """
         # Another writer's names would say nothing of what is missing where this one writes.
         is_same_place = known is not None and known.write == self.writer.name
-        previous = self.index.noted(known) if known is not None and is_same_place else ()
+        previous = self.index.own_tags(known) if known is not None and is_same_place else ()
         written = self.writer.write(photo, tags, predictions, previous)
         if not photo.companions:
             return written, None
@@ -646,7 +646,7 @@ class _Walk:
         self._unseen: set[str] = set()  # files and folders that were there, and then could not be seen
         self._living: set[str] | None = None
 
-    def note(self, found: Iterable[Found]) -> Iterator[Found]:
+    def note(self, found: Iterable[WalkItem]) -> Iterator[WalkItem]:
         """Hand `found` on, and remember the folders of the photos, and where nothing could be seen."""
         last = None
         for one in found:

@@ -25,7 +25,7 @@ Scores: TypeAlias = NDArray[np.floating[Any]]
 _NOT_WORTH_A_WORD = 0.05
 
 
-class Tagger(Protocol):
+class Chooser(Protocol):
     """Chooses the tags of a photo."""
 
     @property
@@ -56,7 +56,7 @@ class Explanation:
     classes: tuple[Prediction, ...]
 
 
-class TreeTagger:
+class TreeChooser:
     """Chooses tags from the scores of one model by a tree.
 
     `threshold`, 0 to 1: how sure a tag must be. What a word needs is `levels`, or the node's own threshold, moved in
@@ -177,7 +177,7 @@ class TreeTagger:
         return below
 
 
-class LabelTagger:
+class LabelChooser:
     """Chooses from the model's own labels: for models without a tree, and for those who want the raw behaviour.
 
     `threshold`, 0 to 1: how sure a tag must be; None for however unsure. `logit_threshold`: the logit that a label must
