@@ -18,18 +18,20 @@ from pathlib import Path
 
 import numpy as np
 
-from phototag.building import ensure_built
-from phototag.classifier import Classifier
-from phototag.models import DEFAULT_MODEL, Model, find_model
-from phototag.opening import prepare_photo
-from phototag.photos import Photo, find_photos
+from phototag.analysis.classifier import Classifier
+from phototag.cli.messages import event_message
+from phototag.core import Photo
+from phototag.images.decode import prepare_photo
+from phototag.models.find import DEFAULT_MODEL, Model, find_model
+from phototag.photos.find import find_photos
+from phototag.zoo.build import ensure_built
 
 BATCH_SIZE = 32
 
 
 def measure(photos: list[Path], model: Model) -> dict[str, float]:
     """Return the shares of `photos` whose synset is the likeliest label, and among the five likeliest."""
-    ensure_built(model, lambda line: print(line, file=sys.stderr))
+    ensure_built(model, lambda event: print(event_message(event), file=sys.stderr))
     classifier = Classifier(model)
     number_of = {label.synset: number for number, label in enumerate(model.labels)}
     ranks: list[int] = []

@@ -28,14 +28,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from phototag.building import ensure_built
-from phototag.classifier import Classifier
-from phototag.hedging import LabelTagger, Tagger, TreeTagger
-from phototag.models import DEFAULT_MODEL, Model, find_model
-from phototag.opening import prepare_photo
-from phototag.photos import Photo, find_photos
-from phototag.preprocessing import MOST_CROPS
-from phototag.taxonomy import LevelThresholds, Taxonomy
+from phototag.analysis.classifier import Classifier
+from phototag.cli.messages import event_message
+from phototag.core import Photo
+from phototag.images.decode import prepare_photo
+from phototag.images.preprocess import MOST_CROPS
+from phototag.models.find import DEFAULT_MODEL, Model, find_model
+from phototag.photos.find import find_photos
+from phototag.vocabulary.choose import Chooser, LabelChooser, TreeChooser
+from phototag.vocabulary.taxonomy import LevelThresholds, Taxonomy
+from phototag.zoo.build import ensure_built
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "models" / "taxonomies" / "source"))
@@ -118,9 +120,9 @@ class Figures:
     tags: float
 
 
-def judge_tags(collection: Collection, scores: NDArray[np.float64], tagger: Tagger) -> Figures:
-    """Count the right and wrong tags that `tagger` chooses."""
-    rights, wrongs = count_tags(collection, scores, tagger)
+def judge_tags(collection: Collection, scores: NDArray[np.float64], chooser: Chooser) -> Figures:
+    """Count the right and wrong tags that `chooser` chooses."""
+    rights, wrongs = count_tags(collection, scores, chooser)
     return Figures(
         precision=float(rights.sum() / max(1, rights.sum() + wrongs.sum())),
         coverage=float((rights > 0).mean()),
@@ -130,12 +132,12 @@ def judge_tags(collection: Collection, scores: NDArray[np.float64], tagger: Tagg
 
 
 def count_tags(
-    collection: Collection, scores: NDArray[np.float64], tagger: Tagger
+    collection: Collection, scores: NDArray[np.float64], chooser: Chooser
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return how many right and how many wrong tags `tagger` gives each photo, [photos] each."""
+    """Return how many right and how many wrong tags `chooser` gives each photo, [photos] each."""
     counts = []
     for right, row in zip(collection.right, scores, strict=True):
-        ids = [tag.synset or f"x-{tag.name.replace(' ', '-')}" for tag in tagger.choose(row)]
+        ids = [tag.synset or f"x-{tag.name.replace(' ', '-')}" for tag in chooser.choose(row)]
         judged = [one for one in ids if collection.judged is None or one in collection.judged]
         counts.append((sum(one in right for one in judged), sum(one not in right for one in judged)))
     rights, wrongs = np.array(counts).T
@@ -160,19 +162,19 @@ def softmax(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float
     return raised / raised.sum(axis=-1, keepdims=True)
 
 
-def policies(model: Model) -> dict[str, tuple[int, bool, Tagger]]:
+def policies(model: Model) -> dict[str, tuple[int, bool, Chooser]]:
     """Return each policy of the table: the crops, whether with the card's temperature, and what chooses tags."""
     assert model.taxonomy is not None
     taxonomy, levels = model.taxonomy, model.card.thresholds
 
-    def tree(threshold: float = 0.7) -> TreeTagger:
-        return TreeTagger(model.labels, taxonomy, levels=levels, threshold=threshold, max_tags=MAX_TAGS)
+    def tree(threshold: float = 0.7) -> TreeChooser:
+        return TreeChooser(model.labels, taxonomy, levels=levels, threshold=threshold, max_tags=MAX_TAGS)
 
-    rows: dict[str, tuple[int, bool, Tagger]] = {"default": (1, True, tree())}
+    rows: dict[str, tuple[int, bool, Chooser]] = {"default": (1, True, tree())}
     rows |= {f"`--crops {crops}`": (crops, True, tree()) for crops in range(2, MOST_CROPS + 1)}
     rows |= {f"`--threshold {threshold}`": (1, True, tree(threshold)) for threshold in (0.5, 0.6, 0.7, 0.8, 0.9)}
-    rows["the 5 likeliest labels"] = (1, False, LabelTagger(model.labels, threshold=None, max_tags=5))
-    rows["labels with p > 0.1, at most 5"] = (1, False, LabelTagger(model.labels, threshold=0.1, max_tags=5))
+    rows["the 5 likeliest labels"] = (1, False, LabelChooser(model.labels, threshold=None, max_tags=5))
+    rows["labels with p > 0.1, at most 5"] = (1, False, LabelChooser(model.labels, threshold=0.1, max_tags=5))
     return rows
 
 
@@ -180,11 +182,11 @@ def print_table(collections: Sequence[Collection], logits: Sequence[NDArray[np.f
     """Print the table of the README."""
     names = " | ".join(f"{one.name}: right tags | photos with one | with a wrong one | tags" for one in collections)
     print(f"| tags | {names} |\n| --- |{' --- |' * 4 * len(collections)}")
-    for name, (crops, with_temperature, tagger) in policies(model).items():
+    for name, (crops, with_temperature, chooser) in policies(model).items():
         cells = []
         for collection, scores in zip(collections, logits, strict=True):
             temperature = model.card.temperature if with_temperature else 1.0
-            figures = judge_tags(collection, softmax(scores[:, :crops], temperature).mean(axis=1), tagger)
+            figures = judge_tags(collection, softmax(scores[:, :crops], temperature).mean(axis=1), chooser)
             cells.append(f"{figures.precision:.3f} | {figures.coverage:.3f} | {figures.wrong:.3f} | {figures.tags:.1f}")
         print(f"| {name} | {' | '.join(cells)} |")
 
@@ -205,8 +207,8 @@ def count(collection: Collection, probabilities: NDArray[np.float64], model: Mod
         for threshold in thresholds:
             # 1 - 1e-9: no other level gives a tag.
             levels = replace(LevelThresholds(1 - 1e-9, 1 - 1e-9, 1 - 1e-9), **{level: threshold})
-            tagger = TreeTagger(model.labels, model.taxonomy, levels=levels, max_tags=10**6)
-            right[level, threshold], wrong[level, threshold] = count_tags(collection, probabilities, tagger)
+            chooser = TreeChooser(model.labels, model.taxonomy, levels=levels, max_tags=10**6)
+            right[level, threshold], wrong[level, threshold] = count_tags(collection, probabilities, chooser)
     return Counted(right, wrong)
 
 
@@ -285,7 +287,7 @@ def main() -> None:
     model = find_model(arguments.model)
     if model.taxonomy is None:
         raise SystemExit(f"{arguments.model} has no tree")
-    ensure_built(model, lambda line: print(line, file=sys.stderr))
+    ensure_built(model, lambda event: print(event_message(event), file=sys.stderr))
     synsets = [label.synset for label in model.labels if label.synset]
     judge = Judge(model.taxonomy, synsets, Nouns.read(arguments.wordnet))
     collections = [read_collection(folder, judge) for folder in arguments.photos]

@@ -30,15 +30,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from phototag.digest import content_digest
+from phototag.core import Photo
 from phototag.index import open_index
-from phototag.photos import Photo, find_photos
+from phototag.photos.digest import content_digest
+from phototag.photos.find import find_photos
 
 # The program, with a model that calls a red photo red.
 PROGRAM = """
 import sys
 import numpy as np
-import phototag.classifier
+import phototag.analysis.classifier
 
 class Toy:
     by_image = True
@@ -50,7 +51,7 @@ class Toy:
         sums = np.exp(30 * images.mean(axis=(1, 2), dtype=np.float64) / 255)
         return (sums / sums.sum(axis=1, keepdims=True)).astype(np.float32)
 
-phototag.classifier.Classifier = Toy
+phototag.analysis.classifier.Classifier = Toy
 from phototag.cli import main
 main()
 """
@@ -160,8 +161,8 @@ class Library:
 
 def scores_name(model: Path) -> str:
     """What the index calls the scores of the model in that directory."""
-    from phototag.models import find_model
-    from phototag.tagging import scores_digest
+    from phototag.models.find import find_model
+    from phototag.run.pipeline import scores_digest
 
     return scores_digest(find_model(os.fspath(model)), 1, "probabilities")
 

@@ -24,10 +24,9 @@ from unittest import mock
 import numpy as np
 from PIL import ExifTags, Image
 
+from phototag.core import Photo, Tag
 from phototag.index import Index, open_index
 from phototag.metadata.writers import EmbedWriter
-from phototag.photos import Photo
-from phototag.taxonomy import Tag
 
 KEYWORDS = ("toucan", "Vögel", "日本")
 TAGS = tuple(Tag(name, 0.9, (name,), None) for name in KEYWORDS)

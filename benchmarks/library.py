@@ -24,13 +24,12 @@ from pathlib import Path
 
 import numpy as np
 
+from phototag.analysis.scores import pack
 from phototag.cli import cli
-from phototag.cli.tag_options import TagOptions, find_wanted_model, make_tagger, take_tag_options
+from phototag.cli.tag_options import TagOptions, find_wanted_model, make_chooser, take_tag_options
+from phototag.core import Label, Photo, Prediction, Tag
 from phototag.index import Record, open_index
-from phototag.photos import Photo
-from phototag.scores import pack
-from phototag.tagging import recipe_digest, scores_digest
-from phototag.taxonomy import Label, Prediction, Tag
+from phototag.run.pipeline import recipe_digest, scores_digest
 
 FOLDER = 500  # photos in one
 BATCH = 5000  # photos that are added to the index together
@@ -69,7 +68,7 @@ def fill(index_path: Path, photos: Iterator[Photo], write: str) -> None:
     """Fill an index as a scan with `--write` would have done."""
     options = tag_options()
     model = find_wanted_model(options)
-    recipe = recipe_digest(model, options.crops, make_tagger(options, model), write)
+    recipe = recipe_digest(model, options.crops, make_chooser(options, model), write)
     name = scores_digest(model, options.crops, "probabilities")
     tags = (Tag("dog", 0.93, ("animal", "dog"), "n02084071"), Tag("animal", 0.97, ("animal",), "n00015388"))
     predictions = tuple(Prediction(Label(f"breed {n}", f"n0208407{n}"), 0.1 * n) for n in range(5))

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from phototag.classifier._tensorflow import import_tensorflow
+from phototag.engines._tensorflow import import_tensorflow
 
 
 def main() -> None:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from phototag._version import __version__
+
 if TYPE_CHECKING:
-    from phototag.classifier import Classifier
+    from phototag.run.classifier import Classifier
 
 __all__ = ["Classifier", "__version__"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """Import `Classifier` when it is asked for; it brings numpy and Pillow, and TensorFlow once it is made."""
     if name == "Classifier":
-        from phototag.classifier import Classifier
+        from phototag.run.classifier import Classifier
 
         return Classifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

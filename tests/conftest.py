@@ -15,8 +15,8 @@ from click.testing import Result
 from PIL import Image
 
 from phototag import Classifier
-from phototag.building import ensure_built
-from phototag.models import Model, find_model
+from phototag.models.find import Model, find_model
+from phototag.zoo.build import ensure_built
 from tests.helpers import SHARED
 from tests.helpers.program import phototag
 from tests.helpers.toys import export_toy

@@ -11,19 +11,20 @@ from typing import Any
 
 import click
 
-import phototag
+from phototag._version import __version__
+from phototag.cli.config import apply_settings
 from phototag.cli.config import config as config_command
-from phototag.cli.config import take_settings
 from phototag.cli.doctor import doctor
 from phototag.cli.exit_codes import EXIT_BUSY, EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED, EXIT_UNUSABLE, EXIT_USAGE
 from phototag.cli.finding_options import NamedPath
 from phototag.cli.inspect import inspect
+from phototag.cli.messages import error_message
 from phototag.cli.models import models
 from phototag.cli.orphans import orphans
 from phototag.cli.scan import scan
 from phototag.cli.show import show
 from phototag.cli.status import status
-from phototag.cli.terminal import complain, is_verbose, keep_native_noise_out
+from phototag.cli.terminal import is_verbose, keep_native_noise_out, print_error
 from phototag.cli.untag import untag
 from phototag.cli.watch import watch
 from phototag.errors import ConfigError, IndexBusy, IndexUnusable, ModelError, OutputError, PhotoError, PhototagError
@@ -38,19 +39,20 @@ _EXIT_CODES: tuple[tuple[type[PhototagError], int], ...] = (
 )
 
 
-class _OneDoor(click.Group):
+class ErrorBoundary(click.Group):
     """A group whose commands' exceptions all become messages and exit codes here."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn every exception into a message and an exit code."""
         try:
             return super().invoke(ctx)
         except PhototagError as error:
-            complain(f"phototag: {error}")
+            print_error(f"phototag: {error_message(error)}")
             ctx.exit(next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:
-            # Who read our results has left, as `| head` does. Python would complain once more when it flushes.
+            # Who read our results has left, as `| head` does. Python would print_error once more when it flushes.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(EXIT_INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -60,12 +62,12 @@ class _OneDoor(click.Group):
                 traceback.print_exc()
             what = f"{type(error).__name__}: {error}"
             hint = "" if is_verbose(ctx) else " Run it again with --verbose for the details to report."
-            complain(f"phototag: sorry, this is a bug in phototag ({what}).{hint}")
+            print_error(f"phototag: sorry, this is a bug in phototag ({what}).{hint}")
             ctx.exit(EXIT_UNUSABLE)
 
 
-@click.group(cls=_OneDoor, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(phototag.__version__, prog_name="phototag")
+@click.group(cls=ErrorBoundary, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="phototag")
 @click.option(
     "--config",
     type=NamedPath(path_type=Path),
@@ -87,7 +89,7 @@ cli.add_command(show)
 cli.add_command(status)
 cli.add_command(untag)
 cli.add_command(watch)
-take_settings(cli)
+apply_settings(cli)
 
 
 def main() -> None:
@@ -102,5 +104,5 @@ def main() -> None:
     try:
         cli.main(prog_name="phototag")
     except OSError as error:  # of --help and --version, which Click prints before it comes to a command
-        complain(f"phototag: the results cannot be written ({error.strerror}); check where they are sent")
+        print_error(f"phototag: the results cannot be written ({error.strerror}); check where they are sent")
         sys.exit(EXIT_UNUSABLE)

@@ -18,9 +18,9 @@ from typing import Any, cast
 import click
 from click.core import ParameterSource
 
+from phototag.cli.config_file import Kind, Table
 from phototag.cli.model_options import model_card_options, model_fact_options
-from phototag.cli.terminal import complain, printable
-from phototag.config import Kind, Table
+from phototag.cli.terminal import print_error, printable
 from phototag.errors import ConfigError
 
 _PREFIX = "PHOTOTAG_"
@@ -140,7 +140,7 @@ class Settings:
     """
 
     def __init__(self, ctx: click.Context) -> None:
-        from phototag.config import default_config_path, parse_config, read_config
+        from phototag.cli.config_file import default_config_path, parse_config, read_config
 
         root = ctx.find_root()
         self.commands = list(_commands(cast(click.Group, root.command)))
@@ -187,7 +187,7 @@ class Settings:
         return spelled if option.multiple else spelled[0], variable, ParameterSource.ENVIRONMENT
 
     def _in_file(self, table: Table, option: click.Option) -> tuple[Any, str, ParameterSource] | None:
-        from phototag.config import setting_text, where_of
+        from phototag.cli.config_file import setting_text, where_of
 
         key = _key(option)
         for each in (table, ()):
@@ -211,7 +211,7 @@ class Settings:
         return os.path.join(os.path.dirname(os.path.abspath(self.path)), os.path.expanduser(text))
 
 
-def take_settings(group: click.Group) -> None:
+def apply_settings(group: click.Group) -> None:
     """Let all commands of `group` ask the environment and the config file for what the command line does not give.
 
     They do so when they run: --help, --version and completion read nothing, and a wrong option is reported first.
@@ -247,7 +247,7 @@ def _with_settings(table: Table, command: click.Command, callback: Callable[...,
 _STRENGTH = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
 
 
-def give_way(options: dict[str, Any], *rivals: tuple[str, str]) -> None:
+def drop_weaker(options: dict[str, Any], *rivals: tuple[str, str]) -> None:
     """Of two options of the running command that contradict each other, unset the one of the weaker source.
 
     What the file says must not forbid what the command line says. Two of the same source stay, for an error.
@@ -294,12 +294,12 @@ def config(ctx: click.Context, /, format: str) -> None:
 
     The text is a config file. What is not set is a comment, with what is built in.
     """
-    from phototag.models import data_directory
+    from phototag.paths import data_directory
 
     settings = Settings(ctx)
     rows = [row for table, command in settings.commands for row in _rows(ctx, settings, table, command)]
-    for line in _strangers(settings):
-        complain(line)
+    for line in _unknown_variables(settings):
+        print_error(line)
     moved = _DATA_DIR if os.environ.get(_DATA_DIR) else None
     if format == "json":
         data = {
@@ -386,9 +386,9 @@ def _toml_lines(rows: list[_Row]) -> Iterator[str]:
         yield row.as_toml()
 
 
-def _strangers(settings: Settings) -> Iterator[str]:
+def _unknown_variables(settings: Settings) -> Iterator[str]:
     """What to say of each variable that looks like ours and is not."""
-    from phototag.config import nearest
+    from phototag.cli.config_file import nearest
 
     options = [option for _, command in settings.commands for option in _options(command)]
     refused = {_variable(option): obstacle for option in options if (obstacle := _obstacle(option)) is not None}

@@ -18,7 +18,7 @@ from phototag.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from phototag.cli.finding_options import Finding
-    from phototag.diagnosis import Check
+    from phototag.doctor import Check
 
 _STATES = {"ok": "ok", "warning": "warning", "fault": "FAULT"}
 
@@ -66,30 +66,30 @@ def doctor(ctx: click.Context, /, paths: tuple[Path, ...], **options: Any) -> No
 
 
 def _checks(paths: tuple[Path, ...], finding: Finding, options: dict[str, Any]) -> Iterator[Check]:
-    from phototag import diagnosis
+    from phototag import doctor as checks
 
-    yield diagnosis.check_python()
-    yield from diagnosis.check_engines()
+    yield checks.check_python()
+    yield from checks.check_engines()
     yield from _check_model(options)
-    yield diagnosis.check_decoders()
-    yield diagnosis.check_data_directory()
-    yield from diagnosis.check_index(options["index"] or default_index())
+    yield checks.check_decoders()
+    yield checks.check_data_directory()
+    yield from checks.check_index(options["index"] or default_index())
     for path in paths:
         try:
-            yield from diagnosis.check_library(path, finding.find([path]))
+            yield from checks.check_library(path, finding.find([path]))
         except ConfigError as error:
-            yield diagnosis.failed("library", error)
+            yield checks.failed("library", error)
 
 
 def _check_model(options: dict[str, Any]) -> Iterator[Check]:
-    from phototag import diagnosis
-    from phototag.models import find_model
+    from phototag import doctor as checks
+    from phototag.models.find import find_model
 
     try:
         model = find_model(options["model"], labels=options["labels"], given=given_facts(options))
     except ModelError as error:
-        yield diagnosis.failed("model", error)
+        yield checks.failed("model", error)
         return
-    yield diagnosis.check_model(model)
+    yield checks.check_model(model)
     if options["try_model"]:
-        yield diagnosis.try_model(model)
+        yield checks.try_model(model)

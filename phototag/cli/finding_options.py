@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from phototag.photos import Found
+    from phototag.core import WalkItem
 
 
 class NamedPath(click.Path):
@@ -31,9 +31,9 @@ class Finding:
     no_default_excludes: bool
     follow_symlinks: bool
 
-    def find(self, paths: Sequence[Path]) -> Iterator[Found]:
+    def find(self, paths: Sequence[Path]) -> Iterator[WalkItem]:
         """Find what there is at and below `paths`. Raises `ConfigError` where a path or a pattern is wrong."""
-        from phototag.photos import find_photos
+        from phototag.photos.find import find_photos
 
         return find_photos(
             paths,
@@ -78,6 +78,6 @@ index_option = click.option(
 
 def default_index() -> Path:
     """Where the index is unless the user names a place."""
-    from phototag.models import data_directory
+    from phototag.paths import data_directory
 
     return data_directory() / "index.sqlite3"

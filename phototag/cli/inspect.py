@@ -13,7 +13,7 @@ from phototag.cli.terminal import printable, verbose_option
 from phototag.errors import ConfigError
 
 if TYPE_CHECKING:
-    from phototag.models import Examination
+    from phototag.models.find import Examination
 
 
 @click.command()
@@ -59,9 +59,9 @@ def inspect(
         return
     if everything or list_ops:
         raise ConfigError("--all and --list_ops need --format saved_model_cli; the other formats say all that there is")
-    from phototag.inspection import as_data, human_lines, verdict
-    from phototag.models import examine, saved_model_parts
-    from phototag.saved_model import read_fingerprint
+    from phototag.models.describe import as_data, human_lines, verdict
+    from phototag.models.find import examine, saved_model_parts
+    from phototag.models.saved_model import read_fingerprint
 
     examination = examine(model, labels=options["labels"], given=given_facts(options))
     probed = _probe(examination) if probe else None
@@ -76,9 +76,9 @@ def inspect(
 
 
 def _print_reference(model: str, options: dict[str, Any], *, everything: bool, list_ops: bool) -> None:
-    from phototag.inspection import reference_lines
-    from phototag.models import locate
-    from phototag.saved_model import read_saved_model
+    from phototag.models.describe import reference_lines
+    from phototag.models.find import locate
+    from phototag.models.saved_model import read_saved_model
 
     directory = locate(model)
     lines = reference_lines(
@@ -96,20 +96,20 @@ def _probe(examination: Examination) -> Any:
     """Run the model; its values are taken to be 0 to 1 where nothing says what they are."""
     from dataclasses import replace
 
-    from phototag.classifier import probe
-    from phototag.models import preprocessing_for
+    from phototag.analysis.classifier import probe
+    from phototag.models.find import preprocessing_for
 
-    endpoint = examination.endpoint
-    if endpoint is None:
+    interface = examination.interface
+    if interface is None:
         raise ConfigError(f"{examination.directory} cannot be probed: it {examination.fault}")
     image = examination.card.input
-    if endpoint.takes_floats and image.range is None and image.mean is None:
+    if interface.takes_floats and image.range is None and image.mean is None:
         image = replace(image, range="0..1")
-    if None in (endpoint.height or image.height, endpoint.width or image.width):
+    if None in (interface.height or image.height, interface.width or image.width):
         raise ConfigError(
             f"{examination.directory} does not say the size of its images; pass --input-size, such as 224"
         )
-    return probe(examination.directory, endpoint, preprocessing_for(examination.directory, image, endpoint))
+    return probe(examination.directory, interface, preprocessing_for(examination.directory, image, interface))
 
 
 def _repeated(options: dict[str, Any]) -> list[str]:

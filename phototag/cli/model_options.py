@@ -61,8 +61,8 @@ class _Tags(click.ParamType[tuple[str, ...]]):
 
 def complete_model(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete a model for the shell: the names of those that are installed, or else files and folders."""
-    from phototag.building import installed_models
-    from phototag.models import DEFAULT_MODEL
+    from phototag.models.find import DEFAULT_MODEL
+    from phototag.zoo.build import installed_models
 
     installed = []
     with contextlib.suppress(ModelError):  # a command line is no place for what is wrong with the data directory

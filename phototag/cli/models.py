@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from phototag.cli.messages import error_message
 from phototag.cli.model_options import INPUT_RANGES, given_facts, model_card_options, model_fact_options
-from phototag.cli.terminal import printable, verbose_option
+from phototag.cli.terminal import print_event, printable, verbose_option
 from phototag.errors import ConfigError, ModelError, PhototagError, SignatureMismatch
 
 if TYPE_CHECKING:
-    from phototag.models import Model
+    from phototag.models.find import Model
 
 # So many photos tell the range of a model's values; more would only take longer.
 CALIBRATION_PHOTOS = 64
@@ -36,8 +37,9 @@ def list_models(verbose: bool) -> None:
 
     With --verbose, also those that can be built.
     """
-    from phototag.building import BUILDABLE, installed_models
-    from phototag.models import DEFAULT_MODEL
+    from phototag.models.find import DEFAULT_MODEL
+    from phototag.zoo.build import installed_models
+    from phototag.zoo.recipes import BUILDABLE
 
     installed = installed_models()
     for name in sorted({DEFAULT_MODEL, *installed}):
@@ -50,12 +52,12 @@ def list_models(verbose: bool) -> None:
 
 
 def _described(name: str) -> str:
-    from phototag.models import find_model
+    from phototag.models.find import find_model
 
     try:
         model = find_model(name)
     except PhototagError as error:
-        return printable(f"unusable: {error}")
+        return printable(f"unusable: {error_message(error)}")
     size = f"{model.preprocessing.height}x{model.preprocessing.width}"
     return f"images of {size}, {len(model.labels)} classes, {'hierarchical' if model.taxonomy else 'flat'} tags"
 
@@ -71,9 +73,9 @@ def build(name: str, verbose: bool) -> None:
     (mobilenet_v2, resnet50, ...) downloads its weights. `phototag models list --verbose` names them all.
     """
     del verbose
-    from phototag.building import build_model
+    from phototag.zoo.build import build_model
 
-    directory = build_model(name, lambda line: click.echo(line, err=True))
+    directory = build_model(name, print_event)
     click.echo(printable(str(directory)))
 
 
@@ -95,9 +97,9 @@ def add(
     All of it is checked by running the model on an image before anything is installed. Then
     `phototag scan PATH --model NAME` needs no other option.
     """
-    from phototag.building import add_model, check_name
-    from phototag.labels import format_labels
-    from phototag.models import find_model, settled_card
+    from phototag.models.find import find_model, settled_card
+    from phototag.models.labels import format_labels
+    from phototag.zoo.build import add_model, check_name
 
     _check_scaling(options)
     facts = given_facts(options)
@@ -128,7 +130,7 @@ def _scores_of(model: Model) -> Literal["logits", "probabilities"]:
     """Run the model on an image, which checks it, and say what it gives."""
     import numpy as np
 
-    from phototag.classifier import Classifier
+    from phototag.analysis.classifier import Classifier
 
     classifier = Classifier(model, "tensorflow")
     size = (1, model.preprocessing.height, model.preprocessing.width, 3)
@@ -138,24 +140,24 @@ def _scores_of(model: Model) -> Literal["logits", "probabilities"]:
 
 def _calibrated(directory: Path, labels: Path | None, facts: dict[str, Any], photos: Path) -> dict[str, Any]:
     """Try every range on the photos, print what the model makes of them, and return `facts` with the best."""
-    from phototag.calibration import understanding
-    from phototag.classifier import Classifier
-    from phototag.models import examine, find_model
+    from phototag.analysis.classifier import Classifier
+    from phototag.models.calibration import range_score
+    from phototag.models.find import examine, find_model
 
     image = facts.get("input", {})
     if "range" in image or "mean" in image:
         raise ConfigError("--calibrate finds the input range; leave out --input-range, --mean and --std")
     found = {}
     pixels = None
-    endpoint = examine(os.path.join(directory, ""), labels=labels, given=facts).endpoint
-    if endpoint is not None and not endpoint.takes_floats:
-        raise ConfigError(f"{directory} takes {endpoint.dtype}, whose range is known; leave out --calibrate")
+    interface = examine(os.path.join(directory, ""), labels=labels, given=facts).interface
+    if interface is not None and not interface.takes_floats:
+        raise ConfigError(f"{directory} takes {interface.dtype}, whose range is known; leave out --calibrate")
     for value_range in INPUT_RANGES:
         tried = {**facts, "input": {**image, "range": value_range}}
         model = find_model(os.path.join(directory, ""), labels=labels, given=tried)
         pixels = _calibration_images(model, photos) if pixels is None else pixels
         try:
-            found[value_range] = understanding(Classifier(model, "tensorflow").predict(pixels))
+            found[value_range] = range_score(Classifier(model, "tensorflow").predict(pixels))
         except SignatureMismatch:
             raise
         except ModelError:  # values beyond what the model can take, which tells something too
@@ -178,9 +180,10 @@ def _calibration_images(model: Model, photos: Path) -> Any:
     """Some of the photos, evenly chosen, prepared for the model: uint8 [N, height, width, 3]."""
     import numpy as np
 
+    from phototag.core import Photo
     from phototag.errors import PhotoError
-    from phototag.opening import prepare_photo
-    from phototag.photos import Photo, find_photos
+    from phototag.images.decode import prepare_photo
+    from phototag.photos.find import find_photos
 
     paths = [one.path for one in find_photos([photos]) if isinstance(one, Photo)]
     step = max(1, len(paths) // CALIBRATION_PHOTOS)
@@ -199,7 +202,7 @@ def _calibration_images(model: Model, photos: Path) -> Any:
 def remove(name: str, verbose: bool) -> None:
     """Remove an installed model; what it tagged stays as it is."""
     del verbose
-    from phototag.building import remove_model
+    from phototag.zoo.build import remove_model
 
     remove_model(name)
 
@@ -210,6 +213,6 @@ def remove(name: str, verbose: bool) -> None:
 def path(name: str, verbose: bool) -> None:
     """Print the directory of an installed model."""
     del verbose
-    from phototag.building import installed_path
+    from phototag.zoo.build import installed_path
 
     click.echo(printable(str(installed_path(name))))

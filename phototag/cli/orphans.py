@@ -25,7 +25,7 @@ def orphans(ctx: click.Context, /, paths: tuple[Path, ...], remove: bool, quiet:
     Those are PHOTO.phototag.json, and PHOTO.xmp where phototag made it and nobody else has written into it.
     """
     from phototag.metadata.writers import is_orphan, remove_orphan
-    from phototag.photos import find_sidecars
+    from phototag.photos.find import find_sidecars
 
     console = Console(quiet=quiet)
     relative = not any(path.is_absolute() for path in paths)

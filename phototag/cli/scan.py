@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
 
-import phototag
+from phototag._version import __version__
 from phototag.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED
 from phototag.cli.finding_options import Finding, NamedPath, default_index, finding_options, index_option, take_finding
 from phototag.cli.run_log import MAX_FAILURES, check_report, open_log, write_report
-from phototag.cli.tag_options import TagOptions, find_wanted_model, make_tagger, scorer, tag_options, take_tag_options
+from phototag.cli.tag_options import TagOptions, find_wanted_model, make_chooser, scorer, tag_options, take_tag_options
 from phototag.cli.terminal import Console, interruptible, name_of, plural, printable, verbose_option
 from phototag.errors import OutputError
 
 if TYPE_CHECKING:
+    from phototag.core import WalkItem
     from phototag.index import Index, Run
-    from phototag.models import Model
-    from phototag.photos import Found
-    from phototag.tagging import Outcome, Pipeline, Scorer, Stage, Timings, Writer
+    from phototag.models.find import Model
+    from phototag.run.pipeline import Outcome, Pipeline, Scorer, Stage, Timings, Writer
 
 # How a run ended; "failed": by an error.
-Ending: TypeAlias = Literal["complete", "interrupted", "out of time", "failed"]
+RunStatus: TypeAlias = Literal["complete", "interrupted", "out of time", "failed"]
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def run_scan(options: ScanOptions) -> int:
     return 0 if output.report.all_well else EXIT_PHOTOS_FAILED
 
 
-def _scan(options: ScanOptions, found: Iterable[Found], output: Output, console: Console) -> Ending:
+def _scan(options: ScanOptions, found: Iterable[WalkItem], output: Output, console: Console) -> RunStatus:
     """Show all outcomes in `output`, and return how the run ended."""
     from phototag.index import open_index
 
@@ -220,8 +220,8 @@ def _scan(options: ScanOptions, found: Iterable[Found], output: Output, console:
 
 
 def tag_all(
-    pipeline: Pipeline, found: Iterable[Found], output: Output, asked: Callable[[], bool], deadline: float = math.inf
-) -> Ending:
+    pipeline: Pipeline, found: Iterable[WalkItem], output: Output, asked: Callable[[], bool], deadline: float = math.inf
+) -> RunStatus:
     """Tag what is `found` in one run, show all outcomes in `output`, and return how it ended.
 
     It ends early when somebody has `asked` for that, or at `deadline`, in seconds of the monotonic clock.
@@ -237,14 +237,14 @@ def tag_all(
         for outcome in each:
             output.show(outcome)
         output.timings = pipeline.timings
-        ending: Ending = "interrupted" if asked() else "out of time" if stop() else "complete"
+        ending: RunStatus = "interrupted" if asked() else "out of time" if stop() else "complete"
         if run is not None:
             run.ending = ending
     return ending
 
 
 def _count_photos(options: ScanOptions) -> int:
-    from phototag.photos import Photo
+    from phototag.core import Photo
 
     return sum(isinstance(one, Photo) for one in options.finding.find(options.paths))
 
@@ -253,30 +253,30 @@ def scorer_loader(options: ScanOptions, model: Model, console: Console) -> Calla
     """Return what loads the model, for `make_pipeline`."""
 
     def load_scorer() -> Scorer:
-        from phototag.building import ensure_built
+        from phototag.zoo.build import ensure_built
 
         # Only now is there work that takes time: a run with nothing new is over before the photos are counted.
         console.expect(lambda: _count_photos(options))
-        ensure_built(model, console.message)
-        from phototag.classifier import Classifier
+        ensure_built(model, console.event)
+        from phototag.analysis.classifier import Classifier
 
-        return scorer(options.tags, Classifier(model, options.tags.engine, console.message, options.jobs))
+        return scorer(options.tags, Classifier(model, options.tags.engine, console.event, options.jobs))
 
     return load_scorer
 
 
 def make_pipeline(options: ScanOptions, model: Model, index: Index, load_scorer: Callable[[], Scorer]) -> Pipeline:
     """Make the pipeline that does what `options` say."""
-    from phototag.opening import look_at
-    from phototag.tagging import Pipeline, Timings, recipe_digest, scores_digest
+    from phototag.images.decode import look_at
+    from phototag.run.pipeline import Pipeline, Timings, recipe_digest, scores_digest
 
-    tagger = make_tagger(options.tags, model)
+    chooser = make_chooser(options.tags, model)
     crops = options.tags.crops
-    recipe = recipe_digest(model, crops, tagger, options.write)
+    recipe = recipe_digest(model, crops, chooser, options.write)
     return Pipeline(
         look=lambda path, is_known: look_at(path, model.preprocessing, crops, is_known),
         load_scorer=load_scorer,
-        tagger=tagger,
+        chooser=chooser,
         writer=_writer(options, model, index, recipe),
         index=index,
         recipe=recipe,
@@ -296,7 +296,7 @@ def make_pipeline(options: ScanOptions, model: Model, index: Index, load_scorer:
 def _writer(options: ScanOptions, model: Model, index: Index, recipe: str) -> Writer:
     again = options.forget_rejections
     if options.write == "none":
-        from phototag.tagging import NullWriter
+        from phototag.run.pipeline import NullWriter
 
         return NullWriter()
     if options.write == "json":
@@ -326,10 +326,10 @@ class Output:
     """Prints what a run comes to, and counts it."""
 
     def __init__(self, options: ScanOptions, console: Console) -> None:
-        from phototag.tagging import Report
+        from phototag.run.pipeline import Report
 
         self.report = Report()
-        self.ending: Ending = "failed"
+        self.ending: RunStatus = "failed"
         self.run: Run | None = None
         self.timings: Timings | None = None
         self._started = datetime.datetime.now(datetime.timezone.utc)
@@ -343,15 +343,15 @@ class Output:
         """What was to be scanned."""
         return self._options.paths
 
-    def note_passed_over(self, found: Iterable[Found]) -> Iterator[Found]:
+    def note_passed_over(self, found: Iterable[WalkItem]) -> Iterator[WalkItem]:
         """Hand `found` on, and take note of what is no photo or excluded; remove what a dead run left behind."""
+        from phototag.core import SkippedFile
         from phototag.metadata.files import remove_unfinished
-        from phototag.photos import PassedOver
 
         for one in found:
-            if isinstance(one, PassedOver) and one.kind == "unfinished" and not self._options.dry_run:
+            if isinstance(one, SkippedFile) and one.kind == "unfinished" and not self._options.dry_run:
                 remove_unfinished(one.path)
-            if isinstance(one, PassedOver) and one.kind != "unreadable":
+            if isinstance(one, SkippedFile) and one.kind != "unreadable":
                 self.report.other_files += one.kind == "other"
                 if self._options.verbose:
                     self._console.message(f"{self._name(one.path)}: passed over: {one.reason}")
@@ -397,7 +397,7 @@ class Output:
 
     def _as_report(self) -> dict[str, Any]:
         return {
-            "phototag": phototag.__version__,
+            "phototag": __version__,
             "run": self.run.id if self.run is not None else None,
             "started": self._started.isoformat(timespec="seconds"),
             "seconds": round(self._seconds(), 3),

@@ -16,15 +16,15 @@ from phototag.cli.model_options import MODEL_FACTS
 from phototag.cli.tag_options import (
     TagOptions,
     find_wanted_model,
-    make_tree_tagger,
+    make_tree_chooser,
     tag_options,
     take_tag_options,
 )
-from phototag.cli.terminal import Console, printable, verbose_option
+from phototag.cli.terminal import Console, print_event, printable, verbose_option
 from phototag.errors import ConfigError, PhotoError, no_photo
 
 if TYPE_CHECKING:
-    from phototag.hedging import Explanation
+    from phototag.vocabulary.choose import Explanation
 
 
 @click.command()
@@ -139,19 +139,19 @@ def _removed(path: Path) -> list[str]:
 
 def _explained(options: TagOptions, photos: Iterable[Path], as_json: bool) -> Iterator[list[str] | PhotoError]:
     """Why the words of the tree are tags of the photos or not: a list of lines for each."""
-    from phototag.building import ensure_built
-    from phototag.opening import prepare_photo
+    from phototag.images.decode import prepare_photo
+    from phototag.zoo.build import ensure_built
 
     model = find_wanted_model(options)
     if options.wants_labels or model.taxonomy is None:
         raise ConfigError(
             "--explain is about the words of a tree, and there is none here; see the scores with --top 10"
         )
-    tagger = make_tree_tagger(options, model)
-    ensure_built(model, lambda line: click.echo(line, err=True))
-    from phototag.classifier import Classifier
+    chooser = make_tree_chooser(options, model)
+    ensure_built(model, print_event)
+    from phototag.analysis.classifier import Classifier
 
-    classifier = Classifier(model, options.engine, lambda line: click.echo(line, err=True))
+    classifier = Classifier(model, options.engine, print_event)
     for path in photos:
         try:
             if not path.is_file():  # a pipe would never end
@@ -160,7 +160,7 @@ def _explained(options: TagOptions, photos: Iterable[Path], as_json: bool) -> It
         except PhotoError as error:
             yield error
             continue
-        explanations = tagger.explain(scores)
+        explanations = chooser.explain(scores)
         yield [_json(path, explanations)] if as_json else [printable(str(path)), *_explanation_lines(explanations)]
 
 

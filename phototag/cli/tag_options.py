@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from phototag.cli.config import give_way, is_on_command_line
+from phototag.cli.config import drop_weaker, is_on_command_line
 from phototag.cli.model_options import MODEL_FACTS, complete_model, given_facts, model_fact_options
 from phototag.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from phototag.classifier import Classifier, Engine
-    from phototag.hedging import LabelTagger, Tagger, TreeTagger
-    from phototag.models import Model
-    from phototag.tagging import Scorer
+    from phototag.analysis.classifier import Classifier
+    from phototag.engines.load import Engine
+    from phototag.models.find import Model
+    from phototag.run.pipeline import Scorer
+    from phototag.vocabulary.choose import Chooser, LabelChooser, TreeChooser
 
 DEFAULT_MAX_TAGS = 12
 # Kept here too, so that --help loads nothing; a test holds it to preprocessing.MOST_CROPS.
@@ -148,7 +149,7 @@ def tag_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def take_tag_options(options: dict[str, Any]) -> TagOptions:
     """Take the options of `tag_options` out of a command's parameters. Raises `ConfigError` where they contradict."""
-    give_way(options, *_RIVALS)
+    drop_weaker(options, *_RIVALS)
     facts = {name: options.pop(name) for name in MODEL_FACTS}
     own = {name: options.pop(name) for name in TagOptions.__dataclass_fields__ if name != "given_facts"}
     taken = TagOptions(**own, given_facts=given_facts(facts))
@@ -163,23 +164,23 @@ def take_tag_options(options: dict[str, Any]) -> TagOptions:
 
 def find_wanted_model(options: TagOptions) -> Model:
     """Find the model that the options name."""
-    from phototag.models import find_model
+    from phototag.models.find import find_model
 
     return find_model(options.model, labels=options.labels, given=options.given_facts)
 
 
-def make_tagger(options: TagOptions, model: Model) -> Tagger:
+def make_chooser(options: TagOptions, model: Model) -> Chooser:
     """Make what chooses tags from the model's scores as the options say. Raises `ConfigError`."""
     if options.wants_labels or model.taxonomy is None:
-        return _label_tagger(options, model)
-    return make_tree_tagger(options, model)
+        return _label_chooser(options, model)
+    return make_tree_chooser(options, model)
 
 
-def make_tree_tagger(options: TagOptions, model: Model) -> TreeTagger:
+def make_tree_chooser(options: TagOptions, model: Model) -> TreeChooser:
     """Make what chooses tags by the model's tree. Raises `ConfigError`."""
-    from phototag.hedging import TreeTagger
-    from phototag.overlay import apply_overlay
-    from phototag.taxonomy import DEFAULT_THRESHOLD, ENGLISH
+    from phototag.vocabulary.choose import TreeChooser
+    from phototag.vocabulary.overlay import apply_overlay
+    from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD, ENGLISH
 
     assert model.taxonomy is not None
     language = ENGLISH if options.language is None else options.language
@@ -188,7 +189,7 @@ def make_tree_tagger(options: TagOptions, model: Model) -> TreeTagger:
     else:
         text = _read_overlay(options.taxonomy)
         taxonomy = apply_overlay(model.taxonomy, text, str(options.taxonomy), language)
-    return TreeTagger(
+    return TreeChooser(
         model.labels,
         taxonomy,
         levels=model.card.thresholds,
@@ -198,7 +199,7 @@ def make_tree_tagger(options: TagOptions, model: Model) -> TreeTagger:
 
 
 def _read_overlay(path: Path) -> str:
-    from phototag.models import read_text
+    from phototag.models.find import read_text
 
     try:
         return read_text(path)
@@ -206,15 +207,15 @@ def _read_overlay(path: Path) -> str:
         raise ConfigError(str(error)) from None
 
 
-def _label_tagger(options: TagOptions, model: Model) -> LabelTagger:
-    from phototag.hedging import LabelTagger
-    from phototag.taxonomy import DEFAULT_THRESHOLD
+def _label_chooser(options: TagOptions, model: Model) -> LabelChooser:
+    from phototag.vocabulary.choose import LabelChooser
+    from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD
 
     # What stands in the config file is for the models that have one.
     if any(getattr(options, name) is not None and is_on_command_line(name) for name in ("taxonomy", "language")):
         raise ConfigError(f"the labels of {model.card.name} have no tree; leave out --taxonomy and --language")
     without_threshold = options.top is not None or options.logit_threshold is not None
-    return LabelTagger(
+    return LabelChooser(
         model.labels,
         threshold=options.threshold or (None if without_threshold else DEFAULT_THRESHOLD),
         logit_threshold=options.logit_threshold,
@@ -224,8 +225,8 @@ def _label_tagger(options: TagOptions, model: Model) -> LabelTagger:
 
 
 def scorer(options: TagOptions, classifier: Classifier) -> Scorer:
-    """Return what gives the scores that the tagger of the options takes."""
-    from phototag.tagging import Scorer
+    """Return what gives the scores that the chooser of the options takes."""
+    from phototag.run.pipeline import Scorer
 
     classify = classifier.predict if options.logit_threshold is None else classifier.logits
     return Scorer(classify, by_photo=classifier.by_image)

@@ -16,6 +16,8 @@ from typing import Any
 import click
 
 from phototag.cli.exit_codes import EXIT_INTERRUPTED
+from phototag.cli.messages import event_message
+from phototag.core import WorkEvent
 from phototag.errors import OutputError
 
 _VERBOSE = "phototag.verbose"
@@ -67,10 +69,15 @@ def keep_native_noise_out() -> None:
         os.close(nowhere)
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Print an error, if there is anywhere to print it."""
     with contextlib.suppress(OSError):
         click.echo(printable(text), err=True)
+
+
+def print_event(event: WorkEvent) -> None:
+    """Print what phototag is doing, to stderr."""
+    click.echo(event_message(event), err=True)
 
 
 def verbose_option(also: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -166,6 +173,10 @@ class Console:
             self._log.info("%s", line)
         if not self._quiet:
             self._write(line, err=True)
+
+    def event(self, event: WorkEvent) -> None:
+        """Print what phototag is doing."""
+        self.message(event_message(event))
 
     def advance(self) -> None:
         """Note that one more photo is done."""

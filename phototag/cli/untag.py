@@ -16,8 +16,8 @@ from phototag.cli.terminal import Console, interruptible, name_of, plural, print
 from phototag.errors import ConfigError, PhotoError
 
 if TYPE_CHECKING:
+    from phototag.core import Photo, SkippedFile, WalkItem
     from phototag.index import Change, Index
-    from phototag.photos import Found, PassedOver, Photo
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ def untag(ctx: click.Context, /, **options: Any) -> None:
     ctx.exit(_run_untag(found, options))
 
 
-def _run_untag(found: Iterable[Found], options: dict[str, Any]) -> int:
+def _run_untag(found: Iterable[WalkItem], options: dict[str, Any]) -> int:
     from phototag.index import open_index
 
     index_path = options["index"] or default_index()
@@ -82,18 +82,18 @@ class _Untagging:
         self._files = self._changed = self._failed = 0
         self._noun = "photo" if options["run"] is None else "change"
 
-    def of_photos(self, found: Iterable[Found], index: Index) -> Iterator[Callable[[], None]]:
+    def of_photos(self, found: Iterable[WalkItem], index: Index) -> Iterator[Callable[[], None]]:
         """What untags each photo, also one that phototag cannot read itself, and what the user has named.
 
         Removes what a dead run left behind.
         """
+        from phototag.core import SkippedFile
         from phototag.metadata.files import remove_unfinished
-        from phototag.photos import PassedOver
 
         for one in found:
             # What is no photo may have been one's companion: the user who names it knows.
-            is_named = isinstance(one, PassedOver) and one.kind == "other" and os.path.abspath(one) in self._named
-            if not isinstance(one, PassedOver) or one.kind == "unreadable" or is_named:
+            is_named = isinstance(one, SkippedFile) and one.kind == "other" and os.path.abspath(one) in self._named
+            if not isinstance(one, SkippedFile) or one.kind == "unreadable" or is_named:
                 yield partial(self._attempt, one, partial(self._untag, index=index))
             elif one.kind == "unfinished" and not self._dry_run:
                 remove_unfinished(one.path)
@@ -120,9 +120,9 @@ class _Untagging:
     def _name_fault(self, error: PhotoError) -> None:
         self.console.failure(f"phototag: {self._name(Path(error.path))}: {printable(error.reason)}")
 
-    def _untag(self, one: Photo | PassedOver, index: Index) -> None:
+    def _untag(self, one: Photo | SkippedFile, index: Index) -> None:
+        from phototag.core import Photo
         from phototag.metadata.writers import untag as untag_photo
-        from phototag.photos import Photo
 
         files: list[Path] = []
         faults: list[PhotoError] = []

@@ -30,8 +30,8 @@ from phototag.cli.terminal import Console, interruptible, plural, printable, ver
 from phototag.errors import ConfigError, IndexBusy
 
 if TYPE_CHECKING:
-    from phototag.photos import Found
-    from phototag.tagging import Pipeline
+    from phototag.core import WalkItem
+    from phototag.run.pipeline import Pipeline
 
 
 @click.command()
@@ -83,7 +83,7 @@ def run_watch(options: ScanOptions, settle: float, poll: float | None, *, initia
 
     `settle`, `poll`: in seconds, as `Watch` takes them.
     """
-    from phototag.watching import Watch
+    from phototag.photos.watch import Watch
 
     options.finding.find(options.paths)  # a wrong path or pattern is known before any work
     for path in options.paths:
@@ -148,15 +148,15 @@ class _Work:
             if new:  # what is not walked is not gone
                 self._run(self._options, replace(pipeline, roots=()), iter(new))
 
-    def _run(self, options: ScanOptions, pipeline: Pipeline, found: Iterator[Found]) -> None:
+    def _run(self, options: ScanOptions, pipeline: Pipeline, found: Iterator[WalkItem]) -> None:
         output = Output(options, self._console)
         output.ending = tag_all(pipeline, found, output, self._asked)
         self._console.message(output.summary())
 
-    def _find(self, paths: set[Path]) -> Iterator[Found]:
+    def _find(self, paths: set[Path]) -> Iterator[WalkItem]:
         """Find those of the files `paths` that a scan would find, by a walk through no more folders than need be."""
-        from phototag.photos import PassedOver
-        from phototag.watching import patterns_for
+        from phototag.core import SkippedFile
+        from phototag.photos.watch import patterns_for
 
         finding = self._options.finding
         for root in self._roots:
@@ -170,7 +170,7 @@ class _Work:
             except ConfigError:  # the root has gone
                 continue
             for one in found:
-                is_photo = not isinstance(one, PassedOver) or one.kind == "unreadable"
+                is_photo = not isinstance(one, SkippedFile) or one.kind == "unreadable"
                 if is_photo and not below.isdisjoint({Path(one.path), *getattr(one, "companions", ())}):
                     yield one
 

@@ -20,12 +20,10 @@ from typing import Any, NamedTuple
 
 import filelock
 
-import phototag
+from phototag._version import __version__
+from phototag.core import Label, Photo, Prediction, Tag, Undo
 from phototag.errors import IndexBusy, IndexUnusable
 from phototag.index._schema import APPLICATION_ID, APPLICATION_ID_OFFSET, migrate, now, unapplied
-from phototag.metadata.files import Undo
-from phototag.photos import Photo
-from phototag.taxonomy import Label, Prediction, Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Record:
     `photo` is as it was afterwards. `recipe` is the digest of all that decided about it. `written`: the files beside
     it, or itself, that hold the tags. `digest`: the `content_digest` of it, where it is known. `model` identifies what
     gave the `scores` (as `scores.pack` makes them); None where those that are stored stay. `rejected`: names of tags
-    that a person has removed. `write`: the name of the writer. `noted`: names of the tags that are
+    that a person has removed. `write`: the name of the writer. `own_tags`: names of the tags that are
     phototag's own in those files, not a person's of the same name.
     """
 
@@ -49,10 +47,10 @@ class Record:
     scores: bytes | None = None
     rejected: tuple[str, ...] = ()
     write: str = ""
-    noted: tuple[str, ...] = ()
+    own_tags: tuple[str, ...] = ()
 
 
-class Known(NamedTuple):
+class IndexedPhoto(NamedTuple):
     """What the index knows of a photo: a row of its table.
 
     `recipe` and `write` are as in `Record`; `files` and `companions` names beside `path`, as bytes, parted by "/".
@@ -98,7 +96,7 @@ class _Ahead(NamedTuple):
 
     first: bytes
     last: bytes | None
-    rows: Mapping[bytes, Known]
+    rows: Mapping[bytes, IndexedPhoto]
 
     def covers(self, path: bytes) -> bool:
         return self.first <= path and (self.last is None or path <= self.last)
@@ -157,7 +155,7 @@ class Index:
 
     # --- Photos -------------------------------------------------------------------------------------------------------
 
-    def known(self, photo: Photo) -> Known | None:
+    def known(self, photo: Photo) -> IndexedPhoto | None:
         """Return what is known of the photo at that path, whatever it was then."""
         path = os.fsencode(photo)
         ahead = self._ahead
@@ -168,7 +166,7 @@ class Index:
 
     def _read_ahead(self, path: bytes) -> _Ahead:
         query = f"SELECT {_KNOWN} FROM photos WHERE path >= ? ORDER BY path LIMIT ?"
-        rows = [Known._make(row) for row in self._connection.execute(query, (path, _ROWS_AHEAD))]
+        rows = [IndexedPhoto._make(row) for row in self._connection.execute(query, (path, _ROWS_AHEAD))]
         return _Ahead(path, rows[-1].path if len(rows) == _ROWS_AHEAD else None, {row.path: row for row in rows})
 
     @contextlib.contextmanager
@@ -178,22 +176,22 @@ class Index:
             self._ahead = _NOTHING_AHEAD
             yield
 
-    def tags(self, known: Known) -> tuple[Tag, ...]:
+    def tags(self, known: IndexedPhoto) -> tuple[Tag, ...]:
         """Return the tags of a photo."""
         with self._using:
             return _tags(self._one("SELECT tags FROM photos WHERE id = ?", known.id))
 
-    def noted(self, known: Known) -> tuple[str, ...]:
+    def own_tags(self, known: IndexedPhoto) -> tuple[str, ...]:
         """Return the names of the tags that are phototag's own in the files of a photo."""
         with self._using:
             return tuple(map(str, json.loads(self._one("SELECT noted FROM photos WHERE id = ?", known.id))))
 
-    def predictions(self, known: Known) -> tuple[Prediction, ...]:
+    def predictions(self, known: IndexedPhoto) -> tuple[Prediction, ...]:
         """Return the model's likeliest labels for a photo."""
         with self._using:
             return _predictions(self._one("SELECT predictions FROM photos WHERE id = ?", known.id))
 
-    def scores(self, known: Known, model: str) -> bytes | None:
+    def scores(self, known: IndexedPhoto, model: str) -> bytes | None:
         """Return the packed scores of a photo if `model` gave them, else None."""
         return self._scores("photo = ?", known.id, model)
 
@@ -208,12 +206,12 @@ class Index:
             ).fetchone()
             return bytes(row[0]) if row is not None else None
 
-    def digest(self, known: Known) -> bytes | None:
+    def digest(self, known: IndexedPhoto) -> bytes | None:
         """Return the `content_digest` of a photo as it was stored."""
         with self._using:
             return self._one("SELECT digest FROM photos WHERE id = ?", known.id)  # type: ignore[no-any-return]
 
-    def rejected(self, known: Known) -> tuple[str, ...]:
+    def rejected(self, known: IndexedPhoto) -> tuple[str, ...]:
         """Return the names of the tags of a photo that a person has removed."""
         with self._using:
             rows = self._connection.execute("SELECT name FROM rejections WHERE photo = ? ORDER BY name", (known.id,))
@@ -227,7 +225,7 @@ class Index:
             ).fetchall()
         return tuple(dict.fromkeys(str(name) for (name,) in rows if name is not None)) if rows else None
 
-    def taken_over(self, photo: Photo, digest: bytes) -> Known | None:
+    def adopt(self, photo: Photo, digest: bytes) -> IndexedPhoto | None:
         """Let a photo that is not known take over what is known of one with its content: it was moved, or copied.
 
         None where there is none. The other stays known, until it is found to be gone.
@@ -237,7 +235,7 @@ class Index:
             row = self._connection.execute(query, (digest,)).fetchone()
         if row is None:
             return None
-        other, path = Known._make(row), os.fsencode(photo)
+        other, path = IndexedPhoto._make(row), os.fsencode(photo)
         was, own = (each.rpartition(_SEPARATOR)[2] for each in (other.path, path))
         files = b"/".join(own + name[len(was) :] if name.startswith(was) else name for name in other.files.split(b"/"))
         with self._changing():
@@ -260,7 +258,7 @@ class Index:
         self,
         records: Sequence[Record],
         failures: Sequence[tuple[Path, str]] = (),
-        touched: Sequence[tuple[Known, Photo]] = (),
+        touched: Sequence[tuple[IndexedPhoto, Photo]] = (),
     ) -> None:
         """Store `records`, the paths and reasons of what failed, and the new sizes and times of what is `touched`.
 
@@ -296,7 +294,7 @@ class Index:
                 _joined(photo.companions),
                 record.digest,
                 _dumped([[tag.name, tag.confidence, tag.path, tag.synset, tag.synonyms] for tag in record.tags]),
-                _dumped(record.noted),
+                _dumped(record.own_tags),
                 _dumped([[one.label.name, one.label.synset, one.score] for one in record.predictions]),
                 self._run,
             ),
@@ -357,7 +355,7 @@ class Index:
         """Return the files that hold the tags of that run, each with its photo."""
         with self._using:
             query = f"SELECT {_KNOWN} FROM photos WHERE run = ? AND files <> x''"
-            rows = [Known._make(row) for row in self._connection.execute(query, (run,))]
+            rows = [IndexedPhoto._make(row) for row in self._connection.execute(query, (run,))]
         return {file: Path(os.fsdecode(row.path)) for row in rows for file in row.written}
 
     def paths_of(self, digest: bytes) -> list[Path]:
@@ -422,7 +420,7 @@ class Index:
 
         An `ending` that nobody sets is "complete", or "failed" where an error ends it.
         """
-        run = Run(0, now(), None, os.getpid(), phototag.__version__, counts, tuple(map(str, paths)))
+        run = Run(0, now(), None, os.getpid(), __version__, counts, tuple(map(str, paths)))
         with self._using, self._connection:
             cursor = self._connection.execute(
                 "INSERT INTO runs (started, pid, version, paths) VALUES (?, ?, ?, ?)",

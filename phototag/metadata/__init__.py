@@ -1,1 +1,1 @@
-"""Tags into the files of a library."""
+"""Read and write the tags in photos and sidecars."""

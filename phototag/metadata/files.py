@@ -13,13 +13,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from phototag.digest import content_digest
+from phototag.core import Photo, Prediction, Tag
 from phototag.metadata.edits import Data
 from phototag.metadata.keywords import Unwritable
-from phototag.photos import UNFINISHED_PREFIX, UNFINISHED_SUFFIX, Photo
-from phototag.taxonomy import Prediction, Tag
+from phototag.photos.digest import content_digest
+from phototag.photos.find import UNFINISHED_PREFIX, UNFINISHED_SUFFIX
 
 if sys.platform != "win32":
     import fcntl
@@ -39,8 +38,7 @@ class Written:
 
     `digest`: the `content_digest` of the photo as it is now, where the writer has read or written all of it.
     `rejected`: names of tags, of those asked for or written before, that a person has removed since; they are not
-    written. `noted`: names of those that are phototag's own there, not a person's of the same name; None: all that were
-    asked for.
+    written. `own_tags`: names of the tags there that phototag wrote, and not the user; None: all that were asked for.
     """
 
     files: tuple[Path, ...]
@@ -48,11 +46,11 @@ class Written:
     note: str | None = None
     digest: bytes | None = None
     rejected: tuple[str, ...] = ()
-    noted: tuple[str, ...] | None = None
+    own_tags: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class EarlierTags:
     """What an earlier run left in the `files` of a photo, for an index that was lost.
 
     `rejected`: names of tags that a person has removed, as they are noted there.
@@ -62,33 +60,6 @@ class Standing:
     predictions: tuple[Prediction, ...]
     files: tuple[Path, ...]
     rejected: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Undo:
-    """How a file is taken back to what it was: by packed `edits`, or, where these are None, by removing it.
-
-    `change`: the number of the change in the journal, later ones have greater ones.
-    """
-
-    change: int
-    edits: bytes | None
-
-
-class Journal(Protocol):
-    """Remembers how to take back what was done to files."""
-
-    def note_change(self, path: Path, digest: bytes, undo: bytes | None) -> None:
-        """Note, before it is done, that the file at `path` will have the `content_digest` `digest`, or `NO_FILE`.
-
-        `undo`: the packed edits that take it back, of nothing where the file goes; None where there was no file.
-        """
-
-    def undo_of(self, digest: bytes, before: int | None = None) -> Undo | None:
-        """Return how a file of that `content_digest` is taken back by one change, or None where nothing is known.
-
-        `before`: only by changes before that one.
-        """
 
 
 def now() -> str:

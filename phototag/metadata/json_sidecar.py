@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import phototag
-from phototag.digest import content_digest
+from phototag._version import __version__
+from phototag.core import Journal, Label, Photo, Prediction, Tag
 from phototag.errors import PhotoError
 from phototag.metadata.edits import packed, replacement
-from phototag.metadata.files import NO_FILE, Journal, Standing, Written, moment, now, os_fault, sync_folder, write_file
+from phototag.metadata.files import NO_FILE, EarlierTags, Written, moment, now, os_fault, sync_folder, write_file
 from phototag.metadata.keywords import key
-from phototag.photos import OWN_SUFFIX, Photo
-from phototag.taxonomy import Label, Prediction, Tag
+from phototag.photos.digest import content_digest
+from phototag.photos.find import OWN_SUFFIX
 
 MAX_SIDECAR = 1 << 20  # bytes; one of ours has a few thousand
 
@@ -72,7 +72,7 @@ class JsonSidecarWriter:
         except OSError as error:
             raise PhotoError(path, os_fault(f"its sidecar {sidecar.name} cannot be written", error)) from None
 
-    def standing(self, photo: Photo) -> Standing | None:
+    def standing(self, photo: Photo) -> EarlierTags | None:
         """Return what an earlier run of the same recipe left, if `photo` has not changed since; None otherwise."""
         if not os.path.lexists(os.fspath(photo) + OWN_SUFFIX):  # as with nearly all that are looked at
             return None
@@ -86,7 +86,7 @@ class JsonSidecarWriter:
             predictions = tuple(map(_prediction, content["predictions"]))
         except (PhotoError, OSError, KeyError, TypeError, ValueError, OverflowError):
             return None
-        return Standing(tags, predictions, (sidecar,) if tags else (), tuple(_rejected_in(content)))
+        return EarlierTags(tags, predictions, (sidecar,) if tags else (), tuple(_rejected_in(content)))
 
     def _write(self, photo: Path, sidecar: Path, existing: _Existing | None, content: dict[str, Any]) -> None:
         if existing is not None and _without_date(existing.content) == _without_date(content):
@@ -105,7 +105,7 @@ class JsonSidecarWriter:
         self, tags: Sequence[Tag], predictions: Sequence[Prediction], rejected: Sequence[str]
     ) -> dict[str, Any]:
         return {
-            "phototag": phototag.__version__,
+            "phototag": __version__,
             "date": now(),
             "recipe": self.recipe,
             "model": {"name": self.model_name, "digest": self.model_digest},

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from phototag.taxonomy import Tag
+from phototag.core import Tag
 
 
 class Unwritable(Exception):

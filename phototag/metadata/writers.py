@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-import phototag
-from phototag.digest import content_digest
-from phototag.errors import PhotoError, no_photo
-from phototag.metadata import containers, embedding, files, json_sidecar, xmp
+from phototag._version import __version__
+from phototag.core import Journal, Photo, Prediction, Tag
+from phototag.errors import NO_MEMORY, PhotoError, no_photo
+from phototag.metadata import containers, files, json_sidecar, rewrite, xmp
 from phototag.metadata.edits import Edit, Edits, already_back, applied, inverse, packed, pieces, replacement, unpacked
-from phototag.metadata.embedding import Stamp
-from phototag.metadata.files import NO_FILE, Journal, Standing, Written, moment, now, os_fault
+from phototag.metadata.files import NO_FILE, EarlierTags, Written, moment, now, os_fault
+from phototag.metadata.foreign import embedded_keywords
 from phototag.metadata.keywords import (
     FIELDS,
     Keywords,
@@ -28,17 +28,9 @@ from phototag.metadata.keywords import (
     noted_tags,
     rejected_names,
 )
-from phototag.opening import NO_MEMORY, embedded_keywords
-from phototag.photos import (
-    OTHER_SUFFIXES,
-    OWN_SUFFIX,
-    RAW_SUFFIXES,
-    READABLE_SUFFIXES,
-    UNREADABLE,
-    XMP_SUFFIX,
-    Photo,
-)
-from phototag.taxonomy import Prediction, Tag
+from phototag.metadata.rewrite import Stamp
+from phototag.photos.digest import content_digest
+from phototag.photos.find import OTHER_SUFFIXES, OWN_SUFFIX, RAW_SUFFIXES, READABLE_SUFFIXES, UNREADABLE, XMP_SUFFIX
 
 MAX_PHOTO = 1 << 29  # bytes; a file is held in memory twice while it is written into
 MAX_OTHER = 1 << 26  # bytes; a file of a kind that is not written into
@@ -91,7 +83,7 @@ class EmbedWriter:
             remove_from_sidecars(photo.path, self.journal, in_run=True)
         return replace(done, photo=_look_again(photo))
 
-    def standing(self, photo: Photo) -> Standing | None:
+    def standing(self, photo: Photo) -> EarlierTags | None:
         """Return what an earlier run of the same recipe left, if `photo` has not changed since; None otherwise."""
         return _standing(photo, self.recipe, lambda: (photo.path, xmp_sidecar(photo.path)))
 
@@ -103,21 +95,21 @@ class EmbedWriter:
             raise PhotoError(path, "it was changed while it was looked at; the next scan looks again")
         stamp = _stamp_of(self)
         memory = replace(_memory_of_photo(source, path, previous, self.journal), forget=self.forget_rejections)
-        rewriting = embedding.with_tags(source.data, tags, stamp, memory)
+        rewriting = rewrite.with_tags(source.data, tags, stamp, memory)
         files = (path,) if _are_left(tags, rewriting.rejected) else ()
         if not rewriting.edits:
-            return Written(files, photo, None, source.digest, rewriting.rejected, rewriting.noted)
+            return Written(files, photo, None, source.digest, rewriting.rejected, rewriting.own_tags)
         source.check_writable()
         digest = source.replace(
             rewriting.edits,
-            lambda content: embedding.prove(source.data, content, rewriting),
+            lambda content: rewrite.prove(source.data, content, rewriting),
             self.journal,
             # The very time that is noted: what is later was done by others.
             mtime_ns=moment(stamp.date) if self.touch else source.status.st_mtime_ns,
         )
         left_out = [f"{keyword} in {FIELDS.get(name, 'any list')}" for name, keyword in rewriting.left_out]
         note = f"cannot be written: {', '.join(left_out)}" if left_out else None
-        return Written(files, photo, note, digest, rewriting.rejected, rewriting.noted)
+        return Written(files, photo, note, digest, rewriting.rejected, rewriting.own_tags)
 
 
 @dataclass(frozen=True)
@@ -155,7 +147,7 @@ class XmpSidecarWriter:
             def change(packet: bytes | None) -> bytes | None:
                 nonlocal rejected
                 memory = replace(_memory_of_sidecar(packet, previous, self.journal), forget=self.forget_rejections)
-                packet, rejected = embedding.sidecar_with_tags(packet, held, tags, _stamp_of(self), memory)
+                packet, rejected = rewrite.sidecar_with_tags(packet, held, tags, _stamp_of(self), memory)
                 return packet
 
             _change_sidecar(sidecar, photo.path, self.journal, change)
@@ -168,7 +160,7 @@ class XmpSidecarWriter:
             raise PhotoError(photo.path, NO_MEMORY) from None
         return Written((sidecar,) if _are_left(tags, rejected) else (), photo, None, digest, rejected)
 
-    def standing(self, photo: Photo) -> Standing | None:
+    def standing(self, photo: Photo) -> EarlierTags | None:
         """Return what an earlier run of the same recipe left, if `photo` has not changed since; None otherwise."""
         return _standing(photo, self.recipe, lambda: (xmp_sidecar(photo.path),))
 
@@ -191,9 +183,7 @@ def _removed_from_photo(path: Path, previous: Sequence[str], journal: Journal) -
     try:
         source = _Source.read(path)
         again = [Tag(name, 1.0, (name,), None) for name in previous]
-        rewriting = embedding.with_tags(
-            source.data, again, _stamp(""), _memory_of_photo(source, path, previous, journal)
-        )
+        rewriting = rewrite.with_tags(source.data, again, _stamp(""), _memory_of_photo(source, path, previous, journal))
         removed = rewriting.rejected
         if rewriting.edits:
             source.check_writable()
@@ -209,7 +199,7 @@ def _removed_from_sidecar(path: Path, previous: Sequence[str], journal: Journal)
     def look(packet: bytes | None) -> bytes | None:
         nonlocal removed
         memory = _memory_of_sidecar(packet, previous, journal)
-        _, removed = embedding.sidecar_with_tags(packet, held, (), _stamp(""), memory)
+        _, removed = rewrite.sidecar_with_tags(packet, held, (), _stamp(""), memory)
         return packet  # it stays what it is
 
     _change_sidecar(xmp_sidecar(path), path, journal, look)
@@ -324,9 +314,9 @@ def _could_become(path: Path, before: bytes | None, now: bytes) -> bool:
     if path.name.endswith(OWN_SUFFIX):
         return json_sidecar.is_ours(now) and (before is None or json_sidecar.is_ours(before))
     if not path.name.endswith(XMP_SUFFIX):
-        return embedding.is_photo_before(before, now)
-    return embedding.is_sidecar_before(before, now) or (
-        before is not None and embedding.is_sidecar_after_removal(before, now)
+        return rewrite.is_photo_before(before, now)
+    return rewrite.is_sidecar_before(before, now) or (
+        before is not None and rewrite.is_sidecar_after_removal(before, now)
     )
 
 
@@ -344,7 +334,7 @@ def _was_never_made(path: Path, data: bytes, undo: bytes) -> bool:
     if len(back.strip()) >= 4:  # what the change would have taken away: an offset at least, no padding
         return True
     try:
-        read = xmp.read if path.name.endswith(XMP_SUFFIX) else embedding.read_keywords
+        read = xmp.read if path.name.endswith(XMP_SUFFIX) else rewrite.read_keywords
         return read(data).provenance is None
     except Unwritable:
         return False
@@ -386,7 +376,7 @@ def is_orphan(path: Path) -> bool:
         data = _Source.read(path, xmp.MAX_PACKET).data
         if path.name.endswith(OWN_SUFFIX):
             return json_sidecar.is_ours(data)
-        return embedding.is_sidecar_before(None, data) and embedding.sidecar_without_tags(data, Keywords()) is None
+        return rewrite.is_sidecar_before(None, data) and rewrite.sidecar_without_tags(data, Keywords()) is None
     except (Unwritable, OSError, MemoryError):
         return False
 
@@ -635,10 +625,10 @@ def _untag_photo(path: Path, journal: Journal, *, dry_run: bool) -> bool:
         source = _Source.read(path)
     except Unwritable:
         return False  # phototag writes into none like it
-    before = source.taken_back(journal, embedding.is_photo_before)
+    before = source.taken_back(journal, rewrite.is_photo_before)
     data = source.data if before is None else before
     try:
-        data = applied(data, embedding.without_tags(data).edits)
+        data = applied(data, rewrite.without_tags(data).edits)
     except Unwritable:
         # Not a photo that phototag writes into, unless another program has made it one since.
         if data == source.data:
@@ -662,9 +652,9 @@ def _untag_sidecar(sidecar: Path, photo: Path, journal: Journal, noted: Journal 
         source = _Source.read(sidecar, xmp.MAX_PACKET)
     except Unwritable:
         return False  # phototag writes none like it
-    before = source.taken_back(journal, embedding.is_sidecar_before)
+    before = source.taken_back(journal, rewrite.is_sidecar_before)
     try:
-        packet = embedding.sidecar_without_tags(before, _held(photo)[0]) if before is not None else None
+        packet = rewrite.sidecar_without_tags(before, _held(photo)[0]) if before is not None else None
     except Unwritable:
         if not _names_phototag(source.data):
             return False
@@ -739,7 +729,7 @@ def _held(path: Path) -> tuple[Keywords, _Source | None]:
     source = None
     try:
         source = _Source.read(path)
-        return embedding.read_keywords(source.data), source
+        return rewrite.read_keywords(source.data), source
     except (Unwritable, OSError):
         if not path.is_file():  # a pipe would keep us waiting
             raise PhotoError(path, "it is no longer there, or no longer a file; scan again") from None
@@ -771,22 +761,22 @@ def _rejected_beside(path: Path) -> tuple[str, ...]:
     return tuple(rejected)
 
 
-def _standing(photo: Photo, recipe: str, places: Callable[[], Iterable[Path]]) -> Standing | None:
+def _standing(photo: Photo, recipe: str, places: Callable[[], Iterable[Path]]) -> EarlierTags | None:
     """What is noted in the first of the files that has a note of `recipe`, if the photo has not changed since."""
     if not recipe:
         return None
     with contextlib.suppress(OSError):
         for path in places():
             with contextlib.suppress(OSError, Unwritable, ValueError, MemoryError):
-                found = _noted_in(path, photo.path)
+                found = _own_tags_in(path, photo.path)
                 noted = found.provenance
                 if noted is not None and noted.recipe == recipe and photo.mtime_ns <= moment(noted.date):
                     tags = noted_tags(found)
-                    return Standing(tags, (), (path,) if tags else (), rejected_names(found))
+                    return EarlierTags(tags, (), (path,) if tags else (), rejected_names(found))
     return None
 
 
-def _noted_in(path: Path, photo: Path) -> Keywords:
+def _own_tags_in(path: Path, photo: Path) -> Keywords:
     """The keywords of the file at `path`, if there may be a note of phototag's; what costs most comes last."""
     if path != photo and path.is_symlink():
         return Keywords()
@@ -799,7 +789,7 @@ def _noted_in(path: Path, photo: Path) -> Keywords:
     source = _Source.read(path, None if path == photo else xmp.MAX_PACKET)
     if not _names_phototag(source.data):
         return Keywords()
-    return embedding.read_keywords(source.data) if path == photo else xmp.read(source.data)
+    return rewrite.read_keywords(source.data) if path == photo else xmp.read(source.data)
 
 
 def _by_other_means(path: Path) -> Keywords:
@@ -833,4 +823,4 @@ def _stamp_of(writer: EmbedWriter | XmpSidecarWriter) -> Stamp:
 def _stamp(model_name: str) -> Stamp:
     # A model is called what its folder is called, which may be any bytes; XML has not all of them.
     name = "".join(character if character.isprintable() else "?" for character in model_name)
-    return Stamp(name, phototag.__version__, now())
+    return Stamp(name, __version__, now())

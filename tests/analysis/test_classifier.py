@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phototag.classifier import Classifier
+from phototag.analysis.classifier import Classifier
 from phototag.errors import LabelMismatch, ModelError, SignatureMismatch
-from phototag.models import find_model
+from phototag.models.find import find_model
 from tests.helpers.toys import export_toy
 
 

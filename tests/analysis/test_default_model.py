@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from phototag.cli import cli
-from phototag.models import Model
+from phototag.models.find import Model
 from tests.helpers import PROJECT
 from tests.helpers.pictures import STORED
 from tests.helpers.program import lines

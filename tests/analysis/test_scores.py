@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
-from phototag.scores import _MAX_CLASSES, pack, unpack
+from phototag.analysis.scores import _MAX_CLASSES, pack, unpack
 
 
 def test_probabilities_come_back_to_the_nearest_step() -> None:

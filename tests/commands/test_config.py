@@ -17,8 +17,8 @@ import pytest
 
 from phototag.cli import cli
 from phototag.cli.config import ONE_OFF
+from phototag.cli.config_file import MAX_CONFIG, parse_config
 from phototag.cli.models import models
-from phototag.config import MAX_CONFIG, parse_config
 from phototag.errors import ConfigError
 from tests.helpers import PROJECT
 from tests.helpers.program import phototag

@@ -109,7 +109,7 @@ def test_an_interrupt_while_the_model_loads_tags_nothing(
     photo = make_photo("a.jpg")
     script = (
         "import os, signal, sys\n"
-        "from phototag.classifier._saved_model import TensorFlowRunner\n"
+        "from phototag.engines.tensorflow_runner import TensorFlowRunner\n"
         "load = TensorFlowRunner._load\n"
         "def interrupted(self):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
@@ -140,7 +140,7 @@ def test_an_interrupt_while_nothing_but_other_files_is_found(scan: Scan, tmp_pat
     (tmp_path / "others").mkdir()
     for number in range(50):
         (tmp_path / f"others/{number}.txt").touch()
-    import phototag.photos as photos
+    import phototag.photos.find as photos
 
     looked_at: list[str] = []
     look_at = photos._look_at

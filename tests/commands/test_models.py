@@ -165,7 +165,7 @@ def test_odd_names_are_removed_like_any_other(bare: Path, tmp_path: Path, data_d
 
 
 def test_labels_survive_being_installed(tmp_path: Path, bare: Path) -> None:
-    from phototag.models import find_model
+    from phototag.models.find import find_model
 
     (tmp_path / "odd.json").write_text('["1: one", "0: zero_zero", "2: n01440764"]')
     options = ["--labels", tmp_path / "odd.json", "--input-range", "0..1", "--name", "odd"]
@@ -281,10 +281,10 @@ def test_calibration_refuses_photos_that_tell_nothing(
 
 
 def test_understanding_is_information_and_not_confidence_alone() -> None:
-    from phototag.calibration import understanding
+    from phototag.models.calibration import range_score
 
-    always_the_same = understanding(np.tile([0.99, 0.01, 0.0], (30, 1)))
-    each_its_own = understanding(np.tile(np.eye(3) * 0.7 + 0.1, (10, 1)))
+    always_the_same = range_score(np.tile([0.99, 0.01, 0.0], (30, 1)))
+    each_its_own = range_score(np.tile(np.eye(3) * 0.7 + 0.1, (10, 1)))
     assert always_the_same.confidence > each_its_own.confidence
     assert always_the_same.information == pytest.approx(0, abs=1e-4)
     entropy = -(0.8 * np.log(0.8) + 2 * 0.1 * np.log(0.1))

@@ -17,8 +17,8 @@ import pytest
 from click.testing import Result
 
 from phototag.cli import run_log
+from phototag.core import Photo
 from phototag.index import Record, open_index
-from phototag.photos import Photo
 from tests.helpers.program import phototag
 from tests.helpers.writing import keywords, remove_red
 

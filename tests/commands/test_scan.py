@@ -285,7 +285,7 @@ def test_a_bug_is_an_apology_and_a_traceback_only_on_request(
     scan: Scan, make_photo: MakePhoto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo = make_photo("a.jpg")
-    monkeypatch.setattr("phototag.preprocessing.Preprocessing.crops", lambda *_: 1 / 0)
+    monkeypatch.setattr("phototag.images.preprocess.Preprocessing.crops", lambda *_: 1 / 0)
     result = scan(photo)
     assert result.exit_code == 3
     assert result.stderr.endswith("Run it again with --verbose for the details to report.\n")
@@ -344,7 +344,10 @@ def test_every_kind_of_error_has_an_exit_code() -> None:
     import phototag.errors as errors
     from phototag.cli import _EXIT_CODES
 
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and kind is not errors.PhototagError]
+    known_types = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    kinds = [
+        kind for kind in known_types if issubclass(kind, errors.PhototagError) and kind is not errors.PhototagError
+    ]
     assert all(any(issubclass(kind, known) for known, _ in _EXIT_CODES) for kind in kinds)
     assert PhotoError in kinds
 

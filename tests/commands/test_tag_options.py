@@ -12,10 +12,10 @@ import pytest
 from click.testing import Result
 from PIL import Image, ImageDraw
 
-from phototag.cli.tag_options import MOST_CROPS, TagOptions, find_wanted_model, make_tagger
-from phototag.models import shipped_directory
-from phototag.preprocessing import MOST_CROPS as REAL_MOST_CROPS
-from phototag.tagging import recipe_digest
+from phototag.cli.tag_options import MOST_CROPS, TagOptions, find_wanted_model, make_chooser
+from phototag.images.preprocess import MOST_CROPS as REAL_MOST_CROPS
+from phototag.paths import shipped_directory
+from phototag.run.pipeline import recipe_digest
 from tests.helpers.program import lines, phototag
 from tests.helpers.toys import export_toy
 
@@ -146,7 +146,7 @@ def recipe(**change: Any) -> str:
     options = dict.fromkeys(TagOptions.__dataclass_fields__) | {"model": "efficientnet-lite0", "given_facts": {}}
     chosen = TagOptions(**{**options, "crops": 1, "raw_labels": False, **change})
     model = find_wanted_model(chosen)
-    return recipe_digest(model, chosen.crops, make_tagger(chosen, model), "none")
+    return recipe_digest(model, chosen.crops, make_chooser(chosen, model), "none")
 
 
 @pytest.fixture

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
+from phototag.core import Photo
 from phototag.errors import ConfigError
 from phototag.index import open_index
-from phototag.photos import Photo, find_photos
-from phototag.watching import Arrivals, Watch, patterns_for
+from phototag.photos.find import find_photos
+from phototag.photos.watch import Arrivals, Watch, patterns_for
 from tests.helpers.indexes import HOLD
 from tests.helpers.program import phototag
 

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 
 from phototag import Classifier
-from phototag.building import add_model, remove_model
+from phototag.cli.messages import event_message
+from phototag.core import WorkEvent
 from phototag.errors import ModelError
-from phototag.models import Model, find_model
-from phototag.opening import prepare_photo
+from phototag.images.decode import prepare_photo
+from phototag.models.find import Model, find_model
+from phototag.zoo.build import add_model, remove_model
 from tests.helpers.program import imported_by, phototag
 from tests.helpers.toys import BLUE, GREEN, RED, export, export_toy, means, tagged
 
@@ -161,8 +163,8 @@ def test_tensorflow_takes_an_image_from_each_of_several_callers(
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np
-from phototag.classifier import Classifier
-from phototag.models import find_model
+from phototag.analysis.classifier import Classifier
+from phototag.models.find import find_model
 given = {{"input": {{"range": "0..1"}}}}
 model = find_model({str(directory)!r}, labels=Path({str(directory / "labels.txt")!r}), given=given)
 classifier = Classifier(model, "tensorflow", callers={callers})
@@ -184,11 +186,16 @@ print(classifier.by_image, one_core_a_call, alike, len(tensorflow.config.list_ph
 # --- Converted once ---------------------------------------------------------------------------------------------------
 
 
+def noting(said: list[str]) -> Callable[[WorkEvent], None]:
+    """Add what the command line says about each event to `said`."""
+    return lambda event: said.append(event_message(event))
+
+
 def test_a_model_is_converted_once_and_that_is_said(toy_model: Path, kept: Path, said: list[str]) -> None:
     model = find_model(str(toy_model))
-    assert Classifier(model, announce=said.append).engine == "litert"
+    assert Classifier(model, on_event=noting(said)).engine == "litert"
     assert said == ["Converting the model toy for LiteRT: once, for some seconds."]
-    assert Classifier(model, announce=said.append).engine == "litert"
+    assert Classifier(model, on_event=noting(said)).engine == "litert"
     assert len(said) == 1
     assert conversions_in(kept) == [".json", ".tflite"]
 
@@ -243,12 +250,12 @@ def test_a_damaged_conversion_is_made_anew(toy_model: Path, kept: Path, said: li
     else:
         text = {"verdict": "{", "list": "[]", "number": '{"reason": 1, "gpu": 2, "sha256": 3}', "huge": " " * 100_000}
         verdict.write_text(text[damage])
-    classifier = Classifier(model, announce=said.append)
+    classifier = Classifier(model, on_event=noting(said))
     assert classifier.engine == "litert"
     assert tagged(classifier, RED, BLUE) == ["red", "blue"]
     assert len(said) == 1
     assert conversions_in(kept) == [".json", ".tflite"]
-    Classifier(model, announce=said.append)
+    Classifier(model, on_event=noting(said))
     assert len(said) == 1
 
 
@@ -320,7 +327,7 @@ def test_what_does_not_convert_or_differs_runs_in_tensorflow_and_is_said_once(
     directory = export(tmp_path / "m", function, *spec)
     model = find_model(str(directory), labels=directory / "labels.txt", given={"input": facts})
     for _ in range(2):
-        classifier = Classifier(model, announce=said.append)
+        classifier = Classifier(model, on_event=noting(said))
         assert classifier.engine == "tensorflow"
         assert tagged(classifier, RED, GREEN, BLUE) == ["red", "green", "blue"]
     assert [line.partition(":")[0] for line in said] == [
@@ -354,7 +361,7 @@ def test_without_litert_models_run_in_tensorflow(
     toy_model: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
-    assert Classifier(find_model(str(toy_model)), announce=said.append).engine == "tensorflow"
+    assert Classifier(find_model(str(toy_model)), on_event=noting(said)).engine == "tensorflow"
     assert not said
     with pytest.raises(ModelError, match="pip install ai-edge-litert"):
         Classifier(find_model(str(toy_model)), "litert")
@@ -362,7 +369,7 @@ def test_without_litert_models_run_in_tensorflow(
 
 def test_where_nothing_can_be_kept_models_run_in_tensorflow(toy_model: Path, kept: Path, said: list[str]) -> None:
     kept.write_text("in the way")
-    assert Classifier(find_model(str(toy_model)), announce=said.append).engine == "tensorflow"
+    assert Classifier(find_model(str(toy_model)), on_event=noting(said)).engine == "tensorflow"
     assert len(said) == 1
     assert f"{kept} cannot be written" in said[0]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from phototag.core import Photo, Tag
 from phototag.index import Index
 from phototag.metadata import xmp
-from phototag.metadata.embedding import Stamp
 from phototag.metadata.files import Written
+from phototag.metadata.rewrite import Stamp
 from phototag.metadata.writers import EmbedWriter
-from phototag.photos import UNFINISHED_PREFIX, Photo
-from phototag.taxonomy import Tag
+from phototag.photos.find import UNFINISHED_PREFIX
 
 TAGS = tuple(Tag(name, 0.9, (name,), None) for name in ("red", "Ö", "日本"))
 STAMP = Stamp("toy", "1", "2026-11-20T00:00:00+00:00")

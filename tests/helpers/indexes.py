@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from phototag.core import Label, Photo, Prediction, Tag
 from phototag.index import Record
-from phototag.photos import Photo
-from phototag.taxonomy import Label, Prediction, Tag
 
 PHOTO = Photo(Path("/p/" + os.fsdecode(b"\xff\n.jpg")), 1234, 1_700_000_000_123_456_789)
 RECORD = Record(

@@ -6,10 +6,10 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from dataclasses import replace
 
+from phototag.core import Tag
 from phototag.metadata import xmp
 from phototag.metadata.edits import applied, inverse
 from phototag.metadata.keywords import Keywords, Provenance, wanted_keywords, without_ours
-from phototag.taxonomy import Tag
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 DC = "http://purl.org/dc/elements/1.1/"

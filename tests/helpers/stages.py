@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from phototag.hedging import LabelTagger
-from phototag.opening import Looked, look_at
-from phototag.preprocessing import Preprocessing
-from phototag.tagging import Outcome, Pipeline
-from phototag.taxonomy import Label
+from phototag.core import Label
+from phototag.images.decode import Looked, look_at
+from phototag.images.preprocess import Preprocessing
+from phototag.run.pipeline import Outcome, Pipeline
+from phototag.vocabulary.choose import LabelChooser
 
-TAGGER = LabelTagger([Label("red"), Label("green"), Label("blue")], max_tags=5)
+TAGGER = LabelChooser([Label("red"), Label("green"), Label("blue")], max_tags=5)
 PREPROCESSING = Preprocessing(8, 8)
 
 

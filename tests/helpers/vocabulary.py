@@ -1,6 +1,6 @@
 """A small tree of tags."""
 
-from phototag.taxonomy import Taxonomy
+from phototag.vocabulary.taxonomy import Taxonomy
 
 HEADER = "id\tparent\tstate\tname\tthreshold\tsynonyms\tde\tfr"
 TREE = f"""\

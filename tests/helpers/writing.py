@@ -9,16 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from phototag.digest import content_digest
+from phototag.core import Journal, Photo, Tag, Undo
 from phototag.index import Index
-from phototag.metadata import containers, embedding, xmp
+from phototag.metadata import containers, rewrite, xmp
 from phototag.metadata.edits import applied, packed, replacement
-from phototag.metadata.files import Journal, Undo, Written
+from phototag.metadata.files import Written
 from phototag.metadata.json_sidecar import JsonSidecarWriter, sidecar_path
 from phototag.metadata.keywords import Keywords
 from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter, read_keywords
-from phototag.photos import Photo
-from phototag.taxonomy import Tag
+from phototag.photos.digest import content_digest
 from tests.helpers.program import phototag
 
 CAT = Tag("cat", 0.9, ("animal", "cat"), None, ())
@@ -98,7 +97,7 @@ def remove(path: Path, *names: str) -> None:
 def keywords_of(file: Path) -> Keywords:
     """The keywords in a photo or an XMP sidecar, and in it alone."""
     data = file.read_bytes()
-    return xmp.read(data) if file.suffix == ".xmp" else embedding.read_keywords(data)
+    return xmp.read(data) if file.suffix == ".xmp" else rewrite.read_keywords(data)
 
 
 @dataclass

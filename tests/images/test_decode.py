@@ -13,11 +13,11 @@ import piexif
 import pytest
 from PIL import Image
 
-from phototag import opening
-from phototag.digest import content_digest
 from phototag.errors import PhotoError
-from phototag.opening import MAX_PIXELS, Looked, look_at, open_image, prepare_photo
-from phototag.preprocessing import Preprocessing
+from phototag.images import decode
+from phototag.images.decode import MAX_PIXELS, Looked, look_at, open_image, prepare_photo
+from phototag.images.preprocess import Preprocessing
+from phototag.photos.digest import content_digest
 from tests.helpers.photo_parts import dng, mpf_base, mpf_photo
 from tests.helpers.pictures import STORED, assert_corners, corners
 
@@ -256,7 +256,8 @@ def test_mutated_photos_never_raise_anything_else(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_real_photos_of_many_cameras_open(shared: Path) -> None:
-    from phototag.photos import Photo, find_photos
+    from phototag.core import Photo
+    from phototag.photos.find import find_photos
 
     found = list(find_photos([shared / "photos/camera", shared / "photos/formats", shared / "photos/orientation"]))
     cut_to_its_metadata = "CanonRaw.cr2"
@@ -335,13 +336,13 @@ SMALL = Preprocessing(height=16, width=24)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "HEIF", "dng"])
-@pytest.mark.parametrize("limit", [opening.MAX_IN_MEMORY, 1000])
+@pytest.mark.parametrize("limit", [decode.MAX_IN_MEMORY, 1000])
 def test_one_look_gives_the_pixels_and_the_digest(
     tmp_path: Path, kind: str, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "MAX_IN_MEMORY", limit)
+    monkeypatch.setattr(decode, "MAX_IN_MEMORY", limit)
     path = tmp_path / f"photo.{kind}"
-    opening._prepare_pillow()
+    decode._prepare_pillow()
     if kind == "dng":
         path.write_bytes(dng(corners()))
     else:

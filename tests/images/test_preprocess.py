@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from phototag.preprocessing import Preprocessing
+from phototag.images.preprocess import Preprocessing
 
 
 def bars(width: int, height: int) -> Image.Image:

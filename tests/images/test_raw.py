@@ -15,9 +15,10 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
+from phototag.core import Photo, SkippedFile
 from phototag.errors import PhotoError
-from phototag.opening import open_image
-from phototag.photos import PassedOver, Photo, find_photos, reads_raw
+from phototag.images.decode import open_image
+from phototag.photos.find import find_photos, reads_raw
 from tests.helpers.photo_parts import dng
 from tests.helpers.pictures import CORNERS, STORED, assert_corners, corners
 from tests.helpers.program import lines
@@ -117,7 +118,7 @@ def without_rawpy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_without_rawpy_a_raw_is_passed_over_and_the_remedy_named(tmp_path: Path, without_rawpy: None) -> None:
     path = write(tmp_path / "a.dng", dng(corners(*SENSOR)))
     (found,) = find_photos([tmp_path])
-    assert isinstance(found, PassedOver)
+    assert isinstance(found, SkippedFile)
     assert found.kind == "unreadable"
     assert found.reason.endswith("pip install 'phototag[raw]'")
     with pytest.raises(PhotoError, match=r"pip install 'phototag\[raw\]'"):
@@ -127,7 +128,7 @@ def test_without_rawpy_a_raw_is_passed_over_and_the_remedy_named(tmp_path: Path,
 def test_finding_a_raw_does_not_import_rawpy(tmp_path: Path) -> None:
     write(tmp_path / "a.dng", b"not looked at")
     script = (
-        "import sys, pathlib, phototag.photos as photos\n"
+        "import sys, pathlib, phototag.photos.find as photos\n"
         "print(*photos.find_photos([pathlib.Path(sys.argv[1])]))\n"
         "print({'rawpy', 'PIL', 'numpy'} & set(sys.modules))"
     )

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from phototag.core import Photo
 from phototag.errors import IndexBusy, IndexUnusable
 from phototag.index import Change, Index, open_index
 from phototag.index._schema import APPLICATION_ID, MIGRATIONS
-from phototag.photos import Photo
 from tests.helpers.indexes import HOLD, PHOTO, RECORD
 
 
@@ -99,9 +99,9 @@ def test_a_photo_takes_over_what_is_known_of_its_content(path: Path) -> None:
     files = (here, Path("/p/a.jpg.phototag.json"), Path("/p/IMG_1.CR2.xmp"))
     with open_index(path) as index, index.run({}):
         index.add([replace(RECORD, photo=photo_like(PHOTO, path=here), written=files)])
-        assert index.taken_over(photo_like(PHOTO, path=there), b"other") is None
+        assert index.adopt(photo_like(PHOTO, path=there), b"other") is None
         moved = photo_like(PHOTO, path=there, mtime_ns=1)
-        known = index.taken_over(moved, b"digest")
+        known = index.adopt(moved, b"digest")
         assert known is not None
         assert known == index.known(moved)
         assert (known.recipe, index.tags(known), index.rejected(known)) == ("recipe", RECORD.tags, ("cat",))

@@ -17,12 +17,7 @@ from phototag.metadata import xmp
 from phototag.metadata.files import Written
 from phototag.metadata.json_sidecar import read_tags, sidecar_path
 from phototag.metadata.keywords import Keywords
-from phototag.metadata.writers import (
-    is_orphan,
-    read_keywords,
-    remove_orphan,
-    untag,
-)
+from phototag.metadata.writers import is_orphan, read_keywords, remove_orphan, untag
 from tests.helpers.files import contents
 from tests.helpers.program import lines, phototag
 from tests.helpers.writing import (

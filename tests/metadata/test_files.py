@@ -15,7 +15,7 @@ import pytest
 
 from phototag.metadata.files import folders_synced_once, remove_unfinished, sync_put_off, write_file
 from phototag.metadata.keywords import Unwritable
-from phototag.photos import UNFINISHED_PREFIX, UNFINISHED_SUFFIX
+from phototag.photos.find import UNFINISHED_PREFIX, UNFINISHED_SUFFIX
 from tests.helpers import PROJECT
 
 PIECES: list[bytes | memoryview] = [b"one", memoryview(b"two"), b"", b"three"]

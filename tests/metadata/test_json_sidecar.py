@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from phototag.core import Label, Photo, Prediction, Tag
 from phototag.errors import PhotoError
 from phototag.index import Index, open_index
 from phototag.metadata.json_sidecar import JsonSidecarWriter
-from phototag.photos import Photo
-from phototag.taxonomy import Label, Prediction, Tag
 
 TAGS = (Tag("Tukan 日本", 0.93, ("animal", "Tukan 日本"), "n01843383"), Tag("animal", 0.98, ("animal",), None))
 PREDICTIONS = (Prediction(Label("toucan", "n01843383"), 0.93),)
@@ -125,8 +124,8 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         "from phototag.metadata.json_sidecar import *\n"
-        "from phototag.photos import Photo\n"
-        "from phototag.taxonomy import Tag\n"
+        "from phototag.core import Photo\n"
+        "from phototag.core import Tag\n"
         "JsonSidecarWriter('m', 'd', None)"
         ".write(Photo(pathlib.Path(sys.argv[1]), 0, 0), [Tag('red', 1.0, ('red',), None)], [])\n"
     )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phototag.core import Tag
 from phototag.metadata.keywords import (
     LISTS,
     Keywords,
@@ -22,7 +23,6 @@ from phototag.metadata.keywords import (
     wanted_keywords,
     without_ours,
 )
-from phototag.taxonomy import Tag
 
 ANIMAL = Tag("animal", 0.99, ("animal",), None)
 BIRD = Tag("bird", 0.97, ("animal", "bird"), None)

@@ -13,19 +13,14 @@ from unittest.mock import ANY
 
 import pytest
 
+from phototag.core import Label, Prediction
 from phototag.errors import PhotoError
 from phototag.index import Index
 from phototag.metadata import xmp
-from phototag.metadata.files import Standing, Written
+from phototag.metadata.files import EarlierTags, Written
 from phototag.metadata.json_sidecar import JsonSidecarWriter, read_rejected, read_tags, sidecar_path
 from phototag.metadata.keywords import Keywords
-from phototag.metadata.writers import (
-    EmbedWriter,
-    XmpSidecarWriter,
-    removed_by_people,
-    untag,
-)
-from phototag.taxonomy import Label, Prediction
+from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter, removed_by_people, untag
 from tests.helpers.files import contents
 from tests.helpers.program import lines, phototag
 from tests.helpers.writing import (
@@ -298,9 +293,9 @@ def test_what_stands_tells_an_index_that_was_lost(way: str, make_photo: Callable
     standing = writer("one").standing(found(path))
     plain = tuple(replace(tag, synset=None, synonyms=()) for tag in tags)
     assert standing == (
-        Standing(tags, predictions, (sidecar_path(path),))
+        EarlierTags(tags, predictions, (sidecar_path(path),))
         if way == "json"
-        else Standing(plain, (), (file_of(path, way),))
+        else EarlierTags(plain, (), (file_of(path, way),))
     )
     assert writer("two").standing(found(path)) is None
     assert writer("").standing(found(path)) is None
@@ -327,7 +322,7 @@ def test_what_was_removed_does_not_stand(make_photo: Callable[..., Path], index:
     writer = XmpSidecarWriter("toy", index, "one")
     writer.write(found(path), [CAT, DOG], ())
     remove(sidecar_of(path), "cat")
-    left = Standing((replace(DOG, synonyms=()),), (), (sidecar_of(path),), ("cat",))
+    left = EarlierTags((replace(DOG, synonyms=()),), (), (sidecar_of(path),), ("cat",))
     assert writer.standing(found(path)) == left
     # Also where the photo could not be written into.
     path.chmod(0o444)

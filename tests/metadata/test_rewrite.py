@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from phototag.core import Photo, Tag
 from phototag.index import open_index
 from phototag.metadata.writers import EmbedWriter, take_back
-from phototag.photos import Photo
-from phototag.taxonomy import Tag
 from tests.helpers import SHARED
 from tests.helpers.program import lines, phototag
 from tests.helpers.toys import export_toy

@@ -9,15 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from phototag.digest import content_digest
 from phototag.errors import PhotoError
 from phototag.index import Index
 from phototag.metadata.edits import packed, replacement
 from phototag.metadata.files import NO_FILE
 from phototag.metadata.json_sidecar import sidecar_path
-from phototag.metadata.writers import (
-    take_back,
-)
+from phototag.metadata.writers import take_back
+from phototag.photos.digest import content_digest
 from tests.helpers.files import contents
 from tests.helpers.writing import (
     BIRD,

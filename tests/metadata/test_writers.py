@@ -7,17 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from phototag.core import Photo, Tag
 from phototag.errors import PhotoError
 from phototag.index import Index
 from phototag.metadata import files, xmp
 from phototag.metadata.edits import unpacked
 from phototag.metadata.keywords import Keywords
-from phototag.metadata.writers import (
-    EmbedWriter,
-    untag,
-)
-from phototag.photos import Photo
-from phototag.taxonomy import Tag
+from phototag.metadata.writers import EmbedWriter, untag
 from tests.helpers.writing import (
     CAT,
     DOG,

@@ -17,7 +17,7 @@ from click.testing import Result
 
 from phototag import Classifier
 from phototag.errors import LabelMismatch, ModelError, NotASavedModel, SignatureMismatch
-from phototag.models import find_model, imagenet_labels
+from phototag.models.find import find_model, imagenet_labels
 from tests.helpers import PROJECT
 from tests.helpers.program import lines
 from tests.helpers.toys import BLUE, GREEN, RED, TOY_CARD, export, export_toy, means, tagged

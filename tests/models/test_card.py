@@ -7,7 +7,7 @@ import pytest
 
 from phototag.cli.model_options import INPUT_RANGES
 from phototag.errors import ModelError
-from phototag.model_card import SCALINGS, ImageInput, ModelCard, Output, format_card, parse_card
+from phototag.models.card import SCALINGS, ImageInput, ModelCard, Output, format_card, parse_card
 
 
 def card(**changes: Any) -> str:

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from phototag.core import Label
 from phototag.errors import LabelMismatch
-from phototag.labels import format_labels, parse_labels
-from phototag.taxonomy import Label
+from phototag.models.labels import format_labels, parse_labels
 
 PLAIN = (Label("tench"), Label("goldfish"), Label("great white shark"))
 SYNSETS = (Label("tench", "n01440764"), Label("goldfish", "n01443537"), Label("great white shark", "n01484850"))

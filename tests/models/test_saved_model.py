@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from phototag.errors import PhototagError
-from phototag.inspection import as_data, human_lines, reference_lines
-from phototag.inspection import verdict as found_verdict
-from phototag.models import examine
-from phototag.saved_model import read_saved_model
+from phototag.models.describe import as_data, human_lines, reference_lines
+from phototag.models.describe import verdict as found_verdict
+from phototag.models.find import examine
+from phototag.models.saved_model import read_saved_model
 from tests.helpers.inspecting import HUB, verdict
 from tests.helpers.program import phototag, powerless
 
@@ -56,7 +56,7 @@ def test_mutated_protobufs_are_one_sentence_or_an_answer(tmp_path: Path, shared:
 
 
 def test_a_function_that_calls_itself_and_a_chain_that_is_a_ring_end(tmp_path: Path) -> None:
-    from phototag.saved_model import _message_class
+    from phototag.models.saved_model import _message_class
 
     saved = _message_class("SavedModel")()
     graph = saved.meta_graphs.add()
@@ -180,7 +180,7 @@ class Counted(Mapping[str, Any]):
 @pytest.mark.slow
 def test_a_library_of_many_functions_is_read_in_linear_time() -> None:
     """Forty thousand functions in a chain took minutes when all were gone through for each."""
-    from phototag.saved_model import Function, Node, _loaded_names
+    from phototag.models.saved_model import Function, Node, _loaded_names
 
     def calling(name: str, other: str | None) -> Function:
         node = Node("n", "PartitionedCall", (), "0", None, other, (other,) if other else (), None, False)
@@ -194,7 +194,7 @@ def test_a_library_of_many_functions_is_read_in_linear_time() -> None:
 
 
 def test_odd_sizes_and_missing_inputs_are_no_crash(tmp_path: Path) -> None:
-    from phototag.saved_model import _message_class
+    from phototag.models.saved_model import _message_class
 
     saved = _message_class("SavedModel")()
     graph = saved.meta_graphs.add()

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from phototag.models import Model, data_directory, find_model, shipped_directory
-from phototag.taxonomy import SPLITTING_CHARACTERS, Taxonomy
+from phototag.models.find import Model, find_model
+from phototag.paths import data_directory, shipped_directory
+from phototag.vocabulary.taxonomy import SPLITTING_CHARACTERS, Taxonomy
 
 STATES_OF_A_FEW = {
     "n01443537": ("animal", "fish", "goldfish"),

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from phototag.core import Photo
 from phototag.errors import PhotoError
-from phototag.photos import Photo, find_photos
+from phototag.photos.find import find_photos
 
 
 @pytest.mark.parametrize(

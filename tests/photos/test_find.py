@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from phototag.core import Photo, SkippedFile
 from phototag.errors import ConfigError, PhotoError
-from phototag.photos import PassedOver, Photo, find_photos
+from phototag.photos.find import find_photos
 from tests.helpers.finding import JPEG, photos
 from tests.helpers.program import powerless
 
@@ -77,7 +78,7 @@ def test_a_name_without_a_known_suffix_is_judged_by_content(
 
 def test_what_is_no_photo_is_passed_over(tree: Callable[..., Path]) -> None:
     root = tree("labels.json", "film.mp4", "a.jpg.xmp", "notes.txt")
-    assert [(one.kind, one.path.name) for one in find_photos([root]) if isinstance(one, PassedOver)] == [
+    assert [(one.kind, one.path.name) for one in find_photos([root]) if isinstance(one, SkippedFile)] == [
         ("sidecar", "a.jpg.xmp"),
         ("other", "film.mp4"),
         ("other", "labels.json"),
@@ -91,10 +92,10 @@ def test_own_sidecars_are_not_worth_a_word(tree: Callable[..., Path]) -> None:
 
 
 def test_photos_that_cannot_be_read_are_told_apart(tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("phototag.photos.reads_raw", lambda: False)
+    monkeypatch.setattr("phototag.photos.find.reads_raw", lambda: False)
     root = tree("a.CR2", "b.jxl", "c.dng")
     found = list(find_photos([root]))
-    assert [one.kind for one in found if isinstance(one, PassedOver)] == ["unreadable"] * 3
+    assert [one.kind for one in found if isinstance(one, SkippedFile)] == ["unreadable"] * 3
     assert "RAW" in str(found[0])
     assert "JPEG XL" in str(found[1])
 
@@ -246,7 +247,7 @@ def test_a_shells_star_may_name_what_is_no_photo(tree: Callable[..., Path]) -> N
     root = tree("a.jpg", "a.jpg.phototag.json", "notes.txt")
     photo, other = find_photos(sorted(root.iterdir()))
     assert isinstance(photo, Photo)
-    assert isinstance(other, PassedOver)
+    assert isinstance(other, SkippedFile)
     assert other.kind == "other"
 
 
@@ -334,7 +335,7 @@ def test_an_unreadable_folder_is_a_failure_and_the_walk_goes_on(tree: Callable[.
     root = tree("a.jpg", "locked/b.jpg", "z.jpg")
     (root / "locked").chmod(0)
     script = (
-        "import sys, pathlib, phototag.photos as photos\n"
+        "import sys, pathlib, phototag.photos.find as photos\n"
         "print(*photos.find_photos([pathlib.Path(sys.argv[1])]), sep='\\n')"
     )
     command = powerless(sys.executable, "-c", script, root)

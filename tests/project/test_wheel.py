@@ -23,15 +23,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_models_and_notices_are_inside(wheel: Path) -> None:
+def test_data_and_notices_are_inside(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for needed in (
         "phototag/py.typed",
-        "phototag/_models/efficientnet-lite0/phototag.json",
-        "phototag/_models/efficientnet-lite0/labels.txt",
-        "phototag/_models/efficientnet-lite0/NOTICE",
-        "phototag/_models/taxonomies/imagenet.tsv",
-        "phototag/_models/NOTICE-WordNet",
+        "phototag/_data/efficientnet-lite0/phototag.json",
+        "phototag/_data/efficientnet-lite0/labels.txt",
+        "phototag/_data/efficientnet-lite0/NOTICE",
+        "phototag/_data/taxonomies/imagenet.tsv",
+        "phototag/_data/NOTICE-WordNet",
     ):
         assert needed in names
     licences = {name.rpartition("licenses/")[2] for name in names if "licenses/" in name}
@@ -39,7 +39,7 @@ def test_models_and_notices_are_inside(wheel: Path) -> None:
     assert not [name for name in names if not name.startswith(("phototag/", "phototag-"))]
 
 
-def test_an_installed_copy_finds_its_models(wheel: Path, tmp_path: Path) -> None:
+def test_an_installed_copy_finds_its_data(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "PHOTOTAG_DATA_DIR": str(tmp_path / "data")}
     command = [sys.executable, "-m", "phototag", "models", "list"]

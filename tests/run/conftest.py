@@ -10,7 +10,7 @@ import pytest
 
 from phototag.index import Index, open_index
 from phototag.metadata.json_sidecar import JsonSidecarWriter
-from phototag.tagging import Pipeline, Scorer
+from phototag.run.pipeline import Pipeline, Scorer
 from tests.helpers.stages import TAGGER, classify, look
 
 
@@ -26,7 +26,7 @@ def pipeline(index: Index) -> Callable[..., Pipeline]:
         settings = {
             "look": look,
             "load_scorer": lambda: Scorer(classify),
-            "tagger": TAGGER,
+            "chooser": TAGGER,
             "writer": JsonSidecarWriter("m", "d", index),
             "index": index,
             "recipe": "recipe",

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from phototag.core import Label, Photo
 from phototag.errors import OutOfMemory
-from phototag.hedging import LabelTagger
+from phototag.images.decode import Looked
 from phototag.index import Index, open_index
 from phototag.metadata.json_sidecar import JsonSidecarWriter, sidecar_path
-from phototag.opening import Looked
-from phototag.photos import Photo, find_photos
-from phototag.tagging import Pipeline, Scorer
-from phototag.taxonomy import Label
+from phototag.photos.find import find_photos
+from phototag.run.pipeline import Pipeline, Scorer
+from phototag.vocabulary.choose import LabelChooser
 from tests.helpers.stages import classify, look, run, summary
 
 
@@ -43,8 +43,8 @@ def test_a_new_threshold_or_writer_is_applied_without_the_model(
         looked.append(path)
         return look(path, is_known)
 
-    lenient = LabelTagger([Label("red"), Label("green"), Label("blue")], threshold=0.2, max_tags=5)
-    changed = pipeline(tagger=lenient, recipe="lenient", load_scorer=no_model, look=seen)
+    lenient = LabelChooser([Label("red"), Label("green"), Label("blue")], threshold=0.2, max_tags=5)
+    changed = pipeline(chooser=lenient, recipe="lenient", load_scorer=no_model, look=seen)
     grey = run(changed, find_photos([library]))[-1]
     assert ({tag.name for tag in grey.tags}, grey.path.name) == ({"red", "green", "blue"}, "30.jpg")
     assert (library / "30.jpg.phototag.json").exists()
@@ -273,10 +273,10 @@ def test_what_a_person_removed_goes_with_the_picture_and_not_with_its_name(
     pipeline: Callable[..., Pipeline], make_photo: Callable[..., Path], index: Index
 ) -> None:
     one, other = make_photo("1.jpg", (200, 180, 10)), make_photo("2.jpg", (180, 200, 10))
-    two = LabelTagger([Label("red"), Label("green"), Label("blue")], threshold=0.3, max_tags=2)
+    two = LabelChooser([Label("red"), Label("green"), Label("blue")], threshold=0.3, max_tags=2)
 
     def tags() -> list[set[str]]:
-        return [{tag.name for tag in outcome.tags} for outcome in run(pipeline(tagger=two), find_photos([one.parent]))]
+        return [{tag.name for tag in outcome.tags} for outcome in run(pipeline(chooser=two), find_photos([one.parent]))]
 
     assert tags() == [{"red", "green"}] * 2
     sidecar = sidecar_path(one)

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phototag.digest import content_digest
+from phototag.core import Photo, SkippedFile, WalkItem
 from phototag.errors import ModelError, PhotoError
+from phototag.images.decode import Looked
 from phototag.index import Index
 from phototag.metadata.files import Written
 from phototag.metadata.json_sidecar import JsonSidecarWriter
 from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter
-from phototag.opening import Looked
-from phototag.photos import Found, PassedOver, Photo, find_photos
-from phototag.tagging import Outcome, Pipeline, Scorer
+from phototag.photos.digest import content_digest
+from phototag.photos.find import find_photos
+from phototag.run.pipeline import Outcome, Pipeline, Scorer
 from tests.helpers.stages import classify, look, run, summary
 
 
@@ -78,7 +79,7 @@ def test_the_classifier_is_loaded_once_and_only_when_needed(pipeline: Callable[.
         loaded.append(1)
         return Scorer(classify)
 
-    run(pipeline(load_scorer=load), [PassedOver(library / "a.cr2", "unreadable", "RAW")])
+    run(pipeline(load_scorer=load), [SkippedFile(library / "a.cr2", "unreadable", "RAW")])
     (library / "00.jpg").write_bytes(b"broken")
     run(pipeline(load_scorer=load), find_photos([library / "00.jpg"]))
     assert loaded == []
@@ -234,7 +235,7 @@ def test_done_photos_do_not_wait_long_behind_a_new_one(
     new, done = (next(find_photos([library / name])) for name in ("00.jpg", "01.jpg"))
     asked = 0
 
-    def many() -> Iterator[Found]:
+    def many() -> Iterator[WalkItem]:
         nonlocal asked
         yield new
         while asked < 5000:

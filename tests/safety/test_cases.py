@@ -15,16 +15,15 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
-from phototag.digest import content_digest
+from phototag.core import Photo, Tag
 from phototag.index import open_index
-from phototag.metadata import containers, embedding, exif, iptc, xmp
+from phototag.metadata import containers, exif, iptc, rewrite, xmp
 from phototag.metadata.edits import applied
-from phototag.metadata.embedding import Stamp
 from phototag.metadata.json_sidecar import JsonSidecarWriter
 from phototag.metadata.keywords import Keywords
+from phototag.metadata.rewrite import Stamp
 from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter, untag
-from phototag.photos import Photo
-from phototag.taxonomy import Tag
+from phototag.photos.digest import content_digest
 from tests.helpers.photo_parts import (
     PACKET,
     VIDEO,
@@ -85,7 +84,7 @@ def written(path: Path, content: bytes) -> Path:
 
 
 def held(path: Path) -> Keywords:
-    return embedding.read_keywords(path.read_bytes())
+    return rewrite.read_keywords(path.read_bytes())
 
 
 def listed(path: Path, *arguments: str) -> list[str]:
@@ -213,7 +212,7 @@ def test_10_japanese_in_ascii_iptc_is_marked_and_latin_1_is_unchanged() -> None:
 
     def embedded(caption: bytes) -> bytes:
         data = jpeg(photoshop_segment(irb(caption)))
-        after = applied(data, embedding.with_tags(data, [tag("日本"), tag("fox")], STAMP).edits)
+        after = applied(data, rewrite.with_tags(data, [tag("日本"), tag("fox")], STAMP).edits)
         return containers.read_blocks(after).iptc or b""
 
     marked = embedded(b"A caption")
@@ -234,7 +233,7 @@ def test_10_japanese_in_ascii_iptc_is_marked_and_latin_1_is_unchanged() -> None:
 def test_13_odd_keywords_are_safe_everywhere(photos: Path) -> None:
     names = ["a&b<c", "ü" * 35, "x;y", "🦜"]
     data = jpeg(exif_segment(exif_block()), photoshop_segment(resource(0x0404, dataset(2, 25, b"bird"))))
-    after = applied(data, embedding.with_tags(data, [tag(name) for name in names], STAMP).edits)
+    after = applied(data, rewrite.with_tags(data, [tag(name) for name in names], STAMP).edits)
     path = written(photos / "a.jpg", after)
     found = held(path)
     assert found.subject == ("bird", *names)
@@ -244,8 +243,8 @@ def test_13_odd_keywords_are_safe_everywhere(photos: Path) -> None:
     assert subject.partition(": ")[2] == ", ".join(("bird", *names))
     with Image.open(path) as opened:
         assert opened.getexif()[exif.XP_KEYWORDS].decode("utf-16-le").rstrip("\0") == ";".join(found.xp)
-    left = applied(after, embedding.without_tags(after).edits)
-    assert embedding.read_keywords(left) == embedding.read_keywords(data)
+    left = applied(after, rewrite.without_tags(after).edits)
+    assert rewrite.read_keywords(left) == rewrite.read_keywords(data)
 
 
 def test_14_full_blocks_fall_back_without_damage(photos: Path, embed: Any) -> None:

@@ -24,7 +24,7 @@ MakePhoto = Callable[..., Path]
 # Each look at a photo is announced, and takes until there is a file called as the variable GATE says.
 WAITING = """
 import os, time
-import phototag.opening as opening
+import phototag.images.decode as opening
 look_at = opening.look_at
 def waiting(path, *others):
     print("looking at", path, flush=True)

@@ -17,14 +17,14 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
-from phototag.digest import content_digest
 from phototag.errors import PhotoError
 from phototag.index import Index
-from phototag.metadata import embedding, xmp
+from phototag.metadata import rewrite, xmp
 from phototag.metadata.edits import applied
 from phototag.metadata.files import Written
 from phototag.metadata.writers import XmpSidecarWriter, untag
-from phototag.photos import find_photos
+from phototag.photos.digest import content_digest
+from phototag.photos.find import find_photos
 from tests.helpers.faults import TAGS, embed, names_in, photo_at, unfinished
 from tests.helpers.files import contents
 from tests.helpers.program import lines, phototag, powerless
@@ -80,7 +80,7 @@ def test_a_full_disk_leaves_each_photo_old_or_new(scan: Callable[..., Result], s
     for name, content in before.items():
         is_done = write == "embed" and name not in failed and name != "filling"
         assert (after[name] != content) == is_done, name
-        assert applied(after[name], embedding.without_tags(after[name]).edits) == content if is_done else True
+        assert applied(after[name], rewrite.without_tags(after[name]).edits) == content if is_done else True
     sidecars = after.keys() - before.keys()
     assert sidecars == (set() if write == "embed" else {f"{name}.xmp" for name in before.keys() - failed - {"filling"}})
     assert all(xmp.read(after[name]).subject == ("red",) for name in sidecars)
@@ -279,8 +279,8 @@ def test_an_odd_sidecar_does_not_keep_tags_out_of_the_photo(
     before = state(sidecar)
     written = embed(index, photo_at(photo))
     digest = content_digest(photo.read_bytes())
-    assert written == Written((photo,), photo_at(photo), digest=digest, noted=("red", "Ö", "日本"))
-    assert embedding.read_keywords(photo.read_bytes()).subject == ("red", "Ö", "日本")
+    assert written == Written((photo,), photo_at(photo), digest=digest, own_tags=("red", "Ö", "日本"))
+    assert rewrite.read_keywords(photo.read_bytes()).subject == ("red", "Ö", "日本")
     assert untag(photo, index) == (photo,)
     assert (state(sidecar), photo.read_bytes()) == (before, data)
 

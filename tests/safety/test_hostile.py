@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from phototag.index import Index
-from phototag.metadata import edits, embedding
+from phototag.metadata import edits, rewrite
 from phototag.metadata.edits import Edit, applied, inverse, packed, unpacked
 from phototag.metadata.keywords import Unwritable
 from phototag.metadata.writers import untag
@@ -87,19 +87,19 @@ def test_a_hostile_photo_is_refused_or_its_change_proven(kind: str) -> None:
     for _ in range(MUTATIONS):
         data = mutated(seed, chance)
         try:
-            rewriting = embedding.with_tags(data, TAGS, STAMP)
+            rewriting = rewrite.with_tags(data, TAGS, STAMP)
             after = applied(data, rewriting.edits)
-            embedding.prove(data, after, rewriting)
+            rewrite.prove(data, after, rewriting)
         except Unwritable:
             refused += 1
             continue
         written += 1
         assert applied(after, unpacked(packed(inverse(rewriting.edits)), after)) == data
         # What is kept stands there in its order, and what was added says so.
-        assert {"red", "Ö", "日本"} <= set(embedding.read_keywords(after).subject or ())
+        assert {"red", "Ö", "日本"} <= set(rewrite.read_keywords(after).subject or ())
         # And by what the photo itself says, the tags go again.
-        left = embedding.read_keywords(applied(after, embedding.without_tags(after).edits))
-        assert left == embedding.read_keywords(data)
+        left = rewrite.read_keywords(applied(after, rewrite.without_tags(after).edits))
+        assert left == rewrite.read_keywords(data)
     assert min(written, refused) > MUTATIONS // 20
 
 

@@ -21,8 +21,8 @@ from click.testing import Result
 from phototag.index import Index, open_index
 from phototag.metadata import writers
 from phototag.metadata.writers import EmbedWriter
-from phototag.photos import UNFINISHED_PREFIX, find_photos
-from phototag.tagging import Pipeline, Scorer
+from phototag.photos.find import UNFINISHED_PREFIX, find_photos
+from phototag.run.pipeline import Pipeline, Scorer
 from tests.helpers.faults import STAMP, unfinished
 from tests.helpers.files import contents
 from tests.helpers.program import lines, phototag
@@ -50,7 +50,7 @@ def embed_library(library: Path, index_path: Path, begin: Callable[[], object] =
         pipeline = Pipeline(
             look=look,
             load_scorer=load_scorer,
-            tagger=TAGGER,
+            chooser=TAGGER,
             writer=EmbedWriter("toy", index),
             index=index,
             recipe="recipe",

@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phototag.hedging import LabelTagger, TreeTagger
-from phototag.models import find_model
-from phototag.taxonomy import Label, LevelThresholds, Taxonomy
+from phototag.core import Label
+from phototag.models.find import find_model
+from phototag.vocabulary.choose import LabelChooser, TreeChooser
+from phototag.vocabulary.taxonomy import LevelThresholds, Taxonomy
 from tests.helpers.vocabulary import TREE
 
 LABELS = [Label(f"label {n}", f"n000000{n}") for n in (10, 11, 12, 13, 14)] + [Label("not in the tree", "n99999999")]
@@ -13,14 +14,14 @@ FLAT = LevelThresholds(0.7, 0.7, 0.7)
 WITHOUT_OWN_THRESHOLDS = TREE.replace("0.9", "-")
 
 
-def tagger(
+def chooser(
     threshold: float = 0.7, max_tags: int = 12, levels: LevelThresholds = FLAT, tree: str = WITHOUT_OWN_THRESHOLDS
-) -> TreeTagger:
-    return TreeTagger(LABELS, Taxonomy.parse(tree, "tree.tsv"), levels=levels, threshold=threshold, max_tags=max_tags)
+) -> TreeChooser:
+    return TreeChooser(LABELS, Taxonomy.parse(tree, "tree.tsv"), levels=levels, threshold=threshold, max_tags=max_tags)
 
 
 def names(*scores: float, **options: object) -> list[str]:
-    return [tag.name for tag in tagger(**options).choose(np.array(scores))]  # type: ignore[arg-type]
+    return [tag.name for tag in chooser(**options).choose(np.array(scores))]  # type: ignore[arg-type]
 
 
 def test_a_sure_class_comes_with_its_ancestors_the_most_specific_first() -> None:
@@ -34,7 +35,7 @@ def test_weak_classes_add_up_to_a_sure_ancestor() -> None:
 
 def test_a_rolled_up_name_is_never_written_but_counts() -> None:
     assert names(0, 0.95, 0, 0, 0, 0.05) == ["dog", "animal"]
-    (tag,) = tagger().choose(np.array([0, 0, 0, 0.9, 0.1, 0]))
+    (tag,) = chooser().choose(np.array([0, 0, 0, 0.9, 0.1, 0]))
     assert (tag.name, tag.path) == ("lamp", ("lamp",))
 
 
@@ -47,7 +48,7 @@ def test_a_class_outside_the_tree_gives_no_tag() -> None:
 
 
 def test_tags_say_how_sure_and_where_they_belong() -> None:
-    pug, dog, _ = tagger().choose(np.array([0.8, 0.1, 0.1, 0, 0, 0]))
+    pug, dog, _ = chooser().choose(np.array([0.8, 0.1, 0.1, 0, 0, 0]))
     assert (pug.name, pug.confidence, pug.path, pug.synset) == ("pug", 0.8, ("animal", "dog", "pug"), "n00000010")
     assert (dog.confidence, dog.path, dog.synonyms) == (0.9, ("animal", "dog"), ("hound", "doggy"))
 
@@ -93,7 +94,7 @@ def random_scores(seed: int, sharpness: float) -> np.ndarray:
 @given(seed=st.integers(0, 2**32 - 1), sharpness=st.sampled_from([0.002, 0.02, 0.3]))
 def test_an_ancestor_is_never_less_likely_than_what_is_below_it(imagenet, seed: int, sharpness: float) -> None:
     labels, tree, levels = imagenet
-    masses = TreeTagger(labels, tree, levels=levels, max_tags=99).masses(random_scores(seed, sharpness))
+    masses = TreeChooser(labels, tree, levels=levels, max_tags=99).masses(random_scores(seed, sharpness))
     of = dict(zip(tree.nodes, masses, strict=True))
     assert all(node.parent is None or of[node.parent] >= of[node.id] for node in tree.nodes.values())
     assert max(masses) <= 1 + 1e-9
@@ -111,21 +112,21 @@ def test_a_higher_threshold_never_adds_a_tag(imagenet, seed: int, sharpness: flo
     low, high = sorted((low, high))
     scores = random_scores(seed, sharpness)
     few, many = (
-        {tag.name for tag in TreeTagger(labels, tree, levels=levels, threshold=t, max_tags=999).choose(scores)}
+        {tag.name for tag in TreeChooser(labels, tree, levels=levels, threshold=t, max_tags=999).choose(scores)}
         for t in (high, low)
     )
     assert few <= many
 
 
 def test_the_top_predictions_are_the_models_own() -> None:
-    first, second = tagger().top(np.array([0.1, 0.2, 0.0, 0.0, 0.7, 0.0]), 2)
+    first, second = chooser().top(np.array([0.1, 0.2, 0.0, 0.0, 0.7, 0.0]), 2)
     assert (first.label.name, first.score) == ("label 14", 0.7)
     assert (second.label.name, second.score) == ("label 11", 0.2)
-    assert tagger().top(np.array([0.1, 0.2, 0.0, 0.0, 0.7, 0.0]), 0) == ()
+    assert chooser().top(np.array([0.1, 0.2, 0.0, 0.0, 0.7, 0.0]), 0) == ()
 
 
 def test_an_explanation_says_what_adds_up_and_what_is_missing() -> None:
-    of = {one.path: one for one in tagger().explain(np.array([0.4, 0.35, 0.1, 0.05, 0.1, 0]))}
+    of = {one.path: one for one in chooser().explain(np.array([0.4, 0.35, 0.1, 0.05, 0.1, 0]))}
     dog, pug = of["animal", "dog"], of["animal", "dog", "pug"]
     assert (dog.obstacle, round(dog.confidence, 2)) == (None, 0.75)
     assert dog.needed == pytest.approx(0.7)
@@ -135,7 +136,7 @@ def test_an_explanation_says_what_adds_up_and_what_is_missing() -> None:
     assert of["animal", "dog", "obscure hound"].obstacle == "only counts for the words above it"
     assert of["label 14",].obstacle == "never a tag"
     assert ("lamp",) in of
-    limited = {one.path: one.obstacle for one in tagger(max_tags=1).explain(np.array([0, 0, 0.9, 0, 0, 0.1]))}
+    limited = {one.path: one.obstacle for one in chooser(max_tags=1).explain(np.array([0, 0, 0.9, 0, 0, 0.1]))}
     assert limited == {
         ("animal", "toucan"): None,
         ("animal",): "over the limit of 1 tags",
@@ -144,7 +145,7 @@ def test_an_explanation_says_what_adds_up_and_what_is_missing() -> None:
 
 
 def test_an_explanation_has_every_tag_however_low_the_threshold_and_little_else() -> None:
-    low, scores = tagger(threshold=0.01, max_tags=9), np.array([0.03, 0, 0, 0.04, 0.93, 0])
+    low, scores = chooser(threshold=0.01, max_tags=9), np.array([0.03, 0, 0, 0.04, 0.93, 0])
     tags = {tag.path for tag in low.choose(scores)}
     assert tags == {("animal", "dog", "pug"), ("animal", "dog"), ("animal",), ("lamp",)}
     explained = low.explain(scores)
@@ -154,10 +155,10 @@ def test_an_explanation_has_every_tag_however_low_the_threshold_and_little_else(
 
 def test_the_threshold_that_an_explanation_names_gives_the_tag() -> None:
     levels, scores = LevelThresholds(0.4, 0.75, 0.9), np.array([0.5, 0.1, 0.1, 0.2, 0.1, 0])
-    for one in tagger(levels=levels, threshold=0.95).explain(scores):
+    for one in chooser(levels=levels, threshold=0.95).explain(scores):
         if one.from_threshold is not None:
             for offset, is_tag in ((-0.001, True), (0.001, False)):
-                chosen = tagger(levels=levels, threshold=one.from_threshold + offset).choose(scores)
+                chosen = chooser(levels=levels, threshold=one.from_threshold + offset).choose(scores)
                 assert (one.path in {tag.path for tag in chosen}) == is_tag
 
 
@@ -166,28 +167,28 @@ def test_the_threshold_that_an_explanation_names_gives_the_tag() -> None:
 )
 def test_the_digest_changes_with_the_settings(change: dict[str, object]) -> None:
     settings = {"levels": LevelThresholds(0.4)}
-    assert tagger(**settings).digest == tagger(**settings).digest  # type: ignore[arg-type]
-    assert tagger(**settings).digest != tagger(**{**settings, **change}).digest  # type: ignore[arg-type]
+    assert chooser(**settings).digest == chooser(**settings).digest  # type: ignore[arg-type]
+    assert chooser(**settings).digest != chooser(**{**settings, **change}).digest  # type: ignore[arg-type]
 
 
 def test_without_a_tree_every_label_stands_alone() -> None:
     labels = [Label("crane", "n02012849"), Label("Crane", "n03126707"), Label("owl")]
-    flat = LabelTagger(labels, max_tags=12)
+    flat = LabelChooser(labels, max_tags=12)
     (tag,) = flat.choose(np.array([0.4, 0.4, 0.2]))
     assert (tag.name, tag.confidence, tag.path) == ("crane", 0.8, ("crane",))
     assert [tag.name for tag in flat.choose(np.array([0.1, 0.1, 0.8]))] == ["owl"]
 
 
 def test_without_a_threshold_the_likeliest_labels_are_tags() -> None:
-    top = LabelTagger(LABELS, threshold=None, max_tags=2)
+    top = LabelChooser(LABELS, threshold=None, max_tags=2)
     assert [tag.name for tag in top.choose(np.array([0.1, 0.3, 0, 0.2, 0, 0]))] == ["label 11", "label 13"]
 
 
 def test_logits_are_compared_as_they_are_and_confidence_is_their_softmax() -> None:
-    by_logit = LabelTagger(LABELS[:3], threshold=None, logit_threshold=5.0, temperature=2.0, max_tags=9)
+    by_logit = LabelChooser(LABELS[:3], threshold=None, logit_threshold=5.0, temperature=2.0, max_tags=9)
     (tag,) = by_logit.choose(np.array([4.9, 5.0, 0.0]))
     assert tag.name == "label 11"
     assert tag.confidence == pytest.approx(0.4918, abs=0.0001)
     assert by_logit.top(np.array([4.9, 5.0, 0.0]), 1)[0].score == pytest.approx(0.4918, abs=0.0001)
     assert by_logit.choose(np.array([-9.0, 4.99, 0.0])) == ()
-    assert by_logit.digest != LabelTagger(LABELS[:3], threshold=None, max_tags=9).digest
+    assert by_logit.digest != LabelChooser(LABELS[:3], threshold=None, max_tags=9).digest

@@ -1,8 +1,8 @@
 import pytest
 
 from phototag.errors import ConfigError
-from phototag.overlay import apply_overlay
-from phototag.taxonomy import Taxonomy
+from phototag.vocabulary.overlay import apply_overlay
+from phototag.vocabulary.taxonomy import Taxonomy
 from tests.helpers.vocabulary import tree
 
 

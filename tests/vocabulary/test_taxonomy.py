@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from phototag.errors import ConfigError
-from phototag.taxonomy import Taxonomy, is_synset
+from phototag.vocabulary.taxonomy import Taxonomy, is_synset
 from tests.helpers.vocabulary import TREE, tree
 
 

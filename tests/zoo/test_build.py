@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phototag.building import BUILDABLE, build_model, ensure_built
-from phototag.classifier import Classifier
-from phototag.classifier.keras_applications import export_keras_application
+from phototag.analysis.classifier import Classifier
+from phototag.core import ModelBuilding
 from phototag.errors import ConfigError, ModelError
-from phototag.models import Model, find_model
+from phototag.models.find import Model, find_model
+from phototag.zoo.build import build_model, ensure_built
+from phototag.zoo.keras_applications import export_keras_application
+from phototag.zoo.recipes import BUILDABLE
 
 BUILD = (
-    "from phototag.building import ensure_built; from phototag.models import find_model; "
+    "from phototag.zoo.build import ensure_built; from phototag.models.find import find_model; "
     "ensure_built(find_model('efficientnet-lite0'), print)"
 )
 
@@ -44,7 +46,7 @@ def test_building_leaves_a_model_with_its_card_labels_and_notice(default_model: 
 
 def test_a_built_model_is_used_again(default_model: Model) -> None:
     before = (default_model.directory / "saved_model.pb").stat()
-    ensure_built(default_model, pytest.fail)
+    ensure_built(default_model, lambda event: pytest.fail(str(event)))
     assert (default_model.directory / "saved_model.pb").stat() == before
 
 
@@ -56,9 +58,9 @@ def test_a_model_that_was_built_for_another_card_is_replaced(
     outdated = tmp_path / "models/efficientnet-lite0/phototag.json"
     current = outdated.read_text()
     outdated.write_text(current.replace("0.875", "0.9"))
-    announced: list[str] = []
+    announced: list[object] = []
     ensure_built(find_model("efficientnet-lite0"), announced.append)
-    assert len(announced) == 1
+    assert announced == [ModelBuilding("efficientnet-lite0", tmp_path / "models/efficientnet-lite0")]
     assert outdated.read_text() == current
     assert leftovers(tmp_path) == []
 
@@ -72,7 +74,7 @@ def test_two_processes_at_once_build_one_model(tmp_path: Path) -> None:
     ]
     output = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert "".join(output).count("Building the model") == 1
+    assert "".join(output).count("ModelBuilding(") == 1
     assert leftovers(tmp_path) == []
     assert (tmp_path / "models/efficientnet-lite0/saved_model.pb").is_file()
 
@@ -123,7 +125,7 @@ def test_a_model_of_keras_is_exported_with_the_right_card(tmp_path: Path, monkey
     """With random weights, since the real ones need the network."""
     monkeypatch.setenv("PHOTOTAG_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(
-        "phototag.classifier.keras_applications.export_keras_application",
+        "phototag.zoo.keras_applications.export_keras_application",
         lambda function, size, directory: export_keras_application(function, size, directory, weights=None),
     )
     build_model("mobilenet_v2", lambda _: None)
@@ -151,13 +153,13 @@ def test_without_the_network_a_download_fails_in_one_sentence(
 
 
 def test_keras_has_every_model_that_can_be_built() -> None:
-    from phototag.building import _KERAS_APPLICATIONS
-    from phototag.classifier._tensorflow import import_tensorflow
+    from phototag.engines._tensorflow import import_tensorflow
+    from phototag.zoo.recipes import KERAS_APPLICATIONS
 
     applications = import_tensorflow().keras.applications
     functions = {name for name in dir(applications) if name[0].isupper()}
-    assert {application.function for application in _KERAS_APPLICATIONS.values()} == functions
-    assert set(BUILDABLE) >= set(_KERAS_APPLICATIONS)
+    assert {application.function for application in KERAS_APPLICATIONS.values()} == functions
+    assert set(BUILDABLE) >= set(KERAS_APPLICATIONS)
 
 
 def test_an_unknown_model_cannot_be_built() -> None:
@@ -218,13 +220,13 @@ def test_the_ranges_of_the_keras_models_are_keras_own() -> None:
     """Each model's `preprocess_input`, which lies beside it in its module, does what the card's range says."""
     import importlib
 
-    from phototag.building import _KERAS_APPLICATIONS
-    from phototag.classifier._tensorflow import import_tensorflow
-    from phototag.model_card import SCALINGS
+    from phototag.engines._tensorflow import import_tensorflow
+    from phototag.models.card import SCALINGS
+    from phototag.zoo.recipes import KERAS_APPLICATIONS
 
     applications = import_tensorflow().keras.applications
     pixels = np.random.default_rng(5).integers(0, 256, (1, 4, 4, 3), np.uint8)
-    for name, application in _KERAS_APPLICATIONS.items():
+    for name, application in KERAS_APPLICATIONS.items():
         module = importlib.import_module(getattr(applications, application.function).__module__)
         scaling = SCALINGS[application.range]
         ours = ((pixels - scaling.mean) / scaling.std)[..., :: -1 if scaling.channel_order == "BGR" else 1]

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from phototag import checkpoint
-from phototag.checkpoint import parse_checkpoint, read_checkpoint
 from phototag.errors import ModelError
+from phototag.zoo import checkpoint
+from phototag.zoo.checkpoint import parse_checkpoint, read_checkpoint
 
 
 class _Global:

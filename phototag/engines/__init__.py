@@ -1,0 +1,1 @@
+"""Run models. The only package that imports TensorFlow or LiteRT, inside functions."""

@@ -1,0 +1,88 @@
+"""Convert a model in a process of its own: what TensorFlow takes is free afterwards, and it may crash there.
+
+Run as a program, by its path, it is that process: nothing of phototag may be imported before `main` says from where.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from phototag.engines.litert_runner import Conversion
+    from phototag.images.preprocess import Preprocessing
+    from phototag.models.interface import Interface
+
+# How a converter ends that came upon a model it cannot cope with; otherwise somebody ended it.
+_CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
+
+
+def convert_in_child(directory: Path, interface: Interface, preprocessing: Preprocessing) -> Conversion:
+    """Do what `phototag.classifier._convert.convert` does, and raise what it raises."""
+    from phototag.engines.litert_runner import Conversion
+
+    request = {
+        "path": [str(path) for path in sys.path],
+        "directory": str(directory),
+        "interface": asdict(interface),
+        "preprocessing": asdict(preprocessing),
+    }
+    ended = subprocess.run([sys.executable, __file__], input=json.dumps(request).encode(), capture_output=True)
+    if ended.returncode == 0:
+        return _understood(ended.stdout)
+    crashed = -ended.returncode in {getattr(signal, name, None) for name in _CRASHES}
+    how = "crashed" if crashed else "was broken off"
+    return Conversion(None, f"its conversion {how}", lasting=crashed)
+
+
+def _understood(answer: bytes) -> Conversion:
+    from phototag import errors
+    from phototag.engines.litert_runner import Conversion
+
+    head, _, content = answer.partition(b"\n")
+    facts = json.loads(head)
+    if "error" in facts:
+        raise getattr(errors, facts["error"])(facts["what"], facts["remedy"])
+    return Conversion(content or None, **facts)
+
+
+def main() -> None:
+    """Convert what the request on stdin asks for; write a line of JSON to stdout, and after it the file's content.
+
+    Nothing is written to disk: who asked may have ended meanwhile.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked
+    request = json.load(sys.stdin.buffer)
+    sys.path[:] = request["path"]  # the folder of this file is no place to import from
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what native code prints is no answer
+    head, content = _converted(request)
+    # Who asked may be gone.
+    with contextlib.suppress(BrokenPipeError), answer:
+        answer.write(json.dumps(head).encode() + b"\n" + content)
+
+
+def _converted(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    from phototag.engines.convert import convert
+    from phototag.errors import ModelError
+    from phototag.images.preprocess import Preprocessing
+    from phototag.models.interface import Interface
+
+    tag_set = tuple(request["interface"].pop("tag_set"))
+    interface, preprocessing = Interface(tag_set, **request["interface"]), Preprocessing(**request["preprocessing"])
+    try:
+        conversion = convert(Path(request["directory"]), interface, preprocessing)
+    except ModelError as error:
+        return {"error": type(error).__name__, "what": error.what, "remedy": error.remedy}, b""
+    return {"reason": conversion.reason, "gpu": conversion.gpu}, conversion.content or b""
+
+
+if __name__ == "__main__":
+    main()

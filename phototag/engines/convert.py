@@ -1,0 +1,103 @@
+"""Convert a SavedModel for LiteRT, and hold the result to TensorFlow."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from phototag.engines._tensorflow import import_tensorflow, native_stderr_silenced
+from phototag.engines.litert_runner import Conversion, LiteRTRunner
+from phototag.engines.runner import Pixels, Runner, first_line
+from phototag.engines.tensorflow_runner import TensorFlowRunner
+from phototag.errors import ModelError
+from phototag.images.preprocess import Preprocessing
+from phototag.models.interface import Interface
+
+# How far scores may be from TensorFlow's, as a share of the largest one. Float32 arithmetic in another order makes
+# 0.00001 of it; a layer that was converted to something else makes far more.
+TOLERANCE = 1e-4
+
+
+def convert(directory: Path, interface: Interface, preprocessing: Preprocessing) -> Conversion:
+    """Convert the SavedModel in `directory`, and compare what both give for images of many kinds.
+
+    Raises `ModelError` where TensorFlow cannot be imported or the SavedModel not be loaded.
+    """
+    tf = import_tensorflow()
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    if interface.dtype == "string":
+        return Conversion(None, "it takes JPEG files, which LiteRT does not decode", gpu)
+    reference = TensorFlowRunner(directory, interface, preprocessing)
+    try:
+        with native_stderr_silenced(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = _converted(tf, reference, interface)
+            converted = LiteRTRunner(directory, interface, preprocessing, content)
+    # What a converter, a tracer and a compiler in native code make of any graph: there is no list of it.
+    except Exception as error:  # noqa: BLE001
+        return Conversion(None, f"its conversion failed ({first_line(error)})", gpu)
+    images = test_images(preprocessing.height, preprocessing.width)
+    try:
+        theirs, ours = (_scores(runner, images) for runner in (reference, converted))
+    except ModelError as error:
+        return Conversion(None, f"it cannot be checked: {error}", gpu)
+    difference = disagreement(theirs, ours)
+    return Conversion(None, difference, gpu) if difference else Conversion(content, None, gpu)
+
+
+def _converted(tf: Any, reference: TensorFlowRunner, interface: Interface) -> bytes:
+    """The flatbuffer of a graph of fixed size."""
+    # LiteRT's own operations alone, which is the default: no TensorFlow inside it, nothing that reads or writes files.
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([reference.trace(interface.batch or 1)], reference)
+    content: bytes = bytes(converter.convert())
+    return content
+
+
+def test_images(height: int, width: int) -> Pixels:
+    """Return images of noise, and of what photos have: areas, edges, gradients, and shapes of all sizes.
+
+    The same at every call: uint8 [16, height, width, 3].
+    """
+    random = np.random.default_rng(0)
+
+    def blobs(side: int) -> Pixels:
+        few = random.integers(0, 256, (side, side, 3), np.uint8)
+        return np.asarray(Image.fromarray(few).resize((width, height), Image.Resampling.BICUBIC))
+
+    down, right = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    ramps = (
+        (right, down, 1 - right),
+        (down, down, down),
+        (np.hypot(right - 0.5, down - 0.5), 1 - right, 1 - down),
+        (np.sin(right * 40) / 2 + 0.5, down, right),
+        (right > 0.5, down > 0.5, (right > 0.5) ^ (down > 0.5)),
+    )
+    images = [random.integers(0, 256, (height, width, 3), np.uint8) for _ in range(2)]
+    images += [blobs(side) for side in (2, 3, 4, 6, 8, 16, 32)]
+    images += [np.stack([np.asarray(part * 255, np.uint8) for part in ramp], axis=-1) for ramp in ramps]
+    images += [np.full((height, width, 3), value, np.uint8) for value in (0, 255)]
+    return np.stack(images)
+
+
+def _scores(runner: Runner, images: Pixels) -> NDArray[np.float32]:
+    """Four at a time, for some models take a lot of memory for each."""
+    return np.concatenate([runner.run(images[start : start + 4]) for start in range(0, len(images), 4)])
+
+
+def disagreement(theirs: NDArray[np.float32], ours: NDArray[np.float32]) -> str | None:
+    """Say how LiteRT's scores, `ours`, differ from TensorFlow's, both [N, classes]; None where they agree."""
+    if theirs.shape != ours.shape:
+        return f"LiteRT gives {ours.shape[1]} scores and TensorFlow {theirs.shape[1]}"
+    largest = np.abs(theirs).max(axis=1)
+    difference = float(np.abs(theirs.astype(np.float64) - ours).max())
+    if difference > TOLERANCE * float(largest.max()):
+        return f"LiteRT's scores differ from TensorFlow's by up to {difference:.2g}"
+    chosen = theirs[np.arange(len(theirs)), ours.argmax(axis=1)]
+    if (chosen < theirs.max(axis=1) - TOLERANCE * largest).any():
+        return "LiteRT's first guess is not always TensorFlow's"
+    return None

@@ -1,0 +1,79 @@
+"""Run a converted model in LiteRT: ten times lighter than TensorFlow, which is never imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phototag.engines._tensorflow import native_stderr_silenced
+from phototag.engines.runner import Pixels, Runner
+from phototag.images.preprocess import Preprocessing
+from phototag.models.interface import Interface
+
+
+def is_litert_installed() -> bool:
+    """Say whether LiteRT can be imported; there are platforms that it has no wheels for."""
+    return importlib.util.find_spec("ai_edge_litert") is not None
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What came of converting a model: the `content` of the file, or the `reason` why there is none.
+
+    `reason` is the end of a sentence, and `gpu` whether TensorFlow saw a GPU. What is not `lasting` may come out
+    otherwise the next time.
+    """
+
+    content: bytes | None
+    reason: str | None = None
+    gpu: bool = False
+    lasting: bool = True
+
+
+class LiteRTRunner(Runner):
+    """A model as `phototag.classifier._convert` makes it: uint8 [batch, height, width, 3] in, a row of scores each out.
+
+    One image after the other, on one core. An interpreter is for one thread, so each thread that calls gets its own;
+    they run side by side, for LiteRT releases the GIL. The content is there once, but each interpreter keeps a copy of
+    the weights, laid out for the processor.
+
+    Raises `ValueError` or `RuntimeError` where `content` is no model that this LiteRT can run.
+    """
+
+    _failures = (ValueError, RuntimeError)
+    _one_core_a_call = True
+
+    def __init__(self, directory: Path, interface: Interface, preprocessing: Preprocessing, content: bytes) -> None:
+        super().__init__(directory, interface, preprocessing, interface.batch or 1)
+        self._content = content
+        self._of_thread = threading.local()
+        with native_stderr_silenced():  # the first interpreter of a process says that it is one
+            self._interpreter()
+
+    def _infer(self, images: Pixels) -> NDArray[Any]:
+        interpreter, taken, given = self._interpreter()
+        interpreter.set_tensor(taken, images)
+        interpreter.invoke()
+        scores: NDArray[Any] = interpreter.get_tensor(given)
+        return scores
+
+    def _interpreter(self) -> tuple[Any, int, int]:
+        """The interpreter of this thread, and the numbers of its input and output tensors."""
+        mine: tuple[Any, int, int] | None = getattr(self._of_thread, "interpreter", None)
+        if mine is None:
+            from ai_edge_litert.interpreter import Interpreter
+
+            interpreter = Interpreter(model_content=self._content, num_threads=1)
+            interpreter.allocate_tensors()
+            (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+            size = (self._batch, self._preprocessing.height, self._preprocessing.width, 3)
+            if tuple(taken["shape"]) != size or taken["dtype"] != np.uint8:
+                raise ValueError(f"the converted model takes {taken['dtype'].__name__} {tuple(taken['shape'])}")
+            mine = self._of_thread.interpreter = (interpreter, taken["index"], given["index"])
+        return mine

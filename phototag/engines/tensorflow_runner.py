@@ -1,0 +1,121 @@
+"""Run a SavedModel in TensorFlow."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from PIL import Image
+
+from phototag.engines._tensorflow import import_tensorflow
+from phototag.engines.runner import Pixels, Runner, first_line
+from phototag.errors import ModelError, NotASavedModel, SignatureMismatch
+from phototag.images.preprocess import Preprocessing
+from phototag.models.interface import Interface, refused_ops
+from phototag.models.saved_model import choose_meta_graph, read_saved_model
+
+# Of the JPEG files that models with string inputs get; at 95 their artefacts do not change what is seen.
+JPEG_QUALITY = 95
+
+
+class TensorFlowRunner(Runner):
+    """A SavedModel, loaded into TensorFlow. The reference for every other engine.
+
+    `call` is the function from its input tensor to its output tensor. `callers`: how many threads will call it. For
+    several, TensorFlow is told to work on one core in each call, if that can still be said and there is no GPU: that
+    gives a third more images a second than calls that share all the cores, where one that is late keeps all waiting.
+
+    Raises `NotASavedModel` where the directory cannot be loaded, `SignatureMismatch` where it cannot be called so.
+    """
+
+    def __init__(self, directory: Path, interface: Interface, preprocessing: Preprocessing, callers: int = 1) -> None:
+        super().__init__(directory, interface, preprocessing, interface.batch)
+        _check_harmless(directory, interface)
+        self._tensorflow = import_tensorflow(one_core_a_call=callers > 1 and interface.batch in (None, 1))
+        threads_a_call: int = self._tensorflow.config.threading.get_intra_op_parallelism_threads()
+        self._one_core_a_call = threads_a_call == 1
+        self._memory_failures = (MemoryError, self._tensorflow.errors.ResourceExhaustedError)
+        self._failures = (
+            self._tensorflow.errors.OpError,
+            TypeError,
+            ValueError,
+            KeyError,
+            RuntimeError,
+            AttributeError,
+        )
+        self.call = self._load()
+        self._tracing, self._function = threading.Lock(), None
+
+    def trace(self, batch: int | None) -> Any:
+        """Return the concrete function from pixels as they are, uint8 [batch, height, width, 3], to float32 scores.
+
+        With the normalisation inside: that costs less there, and Python's lock is not held for it. Not for models that
+        take encoded images. Raises what TensorFlow raises for a graph that does not fit.
+        """
+        tf, interface, preprocessing = self._tensorflow, self._interface, self._preprocessing
+
+        def scores(images: Any) -> Any:
+            if interface.takes_floats:
+                images = (tf.cast(images, tf.float32) - preprocessing.mean) / preprocessing.std
+            if preprocessing.channel_order == "BGR":
+                images = tf.reverse(images, [-1])
+            if preprocessing.layout == "NCHW":
+                images = tf.transpose(images, [0, 3, 1, 2])
+            return tf.cast(self.call(tf.cast(images, interface.dtype)), tf.float32)
+
+        pixels = tf.TensorSpec([batch, preprocessing.height, preprocessing.width, 3], tf.uint8)
+        return tf.function(scores, input_signature=[pixels], autograph=False).get_concrete_function()
+
+    def _traced(self) -> Any:
+        with self._tracing:
+            if self._function is None:
+                self._function = self.trace(self._interface.batch)
+            return self._function
+
+    def _infer(self, images: Pixels) -> NDArray[Any]:
+        constant = self._tensorflow.constant
+        if self._interface.dtype == "string":
+            scores = self.call(constant([_jpeg(image) for image in images]))
+        else:
+            scores = self._traced()(constant(images))
+        result: NDArray[Any] = scores.numpy()
+        return result
+
+    def _load(self) -> Callable[[Any], Any]:
+        directory, interface = self._directory, self._interface
+        try:
+            loaded = self._tensorflow.saved_model.load(str(directory), tags=list(interface.tag_set))
+        # TensorFlow reports a damaged SavedModel by whatever its parsers raise: OSError, ValueError, OpError, ...
+        except Exception as error:
+            raise NotASavedModel(f"{directory} cannot be loaded ({first_line(error)}); export it again") from error
+        self._owner = loaded  # of the variables: without it they would be freed
+        if interface.signature is not None:
+            signature = loaded.signatures.get(interface.signature)
+            if signature is None or interface.output not in signature.structured_outputs:
+                raise SignatureMismatch(f"{directory} has no signature {interface.signature!r} that can be called")
+            return lambda tensor: signature(**{interface.input: tensor})[interface.output]
+        try:
+            function = loaded.prune(interface.input, interface.output)
+        except (AttributeError, ValueError, KeyError) as error:
+            raise SignatureMismatch(
+                f"{directory} cannot be run from {interface.input} to {interface.output} ({first_line(error)}); "
+                "choose others with --input-op and --output-op"
+            ) from error
+        return lambda tensor: function(tensor)
+
+
+def _check_harmless(directory: Path, interface: Interface) -> None:
+    graph = choose_meta_graph(read_saved_model(directory), interface.tag_set, directory)
+    refused = refused_ops(graph, interface)
+    if refused:
+        raise ModelError(f"{directory} has the operations {', '.join(sorted(refused))}, which phototag does not run")
+
+
+def _jpeg(image: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return buffer.getvalue()

@@ -1,0 +1,236 @@
+"""Model cards: what a SavedModel cannot tell about itself, as JSON beside it (`phototag.json`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from phototag.core import canonical_record
+from phototag.errors import ModelError
+from phototag.images.preprocess import ChannelOrder, Interpolation, Layout, Resize
+from phototag.vocabulary.taxonomy import LevelThresholds
+
+CARD_NAME = "phototag.json"
+MAX_SIDE = 4096  # pixels of a model's input
+
+Triple = tuple[float, float, float]
+ValueRange = Literal["0..1", "-1..1", "0..255", "imagenet", "caffe"]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How pixels of 0 to 255 become the values a model takes: (pixel - mean) / std, per channel in RGB order."""
+
+    mean: Triple
+    std: Triple
+    channel_order: ChannelOrder = "RGB"
+
+
+# The ranges in use. `imagenet` is PyTorch's (torchvision.transforms.Normalize), the mean and standard deviation of
+# ImageNet's pixels; `caffe` is that of the first VGG and ResNet models (keras.applications.imagenet_utils).
+SCALINGS: Mapping[str, Scaling] = {
+    "0..1": Scaling((0, 0, 0), (255, 255, 255)),
+    "-1..1": Scaling((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+    "0..255": Scaling((0, 0, 0), (1, 1, 1)),
+    "imagenet": Scaling((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "caffe": Scaling((123.68, 116.779, 103.939), (1, 1, 1), "BGR"),
+}
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """What a model's images must be. Whatever is None is taken from the SavedModel, or has to be given.
+
+    `name`: the input's key in the signature, or a graph operation. `height`, `width`: pixels. `range`: one of the
+    ranges in use; or else `mean` and `std`, per channel in RGB order on the scale 0 to 255. The rest is as in
+    `Preprocessing`.
+    """
+
+    name: str | None = None
+    height: int | None = None
+    width: int | None = None
+    range: ValueRange | None = None
+    mean: Triple | None = None
+    std: Triple | None = None
+    resize: Resize = "crop"
+    crop_fraction: float = 1.0
+    interpolation: Interpolation = "bicubic"
+    channel_order: ChannelOrder | None = None
+    layout: Layout | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model gives. Whatever is None is taken from the SavedModel, or measured.
+
+    `name`: the output's key in the signature, or a graph operation. `scores`: whether they are `logits` or
+    `probabilities`. `background`: whether class 0 stands for none of the others, and has no label.
+    """
+
+    name: str | None = None
+    scores: Literal["logits", "probabilities"] | None = None
+    background: bool = False
+
+    def canonical(self) -> str:
+        """Return the text for digests."""
+        return canonical_record("Output", name=self.name, scores=self.scores, background=self.background)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a SavedModel cannot tell about itself.
+
+    `tag_set`, `signature`: which graph of the SavedModel, and which of its signatures; None for the usual ones.
+    `labels`: the label file, in the card's directory. `taxonomy`: the tree that tags are hedged up: `imagenet`, or
+    `none` for tags without a hierarchy; where it is missing, `imagenet` if the labels are ImageNet's. `temperature`:
+    what logits are divided by before the softmax; `thresholds`: how sure the model must be of a word by where in the
+    tree that stands; both fitted on labelled photos (benchmarks/calibrate.py). `digest`: identifies the weights; where
+    it is missing, the SHA-256 of the SavedModel's files is taken.
+    """
+
+    name: str
+    input: ImageInput = field(default_factory=ImageInput)
+    output: Output = field(default_factory=Output)
+    labels: str | None = None
+    tag_set: tuple[str, ...] | None = None
+    signature: str | None = None
+    taxonomy: Literal["imagenet", "none"] | None = None
+    temperature: float = 1.0
+    thresholds: LevelThresholds = field(default_factory=LevelThresholds)
+    licence: str | None = None
+    source: str | None = None
+    digest: str | None = None
+
+
+def parse_card(text: str, source: str, given: Mapping[str, Any] | None = None) -> ModelCard:
+    """Read a model card from JSON; facts that are `given`, in the card's own form, stand above its own.
+
+    Raises `ModelError` naming `source` and the key of whatever is wrong.
+    """
+    try:
+        value = json.loads(text)
+    # RecursionError: a few thousand opening brackets are a valid beginning of JSON.
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{source} is not JSON ({error})") from None
+    card: ModelCard = _record(ModelCard, _merged(value, given or {}), source)
+    _check(card, source)
+    return card
+
+
+def format_card(card: ModelCard) -> str:
+    """Return `card` as JSON, without the keys that have their default."""
+    return json.dumps(_plain(card), ensure_ascii=False, indent=2) + "\n"
+
+
+def _merged(value: Any, given: Mapping[str, Any]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    merged = dict(value)
+    for key, item in given.items():
+        merged[key] = _merged(merged.get(key, {}), item) if isinstance(item, Mapping) else item
+    # A range that is given replaces a mean and a deviation that the card has, and the other way round.
+    if "input" in given and isinstance(merged.get("input"), dict):
+        rivals = {"range"} if "mean" in given["input"] else {"mean", "std"} if "range" in given["input"] else set()
+        merged["input"] = {key: item for key, item in merged["input"].items() if key not in rivals}
+    return merged
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for each in dataclasses.fields(record):
+        value = getattr(record, each.name)
+        default = each.default_factory() if callable(each.default_factory) else each.default
+        if value != default:
+            plain[each.name] = _plain(value) if dataclasses.is_dataclass(value) else value
+    return plain
+
+
+def _check(card: ModelCard, source: str) -> None:
+    if card.labels is not None and (os.path.basename(card.labels) != card.labels or card.labels in ("", ".", "..")):
+        raise ModelError(f"{source}: labels must name a file in the card's own directory, not {card.labels!r}")
+    # Far beyond what anyone uses, and well within what float32 can hold.
+    if not 0.01 <= card.temperature <= 100:
+        raise ModelError(f"{source}: temperature must be from 0.01 to 100, not {card.temperature}")
+    for level, threshold in dataclasses.asdict(card.thresholds).items():
+        if not 0 < threshold < 1:
+            raise ModelError(f"{source}: thresholds.{level} must be between 0 and 1, not {threshold}")
+    _check_input(card.input, source)
+
+
+def _check_input(image: ImageInput, source: str) -> None:
+    for side in (image.height, image.width):
+        if side is not None and not 1 <= side <= MAX_SIDE:
+            raise ModelError(f"{source}: input.height and input.width must be 1 to {MAX_SIDE} pixels, not {side}")
+    if not 0.1 <= image.crop_fraction <= 1:
+        raise ModelError(f"{source}: input.crop_fraction must be from 0.1 to 1, not {image.crop_fraction}")
+    if image.std is not None and not all(1e-3 <= abs(value) <= 1e6 for value in image.std):
+        raise ModelError(f"{source}: input.std must be from 0.001 to 1000000, not {image.std}")
+    if image.mean is not None and not all(abs(value) <= 1e6 for value in image.mean):
+        raise ModelError(f"{source}: input.mean must be at most 1000000, not {image.mean}")
+    if (image.mean is None) != (image.std is None):
+        raise ModelError(f"{source}: input.mean and input.std must be given together")
+    if image.range is not None and image.mean is not None:
+        raise ModelError(f"{source}: input.range and input.mean contradict each other; give one")
+
+
+def _record(kind: type[Any], value: object, where: str) -> Any:
+    """Make a dataclass of `kind` from a JSON object: no key unknown, none missing, each of its type."""
+    if not isinstance(value, dict):
+        raise ModelError(f"{where} must be a JSON object")
+    hints, known = get_type_hints(kind), {each.name: each for each in dataclasses.fields(kind)}
+    for key in value:
+        if key not in known:
+            raise ModelError(f"{where}: there is no key {key!r}; the keys are {', '.join(known)}")
+    for each in known.values():
+        required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+        if required and each.name not in value:
+            raise ModelError(f"{where}: the key {each.name!r} is missing")
+    return kind(**{key: _value(hints[key], item, f"{where}: {key}") for key, item in value.items()})
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):  # of a type and None
+        return None if value is None else _value(arguments[0], value, where)
+    if dataclasses.is_dataclass(kind):
+        return _record(kind, value, where)  # type: ignore[arg-type]
+    if origin is Literal:
+        if value not in arguments:
+            raise ModelError(f"{where} must be one of {', '.join(map(repr, arguments))}, not {str(value)[:80]!r}")
+        return value
+    if origin is tuple:
+        return _tuple(arguments, value, where)
+    return _scalar(kind, value, where)
+
+
+def _tuple(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    endless = kinds[-1] is Ellipsis
+    if not isinstance(value, list | tuple) or not (endless or len(value) == len(kinds)):
+        raise ModelError(f"{where} must be a list of {'texts' if endless else 'three numbers, one for each channel'}")
+    return tuple(_value(kinds[0], item, where) for item in value)
+
+
+def _scalar(kind: type[Any], value: Any, where: str) -> Any:
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        number = _float(value)
+        if math.isfinite(number):
+            return number
+    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        if kind is str and not value.isprintable():  # lone surrogates, zeros, line breaks
+            raise ModelError(f"{where} holds unprintable characters: {value[:80]!r}")
+        return value
+    expected = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}[kind]
+    raise ModelError(f"{where} must be {expected}, not {str(value)[:80]!r}")
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # JSON has whole numbers of any length
+        return math.inf

@@ -1,0 +1,461 @@
+"""What a SavedModel says, in words: as TensorFlow's `saved_model_cli show` prints it, as data, and for people.
+
+Pure: descriptions in, lines out.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from phototag.errors import SignatureMismatch
+from phototag.models.card import SCALINGS
+from phototag.models.find import BACKGROUND_NAMES, Examination
+from phototag.models.interface import Interface, class_count, scores_kind
+from phototag.models.saved_model import (
+    ConcreteFunction,
+    MetaGraph,
+    Signature,
+    TensorSpec,
+    TypeName,
+    choose_meta_graph,
+    nearest,
+)
+
+IMAGENET_CLASSES = 1000
+
+# --- As saved_model_cli prints it -------------------------------------------------------------------------------------
+
+
+def reference_lines(
+    graphs: Sequence[MetaGraph],
+    source: Path,
+    *,
+    everything: bool,
+    tag_set: Sequence[str] | None,
+    signature: str | None,
+    list_ops: bool,
+) -> Iterator[str]:
+    """Yield what `saved_model_cli show` of TensorFlow 2.21 prints, with ops sorted where it has them at random.
+
+    `everything` is its `--all`, which wins over the rest. Raises `SignatureMismatch` for a tag-set or a signature that
+    is not there.
+    """
+    if everything:
+        yield from _everything(graphs)
+    elif tag_set is None:
+        if list_ops:
+            yield "--list_ops must be paired with a tag-set or with --all."
+        yield "The given SavedModel contains the following tag-sets:"
+        for tags in sorted(list(graph.tags) for graph in graphs):
+            yield repr(", ".join(sorted(tags)))
+    else:
+        graph = choose_meta_graph(tuple(graphs), tag_set, source)
+        if list_ops:
+            yield _ops_line(graph)
+        if signature is None:
+            yield "The given SavedModel MetaGraphDef contains SignatureDefs with the following keys:"
+            yield from (f'SignatureDef key: "{key}"' for key in sorted(graph.signatures))
+        else:
+            yield from _signature_lines(_signature(graph, signature, source), "")
+
+
+def _signature(graph: MetaGraph, key: str, source: Path) -> Signature:
+    if key in graph.signatures:
+        return graph.signatures[key]
+    known = ", ".join(sorted(graph.signatures)) or "none"
+    raise SignatureMismatch(f"{source} has no signature {key!r}; {nearest(key, graph.signatures)}it has: {known}")
+
+
+def _everything(graphs: Sequence[MetaGraph]) -> Iterator[str]:
+    for graph in sorted(graphs, key=lambda graph: graph.tags):
+        yield ""
+        yield f"MetaGraphDef with tag-set: '{', '.join(graph.tags)}' contains the following SignatureDefs:"
+        for key in sorted(graph.signatures):
+            yield ""
+            yield f"signature_def['{key}']:"
+            yield from _signature_lines(graph.signatures[key], "  ")
+        yield _ops_line(graph)
+    with_objects = [graph for graph in graphs if graph.has_objects]
+    if with_objects:
+        yield ""
+        yield from _function_lines(with_objects[0])
+
+
+def _ops_line(graph: MetaGraph) -> str:
+    ops = ", ".join(map(repr, sorted(graph.ops)))
+    shown = f"{{{ops}}}" if ops else "set()"
+    return f"The MetaGraph with tag set {list(graph.tags)} contains the following ops: {shown}"
+
+
+def _signature_lines(signature: Signature, indent: str) -> Iterator[str]:
+    for kind, tensors in (("input", signature.inputs), ("output", signature.outputs)):
+        yield f"{indent}The given SavedModel SignatureDef contains the following {kind}(s):"
+        for key in sorted(tensors):
+            tensor = tensors[key]
+            yield f"{indent}  {kind}s['{key}'] tensor_info:"
+            yield f"{indent}      dtype: {tensor.data_type}"
+            yield f"{indent}      shape: {_reference_shape(tensor)}"
+            yield f"{indent}      name: {tensor.name}"
+    yield f"{indent}Method name is: {signature.method_name}"
+
+
+def _reference_shape(tensor: TensorSpec) -> str:
+    if tensor.shape is None:
+        return "unknown_rank" if tensor.shape_is_stated else "()"
+    return f"({', '.join('-1' if size is None else str(size) for size in tensor.shape)})"
+
+
+def _function_lines(graph: MetaGraph) -> Iterator[str]:
+    if custom_ops(graph):
+        yield "Concrete Functions: N/A (could not be listed due to the existence of custom ops in the SavedModel)"
+        return
+    yield "Concrete Functions:"
+    for index, (name, functions) in enumerate(graph.callables.items()):
+        if index:
+            yield ""
+        yield f"  Function Name: '{name}'"
+        for number, function in enumerate(functions, 1):
+            if function.arguments:
+                yield f"    Option #{number}"
+                yield "      Callable with:"
+                for place, argument in enumerate(function.arguments, 1):
+                    yield f"        Argument #{place}"
+                    yield from _argument_lines(argument)
+            for place, keyword in enumerate(function.keyword_arguments, 1):
+                yield f"        Named Argument #{place}"
+                yield f"          {keyword}"
+
+
+def _argument_lines(argument: Any) -> Iterator[str]:
+    indent = " " * 10
+    if isinstance(argument, str):
+        yield indent + argument
+    elif isinstance(argument, TensorSpec):
+        yield f"{indent}{argument.name}: {tensor_spec(argument)}"
+    else:
+        yield f"{indent}DType: {argument.kind if isinstance(argument, TypeName) else type(argument).__name__}"
+        yield f"{indent}Value: {_reference_value(argument)}"
+
+
+def _reference_value(argument: Any) -> str:
+    """A value as the reference prints it: containers end in two backspaces that take back their last comma."""
+    if isinstance(argument, list | tuple):
+        return "[" + "".join(f"{_quoted(item)}, " for item in argument) + "\b\b]"
+    if isinstance(argument, dict):
+        return "{" + "".join(f"'{key}': {_quoted(item)}, " for key, item in argument.items()) + "\b\b}"
+    return argument.text if isinstance(argument, TypeName) else str(argument)
+
+
+def _quoted(value: Any) -> str:
+    return f"'{value}'" if isinstance(value, str) else _plain(value)
+
+
+def _plain(value: Any) -> str:
+    """A value as Python prints it."""
+    if isinstance(value, TensorSpec):
+        return tensor_spec(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_repr, value))}]"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_repr, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {_repr(item)}" for key, item in value.items()) + "}"
+    return str(value)
+
+
+def _repr(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else _plain(value)
+
+
+def tensor_spec(spec: TensorSpec) -> str:
+    """Return `spec` as TensorFlow's own `TensorSpec` prints."""
+    if spec.shape is None:
+        shape = "<unknown>"
+    else:
+        shape = f"({', '.join(map(str, spec.shape))}{',' if len(spec.shape) == 1 else ''})"
+    return f"TensorSpec(shape={shape}, dtype=tf.{spec.dtype}, name={spec.name!r})"
+
+
+def custom_ops(graph: MetaGraph) -> set[str]:
+    """Return the operations of `graph` that TensorFlow 2.21 does not have, which need somebody's own library."""
+    return {node.op for node in graph.every_node()} - graph.functions.keys() - _known_ops()
+
+
+@functools.cache
+def _known_ops() -> frozenset[str]:
+    """The operations of TensorFlow, as benchmarks/tensorflow_ops.py lists them."""
+    return frozenset((Path(__file__).parent / "tensorflow_ops.txt").read_text(encoding="ascii").split())
+
+
+# --- For people -------------------------------------------------------------------------------------------------------
+
+
+def verdict(examination: Examination, given_options: Sequence[str], probed: Any = None) -> dict[str, Any]:
+    """Return what `phototag scan` would make of the model, as data.
+
+    `given_options` are the options for a model that were given, and go into the command. `probed` is what running the
+    model showed (`classifier.Probe`), or None.
+    """
+    interface = examination.interface
+    if interface is not None and _says_nothing(examination, interface) and probed is None:
+        return {"image_classifier": "no", "why": "nothing says that it takes images: its input may have any shape"}
+    if interface is None:
+        why = (examination.fault or "").removeprefix("is no classifier: ")
+        return {"image_classifier": "perhaps" if "choose one with" in why else "no", "why": why}
+    graph = examination.graph
+    classes = probed.classes if probed is not None else class_count(graph, interface)
+    scores = examination.card.output.scores or scores_kind(graph, interface)
+    if probed is not None:
+        scores = "probabilities" if probed.are_probabilities else "logits" if scores == "probabilities" else scores
+    custom = sorted(custom_ops(graph))
+    return {
+        "image_classifier": _likelihood(examination, interface, scores, classes, custom),
+        "why": _doubt(examination, scores, custom),
+        "input": _input_facts(examination, interface),
+        "output": {
+            "name": interface.output.removesuffix(":0"),
+            "classes": classes,
+            "scores": scores,
+            "background": _background(examination, classes),
+            "measured": None if probed is None else {"least": probed.least, "greatest": probed.greatest},
+        },
+        "labels": _label_facts(examination, classes),
+        "missing": list(examination.missing),
+        "command": _command(examination, interface, given_options),
+    }
+
+
+def _says_nothing(examination: Examination, interface: Interface) -> bool:
+    """Is there neither a shape, nor a card, nor a number of classes to tell an image classifier by?"""
+    if interface.signature is None or examination.card.input.height is not None:
+        return False
+    signature = examination.graph.signatures[interface.signature]
+    shape = signature.inputs[interface.input].shape
+    return shape is None and interface.dtype != "string" and class_count(examination.graph, interface) is None
+
+
+def _likelihood(
+    examination: Examination, interface: Interface, scores: str | None, classes: int | None, custom: list[str]
+) -> str:
+    if custom or scores == "sigmoid" or (classes is not None and classes < 2):
+        return "no"
+    by_signature = interface.signature is not None and (scores == "logits" or examination.labels is not None)
+    return "yes" if scores == "probabilities" or by_signature else "perhaps"
+
+
+def _doubt(examination: Examination, scores: str | None, custom: list[str]) -> str | None:
+    if custom:
+        return f"it needs operations that TensorFlow does not have: {', '.join(custom)}"
+    if examination.interface is not None and examination.interface.signature is None and scores != "probabilities":
+        return "it takes images, but ends without a Softmax, and nothing says that its numbers are scores of classes"
+    if scores == "sigmoid":
+        return "each of its scores is of its own (a Sigmoid at the end); phototag needs classes that exclude each other"
+    return None
+
+
+def _input_facts(examination: Examination, interface: Interface) -> dict[str, Any]:
+    image = examination.card.input
+    values: str | None = image.range
+    if image.mean is not None and image.std is not None:
+        values = f"(pixel - {_channels(image.mean)}) / {_channels(image.std)}"
+    return {
+        "name": interface.input.removesuffix(":0"),
+        "dtype": interface.dtype,
+        "height": interface.height or image.height,
+        "width": interface.width or image.width,
+        "layout": interface.layout,
+        "batch": interface.batch,
+        "values": values if interface.takes_floats else "encoded JPEG" if interface.dtype == "string" else "0..255",
+    }
+
+
+def _channels(values: Sequence[float]) -> str:
+    return f"{values[0]:g}" if len(set(values)) == 1 else f"[{', '.join(f'{value:g}' for value in values)}]"
+
+
+def _background(examination: Examination, classes: int | None) -> str:
+    labels = examination.labels
+    if examination.card.output.background or (labels and labels[0].name.casefold() in BACKGROUND_NAMES):
+        return "yes"
+    return "probably" if classes == IMAGENET_CLASSES + 1 and labels is None else "no"
+
+
+def _label_facts(examination: Examination, classes: int | None) -> dict[str, Any]:
+    labels = examination.labels
+    count = None if labels is None else len(labels)
+    # An installed model's file leaves the background class out, and its card says so.
+    offsets = {0, 1} if examination.card.output.background else {0}
+    fits = None if count is None or classes is None else classes - count in offsets
+    return {"count": count, "fit": fits}
+
+
+def _command(examination: Examination, interface: Interface, given_options: Sequence[str]) -> str:
+    parts = ["phototag", "scan", "PHOTOS", "--model", shlex.quote(examination.name), *given_options]
+    said = " ".join(given_options)
+    if len(examination.graphs) > 1 and "--tag-set" not in said and "serve" not in examination.graph.tags:
+        parts += ["--tag-set", shlex.quote(",".join(examination.graph.tags))]
+    if examination.needs_names:
+        parts += ["--input-op", shlex.quote(interface.input.removesuffix(":0"))]
+        parts += ["--output-op", shlex.quote(interface.output.removesuffix(":0"))]
+    for option, value in (("--labels", "FILE"), ("--input-size", "N"), ("--input-range", "RANGE")):
+        if any(fact.startswith(option) for fact in examination.missing):
+            parts += [option, value]
+    return " ".join(parts)
+
+
+def as_data(
+    examination: Examination, verdict_data: dict[str, Any], fingerprint: int | None, size: int
+) -> dict[str, Any]:
+    """Return all that is known of the model, to be printed as JSON."""
+    return {
+        "path": str(examination.directory),
+        "verdict": verdict_data,
+        "size": size,
+        "fingerprint": fingerprint,
+        "graphs": [_graph_data(graph) for graph in examination.graphs],
+    }
+
+
+def _graph_data(graph: MetaGraph) -> dict[str, Any]:
+    return {
+        "tags": list(graph.tags),
+        "tensorflow_version": graph.tensorflow_version,
+        "parameters": graph.parameters,
+        "assets": graph.assets,
+        "signatures": {key: _signature_data(signature) for key, signature in graph.signatures.items()},
+        "functions": {name: [_function_data(one) for one in found] for name, found in graph.callables.items()},
+        "ops": sorted(graph.ops),
+        "custom_ops": sorted(custom_ops(graph)),
+    }
+
+
+def _signature_data(signature: Signature) -> dict[str, Any]:
+    return {
+        "inputs": {key: _tensor_data(tensor) for key, tensor in signature.inputs.items()},
+        "outputs": {key: _tensor_data(tensor) for key, tensor in signature.outputs.items()},
+        "method_name": signature.method_name,
+    }
+
+
+def _tensor_data(tensor: TensorSpec) -> dict[str, Any]:
+    shape = None if tensor.shape is None else list(tensor.shape)
+    return {"name": tensor.name, "dtype": tensor.dtype, "shape": shape}
+
+
+def _function_data(function: ConcreteFunction) -> dict[str, Any]:
+    return {
+        "arguments": [_value_data(argument) for argument in function.arguments],
+        "keyword_arguments": {name: _value_data(value) for name, value in function.keyword_arguments.items()},
+    }
+
+
+def _value_data(value: Any) -> Any:
+    if isinstance(value, TensorSpec):
+        return _tensor_data(value)
+    if isinstance(value, list | tuple):
+        return [_value_data(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _value_data(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no such numbers
+    return value.text if isinstance(value, TypeName) else value
+
+
+def human_lines(data: dict[str, Any]) -> Iterator[str]:
+    """Yield `as_data`'s data as text for people: the verdict first, then what the SavedModel holds."""
+    yield from _verdict_lines(data["path"], data["verdict"])
+    yield ""
+    fingerprint = "" if data["fingerprint"] is None else f", fingerprint {data['fingerprint']:016x}"
+    yield f"SavedModel of {data['size'] / 1e6:,.1f} MB{fingerprint}"
+    for graph in data["graphs"]:
+        yield from _graph_lines(graph)
+
+
+def _verdict_lines(path: str, found: dict[str, Any]) -> Iterator[str]:
+    words = {"yes": "an image classifier", "perhaps": "perhaps an image classifier", "no": "no image classifier"}
+    yield f"{path}: {words[found['image_classifier']]}"
+    if found["why"]:
+        yield f"  why      {found['why']}"
+    if "input" not in found:
+        return
+    yield f"  takes    {_takes(found['input'])}"
+    yield f"  gives    {_gives(found['output'])}"
+    labels, classes = found["labels"], found["output"]["classes"]
+    if labels["count"] is not None:
+        fit = {True: "which fit", False: f"which do not fit {classes} classes", None: "and its classes are unknown"}
+        yield f"  labels   {labels['count']} labels, {fit[labels['fit']]}"
+    if found["missing"]:
+        yield f"  missing  {found['missing'][0]}"
+        yield from (f"           {fact}" for fact in found["missing"][1:])
+    if found["image_classifier"] != "no" and found["labels"]["fit"] is not False:
+        yield f"  run it   {found['command']}"
+
+
+def _takes(image: dict[str, Any]) -> str:
+    batch = f", {image['batch']} at a time" if image["batch"] is not None else ""
+    values = image["values"]
+    if image["dtype"] == "string":
+        return f"{image['name']}: images as encoded JPEG files{batch}"
+    size = f"{image['height'] or '?'} x {image['width'] or '?'} pixels"
+    range_text = f"values {values}" if values else f"values in an unknown range ({', '.join(SCALINGS)}?)"
+    return f"{image['name']}: {image['dtype']} images of {size}, {image['layout']}{batch}, {range_text}"
+
+
+def _gives(output: dict[str, Any]) -> str:
+    kinds = {
+        "probabilities": "probabilities",
+        "logits": "logits",
+        "sigmoid": "independent probabilities",
+        None: "scores of an unknown kind (--probe measures them)",
+    }
+    count = "?" if output["classes"] is None else f"{output['classes']:,}"
+    backgrounds = {
+        "yes": "; class 0 is a background class",
+        "probably": "; class 0 is probably a background class, in front of ImageNet's 1000",
+        "no": "",
+    }
+    measured = output["measured"]
+    range_text = f"; measured from {measured['least']:.3g} to {measured['greatest']:.3g}" if measured else ""
+    return (
+        f"{output['name']}: {kinds[output['scores']]} of {count} classes{backgrounds[output['background']]}{range_text}"
+    )
+
+
+def _graph_lines(graph: dict[str, Any]) -> Iterator[str]:
+    version = f", written by TensorFlow {graph['tensorflow_version']}" if graph["tensorflow_version"] else ""
+    yield ""
+    yield f"graph {','.join(graph['tags']) or '(no tags)'}: {graph['parameters']:,} parameters{version}"
+    if graph["custom_ops"]:
+        yield f"  custom operations: {', '.join(graph['custom_ops'])}"
+    if graph["assets"]:
+        yield f"  assets: {', '.join(graph['assets'])}"
+    for key, signature in sorted(graph["signatures"].items()):
+        yield f"  signature {key}" + (f" ({signature['method_name']})" if signature["method_name"] else "")
+        for kind, tensors in (("in", signature["inputs"]), ("out", signature["outputs"])):
+            for name, tensor in sorted(tensors.items()):
+                yield f"    {kind:3}  {name}: {tensor['dtype']} {_shape(tensor['shape'])}"
+    for name, functions in graph["functions"].items():
+        yield f"  function {name}"
+        for function in functions:
+            arguments = [_brief(argument) for argument in function["arguments"]]
+            keywords = [f"{key}={_brief(value)}" for key, value in function["keyword_arguments"].items()]
+            yield f"    ({', '.join(arguments + keywords)})"
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, dict) and set(value) == {"name", "dtype", "shape"}:
+        return f"{value['name']}: {value['dtype']} {_shape(value['shape'])}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_brief, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_brief(item)}" for key, item in value.items()) + "}"
+    return repr(value)
+
+
+def _shape(shape: list[int | None] | None) -> str:
+    return "of any shape" if shape is None else f"[{', '.join('?' if size is None else str(size) for size in shape)}]"

@@ -1,0 +1,429 @@
+"""From a name to a model that can be run: cards, labels, trees, and what the SavedModel says, all brought together.
+
+A model is a SavedModel, and a model card for the facts that a SavedModel does not hold. What neither tells has to be
+given; nothing is guessed. The SavedModel's graph is all that is ever executed of a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from phototag.core import Label, canonical
+from phototag.errors import LabelMismatch, ModelError, NotASavedModel, SignatureMismatch, UnknownModel
+from phototag.images.preprocess import Preprocessing
+from phototag.models.card import CARD_NAME, SCALINGS, ImageInput, ModelCard, Output, Scaling, parse_card
+from phototag.models.interface import Interface, choose_interface, class_count, guess_operations, refused_ops
+from phototag.models.labels import parse_labels
+from phototag.models.saved_model import (
+    FILE_NAMES,
+    MetaGraph,
+    Signature,
+    TensorSpec,
+    choose_meta_graph,
+    read_saved_model,
+)
+from phototag.paths import data_directory, installed_directory, shipped_directory
+from phototag.vocabulary.taxonomy import Taxonomy
+
+DEFAULT_MODEL = "efficientnet-lite0"
+MAX_TEXT_FILE = 1 << 24  # bytes of a card, a label file or a tree; the largest known label file has 0.5 MB
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that can be run: its card, how to call it and feed it, its labels, and its tree if it has one.
+
+    A model that comes with phototag is in `directory` once it is built. `labels` has one label a class, save for
+    class 0 where `background` says that it stands for none of the others. `weights` identifies the SavedModel, by its
+    files or its card; `digest` changes whenever the same photo may get other scores.
+    """
+
+    directory: Path
+    card: ModelCard
+    interface: Interface
+    preprocessing: Preprocessing
+    labels: tuple[Label, ...]
+    background: bool
+    taxonomy: Taxonomy | None
+    weights: str
+    digest: str
+
+
+# --- Finding ----------------------------------------------------------------------------------------------------------
+
+
+def find_model(name: str, *, labels: Path | None = None, given: Mapping[str, Any] | None = None) -> Model:
+    """Return the model that is installed as `name`, or the one in the directory `name`.
+
+    `labels` is a label file that stands above the card's; `given` are facts in the form of a model card that stand
+    above the card's, or for one. Reads cards, labels and the SavedModel's protobuf; loads and runs nothing. The default
+    model is found before it is built, see `phototag.building.ensure_built`.
+
+    Raises `NotASavedModel` or another `ModelError` where there is no such model, or a fact is missing or wrong.
+    """
+    if name == DEFAULT_MODEL:
+        return _shipped_model(labels, given)
+    directory = locate(name)
+    graphs = read_saved_model(directory)
+    card = _read_card(directory, given)
+    graph = choose_meta_graph(graphs, card.tag_set, directory)
+    return _model(directory, card, graph, _read_labels(directory, card, labels), card.digest or digest_of(directory))
+
+
+def is_model_name(name: str) -> bool:
+    """Say whether `name` can be that of an installed model: a plain name of a folder, on any system."""
+    plain = bool(name) and name.isprintable() and not set(name) & set('/\\:*?"<>|') and len(name) <= 100
+    return plain and not name.startswith(".") and not name.endswith((".", " "))
+
+
+def is_installed(name: str) -> bool:
+    """Say whether a model is installed as `name`.
+
+    Raises `ModelError` where that cannot be known.
+    """
+    try:
+        return is_model_name(name) and installed_directory(name).is_dir()
+    except OSError as error:
+        raise ModelError(f"{data_directory()} cannot be read ({error.strerror}); check its permissions") from None
+
+
+def locate(name: str) -> Path:
+    """Return the directory of the installed model `name`, or the directory `name`, or that of the SavedModel's file.
+
+    Raises `NotASavedModel` where there is none of these, or what belongs to it is no regular file.
+    """
+    if is_installed(name):
+        directory = installed_directory(name)
+    else:
+        directory = Path(name)
+        try:
+            if directory.name in FILE_NAMES and directory.is_file():
+                directory = directory.parent
+            elif not directory.exists() or not name:
+                raise UnknownModel(
+                    f"{name} is no directory and no installed model", "(see: {command:models list})", name=name
+                )
+        except OSError as error:
+            raise NotASavedModel(f"{name} cannot be read ({error.strerror}); check the path") from None
+    for path in saved_model_parts(directory):
+        if not path.is_file():  # a pipe would never end, neither here nor in TensorFlow
+            raise NotASavedModel(f"{path} is no regular file; export the model again")
+    return directory
+
+
+def saved_model_parts(directory: Path) -> Iterator[Path]:
+    """Yield the files of the SavedModel in `directory`; nothing else in there belongs to it.
+
+    Raises `NotASavedModel` where they cannot be listed.
+    """
+
+    def fail(error: OSError) -> None:
+        raise NotASavedModel(f"{error.filename} cannot be read ({error.strerror}); check its permissions") from None
+
+    for name in (*FILE_NAMES, "fingerprint.pb"):
+        if os.path.lexists(directory / name):
+            yield directory / name
+    for name in ("variables", "assets", "assets.extra"):
+        for folder, folders, files in os.walk(
+            directory / name, onerror=fail if os.path.exists(directory / name) else None
+        ):
+            links = [other for other in folders if (Path(folder) / other).is_symlink()]
+            if links:
+                raise NotASavedModel(f"{Path(folder) / links[0]} is a link to a folder; put the folder itself there")
+            yield from (Path(folder) / file for file in sorted(files))
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What is known of a SavedModel that may be an image classifier.
+
+    `name` is what `--model` takes. `interface` is how to call it, None where `fault` says why that cannot be told;
+    `needs_names` where the operations had to be guessed and have to be named. `missing` are the options that
+    `find_model` would ask for, each with what it takes.
+    """
+
+    name: str
+    directory: Path
+    card: ModelCard
+    graphs: tuple[MetaGraph, ...]
+    graph: MetaGraph
+    interface: Interface | None
+    needs_names: bool
+    fault: str | None
+    missing: tuple[str, ...]
+    labels: tuple[Label, ...] | None
+
+
+def examine(name: str, *, labels: Path | None = None, given: Mapping[str, Any] | None = None) -> Examination:
+    """Return what is known of the model `name`, also where that is not enough to run it. Arguments as `find_model`'s.
+
+    Raises `ModelError` where there is no such model, it is damaged, or a card, a label file or a tag-set is wrong.
+    """
+    directory = locate(name)
+    graphs = read_saved_model(directory)
+    card = _read_card(directory, given)
+    read_labels = _read_labels(directory, card, labels)
+    graph, interface, fault, needs_names = graphs[0], None, None, False
+    try:
+        graph = choose_meta_graph(graphs, card.tag_set, directory)
+        interface = choose_interface(graph, card, directory)
+    except SignatureMismatch as error:
+        if any(named is not None for named in (card.tag_set, card.signature, card.input.name, card.output.name)):
+            raise  # what was named is wrong, which says nothing about the model
+        fault = str(error).removeprefix(f"{directory} ")
+        guess = guess_operations(graph)
+        if guess is not None:
+            guessed = replace(card.input, name=guess[0]), replace(card.output, name=guess[1])
+            with contextlib.suppress(SignatureMismatch):
+                interface = choose_interface(graph, replace(card, input=guessed[0], output=guessed[1]), directory)
+                needs_names = True
+    if interface is not None and (refused := refused_ops(graph, interface)):
+        fault, interface = f"has the operations {', '.join(sorted(refused))}, which phototag does not run", None
+    missing = tuple(missing_facts(card, graph, interface, read_labels)) if interface is not None else ()
+    if interface is not None and read_labels is not None:
+        try:
+            _fitting(directory, card, read_labels, class_count(graph, interface))
+        except LabelMismatch as error:
+            missing = (f"--labels FILE that fits: {str(error).removeprefix(f'{directory} ')}", *missing)
+    known_as = name if directory == installed_directory(name) else str(directory)
+    return Examination(known_as, directory, card, graphs, graph, interface, needs_names, fault, missing, read_labels)
+
+
+def _shipped_model(labels: Path | None, given: Mapping[str, Any] | None) -> Model:
+    """The default model, of which all is known before it is built."""
+    directory = shipped_directory() / DEFAULT_MODEL
+    card = _read_card(directory, given)
+    image = TensorSpec("images", "float32", (None, card.input.height, card.input.width, 3))
+    signature = Signature(
+        "serving_default", {"images": image}, {"logits": TensorSpec("logits", "float32", (None, 1000))}
+    )
+    graph = MetaGraph.described(("serve",), {signature.key: signature})
+    return _model(
+        installed_directory(DEFAULT_MODEL), card, graph, _read_labels(directory, card, labels), card.digest or ""
+    )
+
+
+def _read_card(directory: Path, given: Mapping[str, Any] | None) -> ModelCard:
+    path = directory / CARD_NAME
+    if path.exists():
+        return parse_card(read_text(path), str(path), given)
+    name = "".join(c if c.isprintable() else "?" for c in os.path.basename(os.path.realpath(directory)))
+    return parse_card("{}", str(directory), {"name": name, **(given or {})})
+
+
+def _read_labels(directory: Path, card: ModelCard, chosen: Path | None) -> tuple[Label, ...] | None:
+    if chosen is not None:
+        return parse_labels(read_text(chosen), str(chosen))
+    if card.labels is None:
+        return None
+    path = directory / card.labels
+    if Path(os.path.realpath(path)).parent != Path(os.path.realpath(directory)):
+        raise ModelError(f"{path} leads out of its directory, where a card has no business; put the label file there")
+    return parse_labels(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a card, a label file or a tree.
+
+    Raises `ModelError` where it cannot be read, is too large to be one, or is not UTF-8.
+    """
+    try:
+        if path.exists() and not path.is_file():  # a pipe would never end
+            raise ModelError(f"{path} is no regular file; check the path")
+        with path.open("rb") as file:
+            data = file.read(MAX_TEXT_FILE + 1)
+        if len(data) > MAX_TEXT_FILE:
+            raise ModelError(f"{path} is larger than {MAX_TEXT_FILE >> 20} MB, which no such file is; check the path")
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from None
+    except UnicodeDecodeError:
+        raise ModelError(f"{path} is not UTF-8 text; save it as UTF-8") from None
+
+
+def digest_of(directory: Path) -> str:
+    """Return the SHA-256 of the SavedModel's files in `directory`."""
+    digest = hashlib.sha256()
+    try:
+        for path in saved_model_parts(directory):
+            digest.update(str(path.relative_to(directory)).encode("utf-8", "surrogateescape") + b"\0")
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+    except OSError as error:
+        raise ModelError(f"{directory} cannot be read ({error.strerror}); check its permissions") from None
+    return f"sha256:{digest.hexdigest()}"
+
+
+# --- Bringing card and SavedModel together ----------------------------------------------------------------------------
+
+
+def _model(directory: Path, card: ModelCard, graph: MetaGraph, labels: tuple[Label, ...] | None, weights: str) -> Model:
+    interface = choose_interface(graph, card, directory)
+    missing = list(missing_facts(card, graph, interface, labels))
+    if missing or labels is None:
+        raise ModelError(f"{directory} does not say all that is needed; pass {' and '.join(missing)}")
+    preprocessing = preprocessing_for(directory, card.input, interface)
+    labels, background = _fitting(directory, card, labels, interface.classes)
+    labels, taxonomy = _with_taxonomy(card, labels)
+    facts = (weights, interface, preprocessing, card.output, card.temperature, labels)
+    digest = hashlib.sha256(canonical(facts).encode("utf-8", "backslashreplace")).hexdigest()
+    return Model(directory, card, interface, preprocessing, labels, background, taxonomy, weights, digest)
+
+
+def missing_facts(
+    card: ModelCard, graph: MetaGraph, interface: Interface, labels: tuple[Label, ...] | None
+) -> Iterator[str]:
+    """Yield the options that have to be given to run the model, each with what it takes."""
+    if labels is None:
+        classes = class_count(graph, interface)
+        yield f"--labels FILE with a name for each of its {'' if classes is None else f'{classes} '}classes"
+    if None in (interface.height or card.input.height, interface.width or card.input.width):
+        yield "--input-size, such as 224"
+    if interface.takes_floats and card.input.range is None and card.input.mean is None:
+        ranges = ", ".join(SCALINGS)
+        yield f"--input-range, one of {ranges} (phototag models add --calibrate PHOTOS finds out which)"
+
+
+def preprocessing_for(directory: Path, image: ImageInput, interface: Interface) -> Preprocessing:
+    """Return what images have to become: by the card, and by the input's shape where it says more.
+
+    Nothing may be missing, see `missing_facts`. Raises `ModelError` naming `directory` where the two contradict.
+    """
+    scaling = _scaling(directory, image, interface)
+    return Preprocessing(
+        height=_side(directory, "height", interface.height, image.height),
+        width=_side(directory, "width", interface.width, image.width),
+        mean=scaling.mean,
+        std=scaling.std,
+        resize=image.resize,
+        crop_fraction=image.crop_fraction,
+        interpolation=image.interpolation,
+        channel_order=image.channel_order or scaling.channel_order,
+        layout=interface.layout,
+    )
+
+
+def _side(directory: Path, side: str, of_graph: int | None, of_card: int | None) -> int:
+    if of_graph is not None and of_card is not None and of_graph != of_card:
+        fault = f"takes images of {side} {of_graph}, not {of_card}"
+        raise SignatureMismatch(f"{directory} {fault}; correct --input-size or the card")
+    found = of_graph or of_card
+    assert found is not None, "missing_facts would have said so"
+    return found
+
+
+def _scaling(directory: Path, image: ImageInput, interface: Interface) -> Scaling:
+    if not interface.takes_floats:
+        if image.mean is not None or image.range not in (None, "0..255"):
+            hint = "leave out --input-range or the card's"
+            raise ModelError(f"{directory} takes {interface.dtype}, and so values of 0 to 255; {hint}")
+        return SCALINGS["0..255"]
+    if image.range is not None:
+        return SCALINGS[image.range]
+    assert image.mean is not None, "missing_facts would have said so"
+    assert image.std is not None, "the card is checked for it"
+    return Scaling(image.mean, image.std)
+
+
+def _fitting(
+    directory: Path, card: ModelCard, labels: tuple[Label, ...], classes: int | None
+) -> tuple[tuple[Label, ...], bool]:
+    """The labels without that of the background class, and whether the model has one."""
+    background = card.output.background
+    if labels[0].name.casefold() in BACKGROUND_NAMES:
+        background, labels = True, labels[1:]
+    elif background and len(labels) == classes:
+        labels = labels[1:]
+    if classes is not None:
+        check_classes(directory, classes, len(labels), background=background)
+    return labels, background
+
+
+BACKGROUND_NAMES = ("background", "__background__")
+
+
+def check_classes(directory: Path, classes: int, labels: int, *, background: bool) -> None:
+    """Raise `LabelMismatch` with both numbers unless each of `classes` has a label, the background class aside."""
+    if classes == labels + background:
+        return
+    hint = "name another file with --labels"
+    if not background and classes == labels + 1:
+        hint = "if class 0 is a background class without a label, pass --background"
+    raise LabelMismatch(f"{directory} has {classes} classes, but there are {labels + background} labels; {hint}")
+
+
+def _with_taxonomy(card: ModelCard, labels: tuple[Label, ...]) -> tuple[tuple[Label, ...], Taxonomy | None]:
+    """The labels with their synsets, if they are ImageNet's, and the tree that they belong to."""
+    if card.taxonomy == "none":
+        return labels, None
+    taxonomy = imagenet_taxonomy()
+    if not any(label.synset for label in labels):
+        labels = _with_imagenet_synsets(labels)
+    known = sum(label.synset in taxonomy.nodes for label in labels)
+    if card.taxonomy == "imagenet" and not known:
+        raise LabelMismatch(f"no label of the model {card.name} is in the tree imagenet; leave out its taxonomy")
+    return labels, taxonomy if card.taxonomy == "imagenet" or known == len(labels) else None
+
+
+def _with_imagenet_synsets(labels: tuple[Label, ...]) -> tuple[Label, ...]:
+    """Give labels that are plainly ImageNet's 1000, in their order, the synsets that go with them.
+
+    Lists differ in a few names (crane and crane bird); nine of ten that agree class by class are no accident.
+    """
+    imagenet = imagenet_labels()
+    agreeing = sum(a.name.casefold() == b.name.casefold() for a, b in zip(labels, imagenet, strict=False))
+    if len(labels) != len(imagenet) or agreeing < 0.9 * len(imagenet):
+        return labels
+    return tuple(replace(label, synset=known.synset) for label, known in zip(labels, imagenet, strict=True))
+
+
+@functools.cache
+def imagenet_labels() -> tuple[Label, ...]:
+    """Return the 1000 labels of ImageNet with their synsets, in class order."""
+    path = shipped_directory() / DEFAULT_MODEL / "labels.txt"
+    return parse_labels(read_text(path), str(path))
+
+
+@functools.cache
+def imagenet_taxonomy() -> Taxonomy:
+    """Return the tree over ImageNet's classes."""
+    path = shipped_directory() / "taxonomies" / "imagenet.tsv"
+    return Taxonomy.parse(read_text(path), str(path))
+
+
+def settled_card(model: Model, scores: Literal["logits", "probabilities"]) -> ModelCard:
+    """Return the card of `model` with every fact in it, so that nothing has to be given again.
+
+    `scores` is what the model was found to give. The labels are to be `labels.json` beside the card.
+    """
+    preprocessing, interface, card = model.preprocessing, model.interface, model.card
+    scaling = (
+        {"range": card.input.range} if card.input.range else {"mean": preprocessing.mean, "std": preprocessing.std}
+    )
+    image = replace(
+        card.input,
+        name=interface.input,
+        height=preprocessing.height,
+        width=preprocessing.width,
+        channel_order=preprocessing.channel_order,
+        layout=preprocessing.layout,
+        **scaling,
+    )
+    output = Output(name=interface.output, scores=scores, background=model.background)
+    return replace(
+        card,
+        input=image,
+        output=output,
+        labels="labels.json",
+        tag_set=interface.tag_set,
+        signature=interface.signature,
+        digest=card.digest or digest_of(model.directory),
+    )

@@ -1,0 +1,289 @@
+"""How to call a SavedModel as an image classifier: which signature or operations, and what its input and output are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phototag.core import canonical_record
+from phototag.errors import SignatureMismatch
+from phototag.images.preprocess import Layout
+from phototag.models.card import MAX_SIDE, ModelCard
+from phototag.models.saved_model import MetaGraph, Node, Shape, Signature, TensorSpec, nearest
+
+FLOATS = ("float32", "float16", "bfloat16", "float64")
+WHOLE_NUMBERS = ("uint8", "int32")
+# What scores may be; whole numbers come out of quantised models.
+SCORES = (*FLOATS, "uint8", "int8", "int32")
+# The signature that TensorFlow adds for its own use.
+_INIT_SIGNATURE = "__saved_model_init_op"
+_PLACEHOLDERS = ("Placeholder", "PlaceholderWithDefault", "PlaceholderV2")
+
+
+@dataclass(frozen=True)
+class Interface:
+    """How a SavedModel is called.
+
+    `input` and `output` are keys of `signature`, or tensors of the graph (`input_1:0`) where `signature` is None.
+    `dtype` is the input's, one of `FLOATS`, `WHOLE_NUMBERS` or `string`, which means encoded JPEG files; `layout`,
+    `height` and `width` are what its shape says, None where it takes any size. `batch` is the number of images that
+    every call has to have, or None for any; `classes` the number of scores, or None where only running it tells.
+    """
+
+    tag_set: tuple[str, ...]
+    signature: str | None
+    input: str
+    output: str
+    dtype: str
+    layout: Layout
+    height: int | None
+    width: int | None
+    batch: int | None
+    classes: int | None
+
+    def canonical(self) -> str:
+        """Return the text for digests."""
+        return canonical_record(
+            "Endpoint",  # the name of this class in 0.1.0
+            tag_set=self.tag_set,
+            signature=self.signature,
+            input=self.input,
+            output=self.output,
+            dtype=self.dtype,
+            layout=self.layout,
+            height=self.height,
+            width=self.width,
+            batch=self.batch,
+            classes=self.classes,
+        )
+
+    @property
+    def takes_floats(self) -> bool:
+        """Whether the input's values have a range that somebody chose."""
+        return self.dtype in FLOATS
+
+
+def choose_interface(graph: MetaGraph, card: ModelCard, directory: Path) -> Interface:
+    """Return how to call `graph` as an image classifier: by what `card` names, else by what there is only one of.
+
+    Raises `SignatureMismatch` naming `directory` where that is not clear, or it is no image classifier, with what to
+    choose from.
+    """
+    signature = _signature(directory, card, graph)
+    if signature is None:
+        return _operations(directory, card, graph)
+    return _keys(directory, card, graph, signature)
+
+
+def _signature(directory: Path, card: ModelCard, graph: MetaGraph) -> Signature | None:
+    """The signature to run, or None where operations of the graph are named."""
+    usable = {key: s for key, s in graph.signatures.items() if key != _INIT_SIGNATURE and s.inputs and s.outputs}
+    if card.signature is not None:
+        if card.signature not in usable:
+            known = f"{nearest(card.signature, usable)}it has: {_listed(usable)}"
+            raise SignatureMismatch(f"{directory} has no signature {card.signature!r} with inputs and outputs; {known}")
+        return usable[card.signature]
+    only = next(iter(usable.values())) if len(usable) == 1 else None
+    signature = usable.get("serving_default", only)
+    if card.input.name is not None and (signature is None or card.input.name not in signature.inputs):
+        return None
+    if signature is None:
+        hint = f"choose one with --signature: {_listed(usable)}" if usable else _operations_hint(graph)
+        count = f"{len(usable)} signatures" if usable else "no signature"
+        raise SignatureMismatch(f"{directory} has {count}; {hint}")
+    return signature
+
+
+def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signature) -> Interface:
+    """Input and output by their keys in `signature`."""
+    if len(signature.inputs) != 1:
+        raise SignatureMismatch(
+            f"the signature {signature.key} of {directory} takes {len(signature.inputs)} inputs, not one image: "
+            f"{_listed(signature.inputs)}"
+        )
+    input_key, spec = next(iter(signature.inputs.items()))
+    only = next(iter(signature.outputs)) if len(signature.outputs) == 1 else None
+    output_key = card.output.name or only
+    if output_key is None or output_key not in signature.outputs:
+        fault = f"no output {output_key!r}" if output_key else f"{len(signature.outputs)} outputs"
+        outputs = _listed(signature.outputs)
+        raise SignatureMismatch(
+            f"the signature {signature.key} of {directory} has {fault}; choose one with --output-op: {outputs}"
+        )
+    output = signature.outputs[output_key]
+    if output.dtype not in SCORES:
+        raise SignatureMismatch(f"{directory} is no classifier: its output {output_key!r} is {output.dtype}")
+    classes = _classes(directory, output.shape)
+    return _interface(directory, card, graph, spec, (signature.key, input_key, output_key), classes)
+
+
+def _operations(directory: Path, card: ModelCard, graph: MetaGraph) -> Interface:
+    """Input and output by their names in the graph."""
+    if card.input.name is None or card.output.name is None:
+        missing = "--input-op" if card.input.name is None else "--output-op"
+        raise SignatureMismatch(f"{directory}: {missing} is missing; {_operations_hint(graph)}")
+    for name in (card.input.name, card.output.name):
+        if _operation(name) not in graph.nodes:
+            raise SignatureMismatch(f"{directory} has no operation {name!r}; {_operations_hint(graph)}")
+    node = graph.nodes[_operation(card.input.name)]
+    if node.op not in _PLACEHOLDERS:
+        raise SignatureMismatch(f"the operation {node.name} of {directory} takes no input; {_operations_hint(graph)}")
+    spec = TensorSpec(node.name, node.dtype, node.shape)
+    names = (None, _tensor_name(card.input.name), _tensor_name(card.output.name))
+    return _interface(directory, card, graph, spec, names, None)
+
+
+def _interface(
+    directory: Path,
+    card: ModelCard,
+    graph: MetaGraph,
+    spec: TensorSpec,
+    names: tuple[str | None, str, str],
+    classes: int | None,
+) -> Interface:
+    """Complete an interface with what the input's `spec` says of its images; `names`: signature, input and output."""
+    is_file = spec.dtype == "string"
+    if is_file and spec.shape == ():
+        raise SignatureMismatch(f"{directory} takes one JPEG file at a time; export it again with a batch dimension")
+    is_image = spec.dtype in (*FLOATS, *WHOLE_NUMBERS) and (spec.shape is None or len(spec.shape) == 4)
+    if not is_file and not is_image:
+        raise SignatureMismatch(f"{directory} takes no images, but {spec.dtype} of shape {_shown(spec.shape)}")
+    shape = (None, None, None, None) if is_file or spec.shape is None else spec.shape
+    # TensorFlow's own layout unless the shape says otherwise.
+    layout: Layout = card.input.layout or ("NCHW" if shape[1] == 3 and shape[3] != 3 else "NHWC")
+    height, width, channels = shape[1:] if layout == "NHWC" else (*shape[2:], shape[1])
+    if channels not in (3, None):
+        raise SignatureMismatch(f"{directory} takes images of {channels} channels, not 3: its input is {_shown(shape)}")
+    batch = spec.shape[0] if spec.shape else None
+    if not all(size is None or 1 <= size <= MAX_SIDE for size in (batch, height, width)):
+        raise SignatureMismatch(f"{directory} takes images of impossible size: its input is {_shown(spec.shape)}")
+    return Interface(tuple(sorted(graph.tags)), *names, spec.dtype, layout, height, width, batch, classes)
+
+
+def _operations_hint(graph: MetaGraph) -> str:
+    guess = guess_operations(graph)
+    if guess is None and graph.callables:
+        return f"it has only functions ({_listed(graph.callables)}); export it again with signatures="
+    if guess is None:
+        return "name its operations with --input-op and --output-op, if it is an image classifier at all"
+    return f"name its operations, perhaps --input-op {guess[0]} --output-op {guess[1]}"
+
+
+def guess_operations(graph: MetaGraph) -> tuple[str, str] | None:
+    """Return the operations that probably take images and give scores, or None where none look like it.
+
+    The first is a placeholder of image shape; the second the last Softmax, or else the last operation that ends in
+    nothing else, or the last of a dense layer.
+    """
+    nodes = graph.nodes.values()
+    inputs = [
+        node.name for node in nodes if node.op in _PLACEHOLDERS and node.shape is not None and len(node.shape) == 4
+    ]
+    used = {name.partition(":")[0] for node in nodes for name in node.inputs}
+    candidates = (
+        [node.name for node in nodes if node.op == "Softmax"],
+        [node.name for node in nodes if node.op in (*_OVER_CLASSES, *_WITH_WEIGHTS) and node.name not in used],
+        [node.name for node in nodes if node.op in ("MatMul", "BiasAdd")],
+    )
+    outputs = next(filter(None, candidates), [])
+    return (inputs[0], outputs[-1]) if inputs and outputs else None
+
+
+# What no image classifier needs: to read and write files, to print, to call Python.
+_REFUSED = re.compile(
+    r"ReadFile|WriteFile|Print(V2)?|(Eager)?PyFunc.*|.*Summary.*(Writer|Db).*|Debug.*|SaveDataset.*|.*Snapshot.*|"
+    r"MatchingFiles|WholeFileReader.*|Copy|CopyHost|.*RecordDataset.*|TextLine.*|FixedLength.*|.*SqlDataset.*"
+)
+# What every model has to save itself, but no classification may come to.
+_REFUSED_IN_USE = re.compile(r"Save|SaveV2|SaveSlices|MergeV2Checkpoints")
+
+
+def refused_ops(graph: MetaGraph, interface: Interface) -> set[str]:
+    """Return the operations of `graph` for which phototag does not run it as `interface` says.
+
+    A graph is a program, and TensorFlow runs it with the rights of its user. This refuses the operations that are
+    plainly of no use to a classifier; it is no sandbox.
+    """
+    everywhere = {node.op for node in graph.every_node() if _REFUSED.fullmatch(node.op)}
+    used = graph.ops_behind(_output_tensor(graph, interface))
+    return everywhere | {op for op in used if _REFUSED_IN_USE.fullmatch(op)}
+
+
+def scores_kind(graph: MetaGraph, interface: Interface) -> str | None:
+    """Return `probabilities`, `logits` or `sigmoid`, by the operation that the output comes from; None if unclear."""
+    producer = graph.producer(_output_tensor(graph, interface))
+    return _SCORES_BY_OP.get(producer.op) if producer is not None else None
+
+
+# What the last operation of a classifier says about its scores.
+_SCORES_BY_OP = {
+    "Softmax": "probabilities",
+    "Sigmoid": "sigmoid",
+    **dict.fromkeys(("MatMul", "BiasAdd", "Add", "AddV2", "Conv2D", "Mean", "Mul"), "logits"),
+}
+
+
+def class_count(graph: MetaGraph, interface: Interface) -> int | None:
+    """Return the number of classes: as the signature states it, or by the last layer's weights; None if unclear."""
+    if interface.classes is not None:
+        return interface.classes
+    tensor = _output_tensor(graph, interface)
+    for _ in range(MAX_LAYERS):
+        producer = graph.producer(tensor)
+        if producer is None or not producer.inputs or producer.op not in (*_OVER_CLASSES, *_WITH_WEIGHTS):
+            return None
+        shape = _weights_shape(graph, producer)
+        if shape:
+            return shape[0] if producer.is_transposed else shape[-1]
+        if producer.op not in _OVER_CLASSES:
+            return None
+        tensor = producer.inputs[0]
+    return None
+
+
+# Operations that give as many scores as they take, and those that by their weights decide how many.
+_OVER_CLASSES = ("Softmax", "Sigmoid", "Mean", "BiasAdd", "Add", "AddV2")
+_WITH_WEIGHTS = ("MatMul", "Conv2D")
+MAX_LAYERS = 8  # between the output and the last layer with weights
+
+
+def _weights_shape(graph: MetaGraph, layer: Node) -> Shape | None:
+    """The shape of the constant or variable that is the second input of `layer`."""
+    if len(layer.inputs) < 2 or layer.op in ("Softmax", "Sigmoid", "Mean"):
+        return None
+    weights = graph.producer(layer.inputs[1], through=("Identity", "ReadVariableOp"))
+    return (weights.constant_shape or weights.shape) if weights is not None else None
+
+
+def _output_tensor(graph: MetaGraph, interface: Interface) -> str:
+    if interface.signature is None:
+        return interface.output
+    return graph.signatures[interface.signature].outputs[interface.output].name
+
+
+def _operation(name: str) -> str:
+    return name.partition(":")[0]
+
+
+def _tensor_name(name: str) -> str:
+    return name if ":" in name else f"{name}:0"
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _classes(directory: Path, shape: Shape | None) -> int | None:
+    """The number of scores in an output of `shape`, which is [N, classes], perhaps with dimensions of 1 between."""
+    if shape is None:
+        return None
+    if len(shape) < 2 or any(size not in (1, None) for size in shape[1:-1]):
+        raise SignatureMismatch(f"{directory} is no classifier: its output has the shape {_shown(shape)}")
+    return shape[-1]
+
+
+def _shown(shape: Shape | None) -> str:
+    return "unknown" if shape is None else "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"

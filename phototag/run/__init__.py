@@ -1,0 +1,1 @@
+"""Runs over a library, and the session that starts them."""

@@ -1,0 +1,1 @@
+"""The words that tags come from, and how scores become tags. Pure."""

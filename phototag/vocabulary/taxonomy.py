@@ -1,0 +1,200 @@
+"""The tree of everyday words that tags come from. Pure: text in, words out.
+
+A word of the tree is known by its WordNet synset, never by its name: a crane is a bird and a machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+from phototag.core import canonical_record
+from phototag.errors import ConfigError
+
+State = Literal["tag", "rollup", "never"]
+# The programs that read keywords split lists and hierarchies at these.
+SPLITTING_CHARACTERS = frozenset(",;|/<>")
+ENGLISH = "en"
+MAX_NAME = 100  # characters
+DEFAULT_THRESHOLD = 0.7
+_COLUMNS = ("id", "parent", "state", "name", "threshold", "synonyms")  # and after them a column for each language
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A word of the tree.
+
+    `state`: `tag` may be written; `rollup` counts for its ancestors but is not written itself; `never` counts for
+    nothing. `threshold`: how sure a model must be, 0 to 1, where that is not what its level needs. `synonyms`: other
+    English words for it. `translations`: its name by language (ISO 639-1).
+    """
+
+    id: str
+    parent: str | None
+    state: State
+    name: str
+    threshold: float | None = None
+    synonyms: tuple[str, ...] = ()
+    translations: Mapping[str, str] = field(default_factory=lambda: types.MappingProxyType({}))
+
+    @property
+    def synset(self) -> str | None:
+        """The WordNet id; None for a node that WordNet does not have, whose id begins with `x-`."""
+        return self.id if is_synset(self.id) else None
+
+
+@dataclass(frozen=True)
+class LevelThresholds:
+    """How sure one model must be of a word, 0 to 1, by where in the tree it stands, with the default threshold.
+
+    `root`: at the top, with others below it (animal, vehicle); `inner`: between (bird); `leaf`: without any below.
+    """
+
+    root: float = DEFAULT_THRESHOLD
+    inner: float = DEFAULT_THRESHOLD
+    leaf: float = DEFAULT_THRESHOLD
+
+    def canonical(self) -> str:
+        """Return the text for digests."""
+        return canonical_record("LevelThresholds", root=self.root, inner=self.inner, leaf=self.leaf)
+
+
+def is_synset(text: str) -> bool:
+    """Is `text` formed like a WordNet noun id: `n` and eight digits?"""
+    return len(text) == 9 and text[0] == "n" and text[1:].isascii() and text[1:].isdigit()
+
+
+def fault_of_name(name: str) -> str | None:
+    """Return what keeps `name` from being a keyword, as the rest of a sentence, or None."""
+    if not name or name != name.strip() or not name.isprintable():
+        return "is empty, or holds unprintable characters or spaces at an end"
+    if not SPLITTING_CHARACTERS.isdisjoint(name):
+        return f"holds one of {' '.join(sorted(SPLITTING_CHARACTERS))}, at which photo applications split"
+    if len(name) > MAX_NAME:
+        return f"is longer than {MAX_NAME} characters"
+    return None
+
+
+class Taxonomy:
+    """A tree of words. `nodes` by id, every parent before its children.
+
+    `digest` identifies all of them but their names in other languages, which are no part of a tag. `languages`: those
+    that some of the words have a name in, English first.
+    """
+
+    def __init__(self, nodes: Iterable[Node], source: str) -> None:
+        """Check and order `nodes`; `source` names them in the `ConfigError` of a tree that does not hold together."""
+        listed: dict[str, Node] = {}
+        names: dict[str, Node] = {}
+        for node in nodes:
+            twin = listed.get(node.id) or names.get(node.name.casefold())
+            if twin is not None:
+                raise ConfigError(
+                    f"{source}: {node.id} ({node.name}) and {twin.id} ({twin.name}) clash; rename or remove one"
+                )
+            listed[node.id] = names[node.name.casefold()] = node
+        self._source = source
+        self.nodes = {node.id: node for node in _parents_first(listed, source)}
+        languages = (language for node in listed.values() for language in node.translations)
+        self.languages = tuple(dict.fromkeys((ENGLISH, *languages)))  # which keeps their order
+        rows = ((n.id, n.parent, n.state, n.name, n.threshold, n.synonyms) for n in self.nodes.values())
+        self.digest = hashlib.sha256("\n".join(map(repr, rows)).encode()).hexdigest()
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> Taxonomy:
+        """Read the table of a tree: tab-separated, with `#` comments and `-` for nothing.
+
+        The columns are id, parent, state, name, threshold, synonyms (with `|` between), and one for each language.
+        Raises `ConfigError` naming `source` and the line of whatever is wrong.
+        """
+        lines = ((number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#")
+        number, header = next(lines, (1, ""))
+        columns = tuple(header.split("\t"))
+        if columns[: len(_COLUMNS)] != _COLUMNS:
+            raise ConfigError(f"{source}, line {number}: the columns must be {', '.join(_COLUMNS)} and languages")
+        return cls(_parse_nodes(lines, columns, source), source)
+
+    def path(self, node_id: str) -> tuple[str, ...]:
+        """The names from the top of the tree to the node; nodes that are never written are left out on the way."""
+        node = self.nodes[node_id]
+        above = self.path(node.parent) if node.parent is not None else ()
+        return (*above, node.name) if node.state == "tag" else above
+
+    def in_language(self, language: str) -> Taxonomy:
+        """Return the tree with its names in `language`, in English where there are none.
+
+        Raises `ConfigError` where it has no names in `language`.
+        """
+        if language == ENGLISH:
+            return self
+        if language not in self.languages:
+            raise ConfigError(f"the tags have no names in {language!r}; choose one of {', '.join(self.languages)}")
+        return Taxonomy((_translated(node, language) for node in self.nodes.values()), self._source)
+
+
+def _translated(node: Node, language: str) -> Node:
+    name = node.translations.get(language)
+    return node if name is None else replace(node, name=name, synonyms=())
+
+
+def _parse_nodes(lines: Iterable[tuple[int, str]], columns: Sequence[str], source: str) -> Iterator[Node]:
+    for number, line in lines:
+        where = f"{source}, line {number}"
+        cells = [cell.strip() for cell in line.split("\t")]
+        if len(cells) != len(columns):
+            raise ConfigError(f"{where}: {len(columns)} columns, separated by tabs, are needed, not {len(cells)}")
+        row = {column: cell for column, cell in zip(columns, cells, strict=True) if cell != "-"}
+        yield _parse_node(row, columns[len(_COLUMNS) :], where)
+
+
+def _parse_node(row: Mapping[str, str], languages: Sequence[str], where: str) -> Node:
+    state, synonyms = row.get("state"), tuple(row.get("synonyms", "").split("|")) if "synonyms" in row else ()
+    if state not in get_args(State):
+        raise ConfigError(f"{where}: the state must be one of {', '.join(get_args(State))}, not {state!r}")
+    if not row.get("id"):
+        raise ConfigError(f"{where}: a node needs an id")
+    translations = {language: row[language] for language in languages if language in row}
+    for name in (row.get("name", ""), *synonyms, *translations.values()):
+        if fault := fault_of_name(name):
+            raise ConfigError(f"{where}: the name {name!r} {fault}")
+    return Node(
+        row["id"],
+        row.get("parent"),
+        state,  # type: ignore[arg-type]
+        row["name"],
+        parse_threshold(row["threshold"], where) if "threshold" in row else None,
+        synonyms,
+        types.MappingProxyType(translations),
+    )
+
+
+def parse_threshold(text: str, where: str) -> float:
+    """Read a threshold, above 0 and at most 1. Raises `ConfigError` naming `where`."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= 1:
+        raise ConfigError(f"{where}: a threshold must be a number above 0 and at most 1, not {text[:40]}")
+    return number
+
+
+def _parents_first(listed: dict[str, Node], source: str) -> list[Node]:
+    ordered: dict[str, Node] = {}
+    for node in listed.values():
+        chain: list[Node] = []
+        at: Node | None = node
+        while at is not None and at.id not in ordered:
+            if at in chain:
+                raise ConfigError(f"{source}: {at.id} ({at.name}) is its own ancestor; give it another parent")
+            chain.append(at)
+            parent = at.parent
+            if parent is not None and (parent not in listed or "never" == listed[parent].state != at.state):
+                raise ConfigError(f"{source}: {at.id} ({at.name}) has the parent {parent}, which is not in the tree")
+            at = listed[parent] if parent is not None else None
+        ordered.update((n.id, n) for n in reversed(chain))
+    return list(ordered.values())

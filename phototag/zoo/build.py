@@ -1,0 +1,261 @@
+"""Build the models that phototag knows how to make, and install models: in one step or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import filelock
+
+from phototag.core import ModelBuilding, OnWorkEvent, WaitingFor, ignore
+from phototag.errors import ConfigError, ModelError
+from phototag.models.card import CARD_NAME, ImageInput, ModelCard, Output, format_card
+from phototag.models.find import DEFAULT_MODEL, Model, is_installed, is_model_name, read_text, saved_model_parts
+from phototag.paths import data_directory, installed_directory, shipped_directory
+from phototag.zoo.checkpoint import read_checkpoint
+from phototag.zoo.recipes import BUILDABLE, EFFICIENTNET_LITES, KERAS_APPLICATIONS, EfficientNetLite
+
+
+def build_model(name: str, on_event: OnWorkEvent) -> Path:
+    """Build the model `name`, one of `BUILDABLE`, install it, and return its directory; an earlier one is replaced.
+
+    `on_event` is called before the work begins. Those of keras.applications download their weights.
+
+    Raises `ConfigError` for an unknown name, `ModelError` where the weights are not to be had or the place cannot be
+    written.
+    """
+    if name not in BUILDABLE:
+        raise ConfigError(
+            f"there is no recipe for {name}; phototag can build {', '.join(EFFICIENTNET_LITES)}, and the classifiers "
+            "of keras.applications, such as mobilenet_v2 (phototag models list --verbose names them all)"
+        )
+    with _locked(name, on_event):
+        on_event(ModelBuilding(name, installed_directory(name)))
+        _install(name, lambda new: _build(name, new))
+    return installed_directory(name)
+
+
+def ensure_built(model: Model, on_event: OnWorkEvent) -> None:
+    """Build `model` if it is the default one and is not there yet, or was built for another version of its card.
+
+    Processes that want it at the same time wait for the first of them. Raises as `build_model` does.
+    """
+    if model.directory != installed_directory(DEFAULT_MODEL) or _is_current():
+        return
+    with _locked(DEFAULT_MODEL, on_event):
+        if not _is_current():
+            on_event(ModelBuilding(DEFAULT_MODEL, model.directory))
+            _install(DEFAULT_MODEL, lambda new: _build(DEFAULT_MODEL, new))
+
+
+def has_weights(name: str) -> bool:
+    """Are the weights of the model `name`, one of `BUILDABLE`, on this machine, so that it can be built?"""
+    lite = EFFICIENTNET_LITES.get(name)
+    return lite is not None and importlib.util.find_spec(lite.package) is not None
+
+
+def add_model(name: str, model: Model, labels: str, *, link: bool) -> Path:
+    """Install a copy of `model` as `name`, with its card and the text of its label file; return its directory.
+
+    `link`: the SavedModel stays where it is and is linked to.
+
+    Raises `ConfigError` where `name` cannot be one or is taken, `ModelError` where the place cannot be written.
+    """
+
+    def fill(new: Path) -> None:
+        for part in saved_model_parts(model.directory):
+            target = new / part.relative_to(model.directory)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if link:
+                target.symlink_to(os.path.abspath(part))
+            else:
+                shutil.copyfile(part, target)
+        # What is linked to may change, so its files are looked at at every start.
+        card = replace(model.card, digest=None) if link else model.card
+        (new / CARD_NAME).write_text(format_card(card), encoding="utf-8")
+        (new / str(model.card.labels)).write_text(labels, encoding="utf-8")
+
+    check_name(name)
+    with _locked(name):
+        check_name(name)  # only now nobody else can take it
+        _install(name, fill)
+    return installed_directory(name)
+
+
+def check_name(name: str) -> None:
+    """Raise `ConfigError` where `name` cannot be the name of one more model."""
+    if not is_model_name(name):
+        raise ConfigError(f"{name!r} cannot be the name of a model; choose another with --name")
+    if name in BUILDABLE or is_installed(name):
+        raise ConfigError(f"the name {name} is taken; remove that model or choose another name with --name")
+
+
+def installed_path(name: str) -> Path:
+    """Return the directory of the installed model `name`. Raises `ConfigError` where there is none."""
+    if not is_installed(name):
+        raise ConfigError(f"no model {name} is installed (see: phototag models list)")
+    return installed_directory(name)
+
+
+def remove_model(name: str) -> None:
+    """Remove the installed model `name`. Raises `ConfigError` where there is none."""
+    installed_path(name)
+    with _locked(name):
+        directory, staging = installed_path(name), _clean_staging(name)
+        # Renamed first: half a model must not be found under its name.
+        os.rename(directory, staging / "removed")
+        shutil.rmtree(staging)
+    from phototag.engines.load import forget_conversions
+
+    forget_conversions(directory)
+
+
+def installed_models() -> list[str]:
+    """Return the names of the models that are installed, sorted.
+
+    Raises `ModelError` where that cannot be known.
+    """
+    place = data_directory() / "models"
+    try:
+        return sorted(path.name for path in place.iterdir() if is_installed(path.name)) if place.is_dir() else []
+    except OSError as error:
+        raise ModelError(f"{place} cannot be read ({error.strerror}); check its permissions") from None
+
+
+# --- Recipes ----------------------------------------------------------------------------------------------------------
+
+
+def _build(name: str, directory: Path) -> None:
+    """Write the SavedModel `name`, its card and its labels into the empty `directory`."""
+    lite = EFFICIENTNET_LITES.get(name)
+    if lite is not None:
+        _build_efficientnet_lite(lite, directory)
+    else:
+        from phototag.zoo.keras_applications import export_keras_application
+
+        application = KERAS_APPLICATIONS[name]
+        export_keras_application(application.function, application.image_size, directory)
+    for shipped in (shipped_directory() / DEFAULT_MODEL).iterdir():
+        shutil.copyfile(shipped, directory / shipped.name)
+    if name != DEFAULT_MODEL:
+        (directory / "NOTICE").unlink()
+        (directory / CARD_NAME).write_text(format_card(_card(name)), encoding="utf-8")
+
+
+def _card(name: str) -> ModelCard:
+    """The card of a model that is built, but for the default one's, which is shipped."""
+    lite = EFFICIENTNET_LITES.get(name)
+    if lite is not None:
+        image = ImageInput(
+            height=lite.image_size,
+            width=lite.image_size,
+            mean=(127, 127, 127),
+            std=(128, 128, 128),
+            crop_fraction=0.875,
+            interpolation="lanczos",
+        )
+        source = f"the PyPI package {lite.package}"
+        return ModelCard(
+            name,
+            image,
+            Output(scores="logits"),
+            labels="labels.txt",
+            taxonomy="imagenet",
+            licence="Apache-2.0",
+            source=source,
+            digest=f"sha256:{lite.sha256}",
+        )
+    application = KERAS_APPLICATIONS[name]
+    size = application.image_size
+    image = ImageInput(height=size, width=size, range=application.range, crop_fraction=0.875)
+    source = f"keras.applications.{application.function}"
+    output = Output(scores="probabilities")
+    return ModelCard(name, image, output, labels="labels.txt", taxonomy="imagenet", source=source)
+
+
+def _build_efficientnet_lite(lite: EfficientNetLite, directory: Path) -> None:
+    from phototag.zoo.efficientnet_lite import export_efficientnet_lite
+
+    weights = read_checkpoint(_package_file(lite.package, lite.file), lite.sha256)
+    export_efficientnet_lite(weights, directory, image_size=lite.image_size, width=lite.width, depth=lite.depth)
+
+
+def _package_file(package: str, file: str) -> Path:
+    """The path of a data file of an installed package, without running any of the package's code."""
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ModelError(f"the package {package} is not installed; install it with: pip install {package}")
+    return Path(found.submodule_search_locations[0]) / file
+
+
+def _is_current() -> bool:
+    """Is the installed default model whole, and the one that the shipped card describes?"""
+    directory = installed_directory(DEFAULT_MODEL)
+    parts = [directory / "saved_model.pb", *(directory / "variables").glob("*")]
+    if len(parts) < 3 or not all(path.is_file() and path.stat().st_size for path in parts):
+        return False
+    try:
+        installed = read_text(directory / CARD_NAME)
+    except ModelError:
+        return False
+    return installed == read_text(shipped_directory() / DEFAULT_MODEL / CARD_NAME)
+
+
+# --- Installing -------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _locked(name: str, on_event: OnWorkEvent = ignore) -> Iterator[None]:
+    """Hold the lock of the place of the model `name`, and name the place in what goes wrong there."""
+    directory = installed_directory(name)
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(directory.with_name(f".{name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            on_event(WaitingFor(model=name))
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+    except OSError as error:
+        hint = "make room or set PHOTOTAG_DATA_DIR to a folder that can be written"
+        raise ModelError(f"{directory} cannot be written ({error.strerror or error}); {hint}") from error
+
+
+def _install(name: str, fill: Callable[[Path], None]) -> None:
+    """Let `fill` make the model in a directory of its own, and move it to its place. The lock must be held."""
+    directory, staging = installed_directory(name), _clean_staging(name)
+    new = staging / "new"
+    new.mkdir()
+    try:
+        fill(new)
+        for path in new.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                with path.open("r+b") as file:  # Windows flushes only what could be written
+                    os.fsync(file.fileno())
+        if directory.exists():
+            # A directory cannot be replaced by renaming. Who looks in between finds nothing, and waits for the lock.
+            os.rename(directory, staging / "replaced")
+        os.rename(new, directory)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _clean_staging(name: str) -> Path:
+    """Return the empty folder where the model `name` is made, without what a build that was killed left there.
+
+    The lock must be held. The folder is hidden, so that it is no model's, and on the same file system.
+    """
+    staging = installed_directory(name).parent / ".staging" / name
+    if staging.exists():
+        shutil.rmtree(staging)
+    staging.mkdir(parents=True)
+    return staging

