@@ -112,6 +112,7 @@ def test_real_photos_of_all_kinds_are_all_accounted_for(dry_scan, shared: Path) 
     assert "Traceback" not in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("photo", ["n01882714_koala.JPEG", "n02391049_zebra.JPEG"])
 def test_the_eight_orientations_of_one_picture_get_the_same_tags(
     dry_scan, shared: Path, tmp_path: Path, photo: str
@@ -148,6 +149,7 @@ def test_a_real_picture_in_nine_orientations_gets_the_same_tags(dry_scan, shared
     assert [[tag["name"] for tag in outcome["tags"]] for outcome in outcomes] == [["nature"]] * 9
 
 
+@pytest.mark.slow
 def test_few_tags_of_single_objects_are_wrong(dry_scan, shared: Path) -> None:
     """A floor against breakage, not the figure: nearly every tag must lie below the top-level word that is right."""
     expected = {"Motorbikes": "vehicle", "car_side": "vehicle", "pizza": "food", "emu": "animal", "llama": "animal"}

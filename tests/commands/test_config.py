@@ -349,6 +349,7 @@ def completions(*words: str) -> list[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_options_values_models_and_paths_complete_also_with_a_broken_config_file(
     config_file, monkeypatch: pytest.MonkeyPatch
 ) -> None:

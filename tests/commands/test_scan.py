@@ -293,6 +293,7 @@ def test_a_bug_is_an_apology_and_a_traceback_only_on_request(
     assert "Traceback" in scan(photo, "--verbose").stderr
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_progress_bar_and_a_pipe_does_not(
     toy_model: Path, make_photo: MakePhoto, tmp_path: Path
 ) -> None:

@@ -328,6 +328,7 @@ def test_scan_runs_the_model_of_tf_hub(scan: Callable[..., Result], shared: Path
     assert top1(result) >= 0.87
 
 
+@pytest.mark.slow
 def test_scan_runs_the_tf1_graph(scan: Callable[..., Result], shared: Path) -> None:
     options = ["--tag-set", "photoprism", *TF1_OPTIONS, "--labels", shared / "models/ImageNetLabels.txt"]
     result = scan(shared / "photos/imagenet", *options, "-n", "--format", "json", model=shared / "models" / TF1)
