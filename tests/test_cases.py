@@ -19,10 +19,12 @@ from phototag.core import Photo, Tag
 from phototag.index import open_index
 from phototag.metadata import containers, exif, iptc, rewrite, xmp
 from phototag.metadata.edits import applied
+from phototag.metadata.embed import EmbedWriter
 from phototag.metadata.json_sidecar import JsonSidecarWriter
 from phototag.metadata.keywords import Keywords
-from phototag.metadata.rewrite import Stamp
-from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter, untag
+from phototag.metadata.stamp import Stamp
+from phototag.metadata.untag import untag
+from phototag.metadata.xmp_sidecar import XmpSidecarWriter
 from phototag.photos.digest import content_digest
 from tests.conftest import lines, phototag, powerless
 from tests.photo_parts import (
@@ -414,7 +416,7 @@ def test_22_a_full_disk_leaves_the_photo_as_it_was(toy_model: Path, photos: Path
 KILLED_AT = """
 import os, signal, sys
 from phototag.cli import main
-from phototag.metadata import files, writers
+from phototag.metadata import files
 def die(*arguments, **options): os.kill(os.getpid(), signal.SIGKILL)
 target, name = {"sync": (os, "fsync"), "before": (os, "replace"), "after": (files, "sync_folder")}[sys.argv.pop(1)]
 setattr(target, name, die)

@@ -18,15 +18,8 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 from phototag.metadata import exif, iptc
-from phototag.metadata.containers import (
-    Blocks,
-    BlockUnwritable,
-    Change,
-    Changes,
-    read_blocks,
-    rewrite,
-    verify,
-)
+from phototag.metadata.blocks import Blocks, BlockUnwritable, Change, Changes
+from phototag.metadata.containers import read_blocks, rewrite, verify
 from phototag.metadata.edits import Edit, Edits, applied, inverse
 from phototag.metadata.keywords import Unwritable
 from tests.photo_parts import (

@@ -17,7 +17,8 @@ from click.testing import Result
 
 from phototag.core import Photo, Tag
 from phototag.index import open_index
-from phototag.metadata.writers import EmbedWriter, take_back
+from phototag.metadata.embed import EmbedWriter
+from phototag.metadata.untag import take_back
 from tests.conftest import SHARED, export_toy, lines, phototag
 
 Tags = dict[str, Any]

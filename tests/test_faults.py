@@ -29,12 +29,15 @@ from PIL import Image
 from phototag.core import Photo, Tag
 from phototag.errors import PhotoError
 from phototag.index import Index, open_index
-from phototag.metadata import edits, rewrite, writers, xmp
+from phototag.metadata import edits, rewrite, xmp
+from phototag.metadata import embed as embed_module
 from phototag.metadata.edits import Edit, applied, inverse, packed, unpacked
-from phototag.metadata.files import Written
+from phototag.metadata.embed import EmbedWriter
 from phototag.metadata.keywords import Unwritable
-from phototag.metadata.rewrite import Stamp
-from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter, untag
+from phototag.metadata.stamp import Stamp
+from phototag.metadata.untag import untag
+from phototag.metadata.writer import Written
+from phototag.metadata.xmp_sidecar import XmpSidecarWriter
 from phototag.photos.digest import content_digest
 from phototag.photos.find import UNFINISHED_PREFIX, find_photos
 from phototag.run.pipeline import Pipeline, Scorer
@@ -98,7 +101,7 @@ def embed_library(library: Path, index_path: Path, begin: Callable[[], object] =
         begin()
         return Scorer(classify)
 
-    writers._stamp = lambda model_name: STAMP
+    embed_module.stamp_now = lambda model_name, recipe: STAMP
     with open_index(index_path) as index, index.run({}):
         pipeline = Pipeline(
             look=look,
@@ -158,7 +161,7 @@ def expected(library: Path, tmp_path: Path) -> dict[str, bytes]:
     copy, index_path = tmp_path / "copy", tmp_path / "copy.sqlite3"
     shutil.copytree(library, copy)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writers, "_stamp", lambda model_name: STAMP)
+        patch.setattr(embed_module, "stamp_now", lambda model_name, recipe: STAMP)
         embed_library(copy, index_path)
     return contents(copy)
 

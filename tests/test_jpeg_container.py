@@ -7,15 +7,8 @@ import pytest
 from PIL import Image
 
 from phototag.metadata import exif, iptc
-from phototag.metadata.containers import (
-    DROP,
-    BlockUnwritable,
-    Change,
-    Changes,
-    read_blocks,
-    rewrite,
-    verify,
-)
+from phototag.metadata.blocks import DROP, BlockUnwritable, Change, Changes
+from phototag.metadata.containers import read_blocks, rewrite, verify
 from phototag.metadata.edits import Edit, Edits, applied, inverse
 from phototag.metadata.keywords import Unwritable
 from tests.photo_parts import (

@@ -20,9 +20,10 @@ from phototag.errors import ModelError, OutOfMemory, PhotoError
 from phototag.images.decode import Looked, look_at
 from phototag.images.preprocess import Preprocessing
 from phototag.index import Index, open_index
-from phototag.metadata.files import Written
+from phototag.metadata.embed import EmbedWriter
 from phototag.metadata.json_sidecar import JsonSidecarWriter, sidecar_path
-from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter
+from phototag.metadata.writer import Written
+from phototag.metadata.xmp_sidecar import XmpSidecarWriter
 from phototag.photos.digest import content_digest
 from phototag.photos.find import find_photos
 from phototag.run.pipeline import Outcome, Pipeline, Scorer

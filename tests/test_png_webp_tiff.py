@@ -7,7 +7,8 @@ import zlib
 import pytest
 from PIL import Image
 
-from phototag.metadata.containers import DROP, Blocks, Change, Changes, read_blocks, rewrite, verify
+from phototag.metadata.blocks import DROP, Blocks, Change, Changes
+from phototag.metadata.containers import read_blocks, rewrite, verify
 from phototag.metadata.edits import Edit, Edits, applied, inverse
 from phototag.metadata.keywords import Unwritable
 from tests.photo_parts import PACKET, frames, ifd, image, png, png_chunk, webp, webp_chunk, xmp_text

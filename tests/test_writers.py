@@ -19,19 +19,16 @@ from phototag.errors import PhotoError
 from phototag.index import Index, open_index
 from phototag.metadata import containers, files, rewrite, xmp
 from phototag.metadata.edits import applied, packed, replacement, unpacked
-from phototag.metadata.files import NO_FILE, EarlierTags, Written
+from phototag.metadata.embed import EmbedWriter
+from phototag.metadata.files import NO_FILE
+from phototag.metadata.found import read_keywords, removed_by_people
 from phototag.metadata.json_sidecar import JsonSidecarWriter, read_rejected, read_tags, sidecar_path
 from phototag.metadata.keywords import Keywords
-from phototag.metadata.writers import (
-    EmbedWriter,
-    XmpSidecarWriter,
-    is_orphan,
-    read_keywords,
-    remove_orphan,
-    removed_by_people,
-    take_back,
-    untag,
-)
+from phototag.metadata.sidecars import is_orphan, remove_orphan
+from phototag.metadata.untag import take_back, untag
+from phototag.metadata.writer import EarlierTags, Written
+from phototag.metadata.xmp_packet import NAMESPACE
+from phototag.metadata.xmp_sidecar import XmpSidecarWriter
 from phototag.photos.digest import content_digest
 from tests.conftest import lines, phototag
 
@@ -604,24 +601,24 @@ def test_what_stands_tells_an_index_that_was_lost(way: str, make_photo: Callable
             return JsonSidecarWriter("toy", "0", index, recipe)
         return (EmbedWriter if way == "embed" else XmpSidecarWriter)("toy", index, recipe)
 
-    assert writer("one").standing(found(path)) is None
+    assert writer("one").earlier_tags(found(path)) is None
     writer("one").write(found(path), tags, predictions)
-    standing = writer("one").standing(found(path))
+    standing = writer("one").earlier_tags(found(path))
     plain = tuple(replace(tag, synset=None, synonyms=()) for tag in tags)
     assert standing == (
         EarlierTags(tags, predictions, (sidecar_path(path),))
         if way == "json"
         else EarlierTags(plain, (), (file_of(path, way),))
     )
-    assert writer("two").standing(found(path)) is None
-    assert writer("").standing(found(path)) is None
+    assert writer("two").earlier_tags(found(path)) is None
+    assert writer("").earlier_tags(found(path)) is None
     # The recipe alone is no reason to write into a photo or what programs read.
     before = file_of(path, way).read_bytes()
     writer("two").write(found(path), tags, predictions)
     assert (file_of(path, way).read_bytes() == before) is (way != "json")
     os.utime(path, ns=(time.time_ns(), time.time_ns() + 10**9))
-    assert writer("one").standing(found(path)) is None
-    assert writer("two").standing(found(path)) is None
+    assert writer("one").earlier_tags(found(path)) is None
+    assert writer("two").earlier_tags(found(path)) is None
 
 
 def test_a_photo_that_phototag_touched_has_not_changed_since(make_photo: Callable[..., Path], index: Index) -> None:
@@ -630,7 +627,7 @@ def test_a_photo_that_phototag_touched_has_not_changed_since(make_photo: Callabl
     writer = EmbedWriter("toy", index, "one", touch=True)
     writer.write(found(path), [CAT], ())
     assert path.stat().st_mtime_ns > before
-    assert writer.standing(found(path)) is not None
+    assert writer.earlier_tags(found(path)) is not None
 
 
 def test_what_was_removed_does_not_stand(make_photo: Callable[..., Path], index: Index) -> None:
@@ -639,10 +636,10 @@ def test_what_was_removed_does_not_stand(make_photo: Callable[..., Path], index:
     writer.write(found(path), [CAT, DOG], ())
     remove(sidecar_of(path), "cat")
     left = EarlierTags((replace(DOG, synonyms=()),), (), (sidecar_of(path),), ("cat",))
-    assert writer.standing(found(path)) == left
+    assert writer.earlier_tags(found(path)) == left
     # Also where the photo could not be written into.
     path.chmod(0o444)
-    assert EmbedWriter("toy", index, "one").standing(found(path)) == writer.standing(found(path))
+    assert EmbedWriter("toy", index, "one").earlier_tags(found(path)) == writer.earlier_tags(found(path))
 
 
 @pytest.mark.parametrize(
@@ -667,13 +664,13 @@ def test_a_malformed_sidecar_tells_nothing(
     writer = JsonSidecarWriter("toy", "0", index, "one")
     writer.write(found(path), [CAT], ())
     content = json.loads(sidecar_path(path).read_text())
-    assert writer.standing(found(path)) is not None
+    assert writer.earlier_tags(found(path)) is not None
     sidecar_path(path).write_text(json.dumps({**content, **change}))
-    assert writer.standing(found(path)) is None
+    assert writer.earlier_tags(found(path)) is None
 
 
 @pytest.mark.parametrize("way", ["embed", "xmp", "json"])
-@pytest.mark.parametrize("content", [b"", b"{}", b"<x", b"\xff\xd8\xff", xmp.NAMESPACE.encode(), None])
+@pytest.mark.parametrize("content", [b"", b"{}", b"<x", b"\xff\xd8\xff", NAMESPACE.encode(), None])
 def test_what_stands_is_asked_of_odd_files_without_a_fault(
     way: str, content: bytes | None, make_photo: Callable[..., Path], index: Index
 ) -> None:
@@ -686,7 +683,7 @@ def test_what_stands_is_asked_of_odd_files_without_a_fault(
         file.write_bytes(content)
     writers = {"embed": EmbedWriter("toy", index, "one"), "xmp": XmpSidecarWriter("toy", index, "one")}
     writer = writers.get(way, JsonSidecarWriter("toy", "0", index, "one"))
-    assert writer.standing(photo) is None
+    assert writer.earlier_tags(photo) is None
 
 
 # One change taken back

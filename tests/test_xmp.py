@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phototag.core import Tag
-from phototag.metadata import xmp
+from phototag.metadata import xmp, xmp_packet
 from phototag.metadata.edits import Edit, applied, growth, inverse
 from phototag.metadata.keywords import Keywords, Provenance, Unwritable, wanted_keywords, without_ours
 
@@ -104,11 +104,11 @@ def foreign(data: bytes) -> Counter[str]:
         found.update(
             f"{name}={value}"
             for name, value in description.attrib.items()
-            if xmp.NAMESPACE not in name and not name.endswith("about")
+            if xmp_packet.NAMESPACE not in name and not name.endswith("about")
         )
         for prop in description:
             prop.tail = None
-            if prop.tag not in OWN and xmp.NAMESPACE not in str(prop.tag):
+            if prop.tag not in OWN and xmp_packet.NAMESPACE not in str(prop.tag):
                 found[ET.tostring(prop, "unicode")] += 1
             else:
                 found.update(
@@ -122,7 +122,7 @@ def abouts(description: ET.Element) -> list[str]:
 
 
 def is_qualified(item: ET.Element) -> bool:
-    return bool(item.attrib) and xmp.NAMESPACE not in ET.tostring(item, "unicode")
+    return bool(item.attrib) and xmp_packet.NAMESPACE not in ET.tostring(item, "unicode")
 
 
 def tagged(before: bytes, *tags: Tag) -> bytes:
@@ -339,9 +339,9 @@ BAG = "<rdf:Bag><rdf:li>a</rdf:li></rdf:Bag>"
         (BEACH.replace(b"beach", b"b\xffch"), "well-formed"),
         (BEACH.replace(b"beach", b"b\0ch"), "well-formed"),
         (BEACH.replace(b"beach", b"b\xed\xa0\x80ch"), "well-formed"),
-        (b" " * (xmp.MAX_PACKET + 1), "larger"),
+        (b" " * (xmp_packet.MAX_PACKET + 1), "larger"),
         (described(NESTED), "nested"),
-        (described("<x:a/>" * (xmp.MAX_ELEMENTS + 1)), "too large"),
+        (described("<x:a/>" * (xmp_packet.MAX_ELEMENTS + 1)), "too large"),
         (packet(f'</rdf:RDF><rdf:RDF xmlns:rdf="{RDF}">'), "more than one rdf:RDF"),
         (described(f"<x:a>{'<rdf:RDF/>'}</x:a>"), "more than one rdf:RDF"),
         (b"<a/>", "rdf:RDF"),
@@ -362,7 +362,7 @@ BAG = "<rdf:Bag><rdf:li>a</rdf:li></rdf:Bag>"
         (packet(ATTRIBUTES.replace("'0.50'", "'nan'")), "another program"),
         (packet(ATTRIBUTES.replace("p:Name='a'", "")), "another program"),
         (packet(ATTRIBUTES.replace("p:Model", "p:Tags")), "twice"),
-        (described("", f' xmlns:p="{xmp.NAMESPACE}" p:Tags="a"'), "another program"),
+        (described("", f' xmlns:p="{xmp_packet.NAMESPACE}" p:Tags="a"'), "another program"),
     ],
 )
 def test_a_packet_that_is_malformed_or_doubtful_is_refused(data: bytes, reason: str) -> None:

@@ -24,7 +24,7 @@ def orphans(ctx: click.Context, /, paths: tuple[Path, ...], remove: bool, quiet:
 
     Those are PHOTO.phototag.json, and PHOTO.xmp where phototag made it and nobody else has written into it.
     """
-    from phototag.metadata.writers import is_orphan, remove_orphan
+    from phototag.metadata.sidecars import is_orphan, remove_orphan
     from phototag.photos.find import find_sidecars
 
     console = Console(quiet=quiet)

@@ -27,8 +27,9 @@ from phototag.errors import OutputError
 if TYPE_CHECKING:
     from phototag.core import WalkItem
     from phototag.index import Index, Run
+    from phototag.metadata.writer import Writer
     from phototag.models.find import Model
-    from phototag.run.pipeline import Outcome, Pipeline, Scorer, Stage, Timings, Writer
+    from phototag.run.pipeline import Outcome, Pipeline, Scorer, Stage, Timings
 
 # How a run ended; "failed": by an error.
 RunStatus: TypeAlias = Literal["complete", "interrupted", "out of time", "failed"]
@@ -296,14 +297,15 @@ def make_pipeline(options: ScanOptions, model: Model, index: Index, load_scorer:
 def _writer(options: ScanOptions, model: Model, index: Index, recipe: str) -> Writer:
     again = options.forget_rejections
     if options.write == "none":
-        from phototag.run.pipeline import NullWriter
+        from phototag.metadata.writer import NullWriter
 
         return NullWriter()
     if options.write == "json":
         from phototag.metadata.json_sidecar import JsonSidecarWriter
 
         return JsonSidecarWriter(model.card.name, model.digest, index, recipe, again)
-    from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter
+    from phototag.metadata.embed import EmbedWriter
+    from phototag.metadata.xmp_sidecar import XmpSidecarWriter
 
     if options.write == "embed":
         return EmbedWriter(model.card.name, index, recipe, again, touch=options.touch)

@@ -105,8 +105,8 @@ def _shown_line(path: Path, one: _Shown) -> str:
 
 
 def _embedded(path: Path) -> Iterator[_Shown]:
+    from phototag.metadata.found import read_keywords
     from phototag.metadata.keywords import FIELDS, LISTS, confidence_of
-    from phototag.metadata.writers import read_keywords
 
     for file, found in read_keywords(path):
         # One line for a keyword; two where phototag and a person have written it, each into a list.
@@ -129,9 +129,9 @@ def _in_json(path: Path) -> Iterator[_Shown]:
 
 def _removed(path: Path) -> list[str]:
     """The names that phototag wrote and a person has removed, each once."""
+    from phototag.metadata.found import read_keywords
     from phototag.metadata.json_sidecar import read_rejected
     from phototag.metadata.keywords import rejected_names
-    from phototag.metadata.writers import read_keywords
 
     noted = [name for _, found in read_keywords(path) for name in rejected_names(found)]
     return list(dict.fromkeys((*noted, *read_rejected(path))))

@@ -122,7 +122,7 @@ class _Untagging:
 
     def _untag(self, one: Photo | SkippedFile, index: Index) -> None:
         from phototag.core import Photo
-        from phototag.metadata.writers import untag as untag_photo
+        from phototag.metadata.untag import untag as untag_photo
 
         files: list[Path] = []
         faults: list[PhotoError] = []
@@ -140,7 +140,7 @@ class _Untagging:
             index.untagged(one.path, forget_rejections=True)
 
     def _take_back(self, change: Change, index: Index, photos: Mapping[Path, Path]) -> None:
-        from phototag.metadata.writers import take_back
+        from phototag.metadata.untag import take_back
 
         # A photo may have been moved since.
         moved = () if change.path.exists() else index.paths_of(change.digest)

@@ -11,10 +11,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from phototag.core import Photo, Prediction, Tag
 from phototag.metadata.edits import Data
 from phototag.metadata.keywords import Unwritable
 from phototag.photos.digest import content_digest
@@ -30,36 +28,6 @@ _NOT_OURS = ("security.", "trusted.", "system.nfs4_acl", "com.apple.provenance",
 # What the journal has for the digest of a file that was removed.
 NO_FILE = content_digest(b"")
 _EPOCH = datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a writer did: the `files` that hold the tags now, the `photo` as it is now, and a `note` for its owner.
-
-    `digest`: the `content_digest` of the photo as it is now, where the writer has read or written all of it.
-    `rejected`: names of tags, of those asked for or written before, that a person has removed since; they are not
-    written. `own_tags`: names of the tags there that phototag wrote, and not the user; None: all that were asked for.
-    """
-
-    files: tuple[Path, ...]
-    photo: Photo
-    note: str | None = None
-    digest: bytes | None = None
-    rejected: tuple[str, ...] = ()
-    own_tags: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EarlierTags:
-    """What an earlier run left in the `files` of a photo, for an index that was lost.
-
-    `rejected`: names of tags that a person has removed, as they are noted there.
-    """
-
-    tags: tuple[Tag, ...]
-    predictions: tuple[Prediction, ...]
-    files: tuple[Path, ...]
-    rejected: tuple[str, ...] = ()
 
 
 def now() -> str:

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from phototag.metadata import exif, tiff
-from phototag.metadata.containers import Blocks, BlockUnwritable, Change, Changes, Drop
+from phototag.metadata.blocks import Blocks, BlockUnwritable, Change, Changes, Drop
 from phototag.metadata.edits import Data, Edit, Edits, growth, ordered, shifted
 from phototag.metadata.keywords import Unwritable
 

@@ -18,8 +18,9 @@ from phototag._version import __version__
 from phototag.core import Journal, Label, Photo, Prediction, Tag
 from phototag.errors import PhotoError
 from phototag.metadata.edits import packed, replacement
-from phototag.metadata.files import NO_FILE, EarlierTags, Written, moment, now, os_fault, sync_folder, write_file
+from phototag.metadata.files import NO_FILE, moment, now, os_fault, sync_folder, write_file
 from phototag.metadata.keywords import key
+from phototag.metadata.writer import EarlierTags, Written
 from phototag.photos.digest import content_digest
 from phototag.photos.find import OWN_SUFFIX
 
@@ -30,7 +31,7 @@ MAX_SIDECAR = 1 << 20  # bytes; one of ours has a few thousand
 class JsonSidecarWriter:
     """Writes the tags that one model gave into sidecars.
 
-    `journal`: told of each change before it is made. `recipe`: what `standing` knows its own work by.
+    `journal`: told of each change before it is made. `recipe`: what `earlier_tags` knows its own work by.
     `forget_rejections`: tags that a person has removed from a sidecar are written again.
     """
 
@@ -72,7 +73,7 @@ class JsonSidecarWriter:
         except OSError as error:
             raise PhotoError(path, os_fault(f"its sidecar {sidecar.name} cannot be written", error)) from None
 
-    def standing(self, photo: Photo) -> EarlierTags | None:
+    def earlier_tags(self, photo: Photo) -> EarlierTags | None:
         """Return what an earlier run of the same recipe left, if `photo` has not changed since; None otherwise."""
         if not os.path.lexists(os.fspath(photo) + OWN_SUFFIX):  # as with nearly all that are looked at
             return None

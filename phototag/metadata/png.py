@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from phototag.metadata.containers import MAX_PACKET, Blocks, Changes, changed, packet_bytes
+from phototag.metadata.blocks import MAX_PACKET, Blocks, Changes, changed, packet_bytes
 from phototag.metadata.edits import Data, Edit, Edits, applied, growth, ordered, shifted
 from phototag.metadata.keywords import Unwritable
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from phototag.core import Tag
 from phototag.metadata import containers, exif, iptc, xmp
-from phototag.metadata.containers import DROP, Blocks, BlockUnwritable, Change, Changes
+from phototag.metadata.blocks import DROP, Blocks, BlockUnwritable, Change, Changes
 from phototag.metadata.edits import Data, Edits, applied, growth, leads_to
 from phototag.metadata.keywords import (
     NOTHING,
@@ -24,18 +24,9 @@ from phototag.metadata.keywords import (
     wanted_keywords,
     without_ours,
 )
+from phototag.metadata.stamp import Stamp
 
 _Block = Literal["exif", "iptc"]
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """Who says so: the model's name, phototag's version, the date (ISO 8601) and the recipe, for the provenance."""
-
-    model: str
-    version: str
-    date: str
-    recipe: str = ""
 
 
 @dataclass(frozen=True, slots=True)

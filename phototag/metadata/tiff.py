@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
-from phototag.metadata.containers import Blocks, Changes, changed, packet_bytes
+from phototag.metadata.blocks import Blocks, Changes, changed, packet_bytes
 from phototag.metadata.edits import Data, Edit, Edits, replacement, shifted
 from phototag.metadata.keywords import Unwritable
 

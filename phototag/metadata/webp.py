@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from phototag.metadata.containers import Blocks, Changes, changed, packet_bytes
+from phototag.metadata.blocks import Blocks, Changes, changed, packet_bytes
 from phototag.metadata.edits import Data, Edit, Edits, growth, shifted
 from phototag.metadata.keywords import Unwritable
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,9 @@ from phototag.analysis.scores import pack, unpack
 from phototag.core import Photo, Prediction, Tag, WalkItem
 from phototag.errors import OutOfMemory, PhotoError
 from phototag.index import Index, IndexedPhoto, Record
-from phototag.metadata.files import EarlierTags, Written, folders_synced_once
+from phototag.metadata.files import folders_synced_once
 from phototag.metadata.keywords import key
+from phototag.metadata.writer import EarlierTags, Writer, Written
 from phototag.models.find import Model
 from phototag.vocabulary.choose import Chooser, Scores
 
@@ -45,42 +46,6 @@ Classify: TypeAlias = Callable[[Pixels], NDArray[np.float32]]
 
 # Kept with the tags, for anyone who wonders where they come from.
 TOP_PREDICTIONS = 5
-
-
-class Writer(Protocol):
-    """Puts tags where the user wants them."""
-
-    @property
-    def name(self) -> str:
-        """What `--write` calls it."""
-
-    def write(
-        self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], previous: Sequence[str] = ()
-    ) -> Written:
-        """Make the files of `photo` say `tags` and nothing else of phototag's; those that a person removed stay away.
-
-        `previous`: names of the tags that they said after the last run. Raises `PhotoError`.
-        """
-
-    def standing(self, photo: Photo) -> EarlierTags | None:
-        """Return what an earlier run by the same recipe left that the index may not know; None if nothing."""
-
-
-@dataclass(frozen=True)
-class NullWriter:
-    """Writes nothing: for people who want the tags on stdout alone."""
-
-    name = "none"
-
-    def write(
-        self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], previous: Sequence[str] = ()
-    ) -> Written:
-        """Write nothing."""
-        return Written((), photo)
-
-    def standing(self, photo: Photo) -> EarlierTags | None:
-        """Nothing ever stands."""
-        return None
 
 
 @dataclass(frozen=True)
@@ -386,7 +351,7 @@ class Pipeline:
     def _look(self, photo: Photo, known: IndexedPhoto | None, scorer: _Lazy) -> _Sight:
         """Look at a photo, unless its content is known. Raises `PhotoError`."""
         if known is None and not (self.force or self.forget_rejections or photo.companions):
-            standing = self.writer.standing(photo)
+            standing = self.writer.earlier_tags(photo)
             if standing is not None:
                 return _Sight(standing=standing)
         scores: Scores | None = None
@@ -559,7 +524,7 @@ class Pipeline:
                 return of_this
         if known.write in ("", self.writer.name):  # whose own `write` sees it
             return self.index.rejected(known)
-        from phototag.metadata.writers import removed_by_people  # which needs Pillow
+        from phototag.metadata.found import removed_by_people  # which needs Pillow
 
         elsewhere = removed_by_people(photo, known.write, self.index.own_tags(known), self.index)
         return tuple(dict.fromkeys((*self.index.rejected(known), *elsewhere)))

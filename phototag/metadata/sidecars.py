@@ -1,0 +1,165 @@
+"""XMP sidecars: which of them belong to a photo, which have no photo, and how one is made or changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from phototag.core import Journal
+from phototag.errors import PhotoError
+from phototag.metadata import files, json_sidecar, rewrite
+from phototag.metadata.edits import packed, replacement
+from phototag.metadata.files import NO_FILE
+from phototag.metadata.keywords import Keywords, Unwritable, key
+from phototag.metadata.source import Source, same_as
+from phototag.metadata.xmp_packet import MAX_PACKET
+from phototag.photos.digest import content_digest
+from phototag.photos.find import OTHER_SUFFIXES, OWN_SUFFIX, RAW_SUFFIXES, READABLE_SUFFIXES, UNREADABLE, XMP_SUFFIX
+
+# Of what Lightroom writes XMP sidecars for. A DNG it writes into.
+_SHORT_NAMED = RAW_SUFFIXES - {".dng"}
+# Of what other programs put beside a photo, and what stays there as a photo's sidecar does.
+_SIDECAR_SUFFIXES = {".json", ".pp3", ".xml", XMP_SUFFIX}
+
+
+def xmp_sidecar(photo: Path) -> Path:
+    """The XMP sidecar that belongs to `photo`: `photo.jpg.xmp`, or `photo.xmp` where that alone is there.
+
+    `photo.xmp` is of one photo only: beside several of one stem that of the RAW file, if there is one, as Lightroom
+    has it, which writes into all else; of two that are equal it might be either's, and then it is none's. Raises
+    `OSError`.
+    """
+    full, *shorts = possible_sidecars(photo)
+    if os.path.lexists(full) or not shorts or not os.path.exists(shorts[0]):
+        return full
+    twins = _twins(photo)
+    rivals = twins & _SHORT_NAMED if suffix_of(photo) in _SHORT_NAMED else twins
+    return full if rivals else shorts[0]
+
+
+def own_sidecars(path: Path) -> tuple[Path, ...]:
+    """The names of XMP sidecars that are of the photo at `path` and no other. Raises `OSError`."""
+    return tuple(dict.fromkeys((full_name(path), xmp_sidecar(path))))
+
+
+def possible_sidecars(photo: Path) -> tuple[Path, ...]:
+    """The names that an XMP sidecar of `photo` may have: `photo.jpg.xmp`, and `photo.xmp` where that can be its.
+
+    Beside `scan.tif`, `scan.tif.xmp` is that photo's and not of `scan.tif.jpg`; beside `photo.cr2`, `photo.xmp` is that
+    RAW file's; and it is never of a film. Raises `OSError`.
+    """
+    full, short = full_name(photo), photo.with_suffix(XMP_SUFFIX)
+    if short == full or suffix_of(photo) in OTHER_SUFFIXES or os.path.isfile(photo.with_suffix("")):
+        return (full,)
+    is_anothers = suffix_of(photo) not in _SHORT_NAMED and os.path.lexists(short) and _twins(photo) & _SHORT_NAMED
+    return (full,) if is_anothers else (full, short)
+
+
+def full_name(photo: Path) -> Path:
+    """Return `photo.jpg.xmp` for `photo.jpg`."""
+    return photo.with_name(photo.name + XMP_SUFFIX)
+
+
+def _twins(photo: Path) -> set[str]:
+    """The suffixes of the other photos beside `photo` that have its stem. Raises `OSError`."""
+    with os.scandir(photo.parent) as entries:
+        names = [name for entry in entries if (name := entry.name) != photo.name]
+    suffixes = {suffix_of(Path(name)) for name in names if os.path.splitext(name)[0] == photo.stem}
+    return suffixes & {*READABLE_SUFFIXES, *UNREADABLE}
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix of `path` in lower case."""
+    return path.suffix.lower()
+
+
+def is_orphan(path: Path) -> bool:
+    """Is the file at `path` a sidecar of phototag's alone, of a photo that is gone? False for all that is doubtful.
+
+    `photo.jpg.phototag.json` without `photo.jpg`; `photo.jpg.xmp` without it or another photo that it may belong to,
+    if phototag has made it and a person has added nothing.
+    """
+    try:
+        if path.is_symlink() or not path.name.endswith((OWN_SUFFIX, XMP_SUFFIX)) or _photos_of(path):
+            return False
+        data = Source.read(path, MAX_PACKET).data
+        if path.name.endswith(OWN_SUFFIX):
+            return json_sidecar.is_ours(data)
+        return rewrite.is_sidecar_before(None, data) and rewrite.sidecar_without_tags(data, Keywords()) is None
+    except (Unwritable, OSError, MemoryError):
+        return False
+
+
+def remove_orphan(path: Path) -> None:
+    """Remove a sidecar for which `is_orphan` holds. Raises `PhotoError` where it does not, or it cannot be removed."""
+    if not is_orphan(path):
+        raise PhotoError(path, "it is no sidecar of a photo that is gone, or not any more; it was left alone")
+    try:
+        os.unlink(path)
+    except OSError as error:
+        raise PhotoError(path, f"it cannot be removed ({error.strerror}); check the folder's permissions") from None
+    files.sync_folder(path.parent)
+
+
+def _photos_of(sidecar: Path) -> bool:
+    """Is there any file that `sidecar` may belong to, in whatever case its name is written? Raises `OSError`."""
+    is_json = sidecar.name.endswith(OWN_SUFFIX)
+    photo = _folded(sidecar.name.removesuffix(OWN_SUFFIX if is_json else XMP_SUFFIX))
+    if not photo:
+        return True
+    suffixes = {""}
+    if not is_json:
+        suffixes |= {*READABLE_SUFFIXES, *UNREADABLE, *OTHER_SUFFIXES} - _SIDECAR_SUFFIXES
+    with os.scandir(sidecar.parent) as entries:
+        names = (_folded(entry.name) for entry in entries)
+        return any(name.startswith(photo) and name[len(photo) :] in suffixes for name in names)
+
+
+def _folded(name: str) -> str:
+    """The `key` of a file's name; there may be very many in a folder."""
+    return name.strip().lower() if name.isascii() else key(name)
+
+
+def change_sidecar(
+    sidecar: Path, photo: Path, journal: Journal, change: Callable[[bytes | None], bytes | None]
+) -> None:
+    """Make what `change` makes of the content of `sidecar`, which is None where there is none."""
+    if not os.path.lexists(sidecar):
+        packet = change(None)
+        if packet is not None:
+            make_sidecar(sidecar, packet, photo, journal)
+        return
+    if os.path.islink(sidecar):  # it may be another photo's
+        raise Unwritable("it is a symbolic link")
+    source = Source.read(sidecar, MAX_PACKET)
+    put_sidecar(source, change(source.data), journal)
+
+
+def make_sidecar(sidecar: Path, content: bytes, photo: Path, journal: Journal | None) -> None:
+    """Make the file `sidecar` of `photo`, where there is none; with a `journal` that is noted there first."""
+    # A sidecar is as public as its photo, but its owner can always write it.
+    mode = os.stat(photo).st_mode & 0o666 | 0o200 if os.path.exists(photo) else 0o644
+
+    def before_rename(_: bytes | None) -> None:
+        if journal is not None:
+            journal.note_change(sidecar, content_digest(content), None)
+        if os.path.lexists(sidecar):
+            raise Unwritable("it was made by another program meanwhile")
+
+    files.write_file(sidecar, [content], mode=mode, before_rename=before_rename)
+
+
+def put_sidecar(source: Source, packet: bytes | None, journal: Journal | None) -> bool:
+    """Replace the sidecar by `packet`, or remove it if that is None. Return whether it changed."""
+    if packet == source.data:
+        return False
+    source.check_writable()
+    if packet is None:
+        if journal is not None:
+            journal.note_change(source.path, NO_FILE, packed(replacement(b"", source.data)))
+        source.remove()
+    else:
+        # A sidecar's time of change tells other programs to read it again.
+        source.replace(replacement(source.data, packet), same_as(packet), journal, mtime_ns=None)
+    return True
