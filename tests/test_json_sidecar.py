@@ -99,7 +99,7 @@ def test_another_programs_file_is_neither_replaced_nor_removed(
 
 def test_a_pipe_in_its_place_is_not_opened(photo: Path, write: Write) -> None:
     os.mkfifo(photo.with_name("IMG_1.jpg.phototag.json"))
-    with pytest.raises(PhotoError, match="no regular file"):
+    with pytest.raises(PhotoError, match="not a regular file"):
         write(photo)
 
 

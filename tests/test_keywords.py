@@ -17,8 +17,8 @@ from phototag.metadata.keywords import (
     Provenance,
     key,
     noted_names,
+    present_keys,
     same,
-    standing_keys,
     wanted_keywords,
     without_ours,
 )
@@ -360,8 +360,8 @@ def test_what_a_person_removes_stays_out(
     left = {name: tuple(entry for entry in entries if not is_gone(name, entry)) for name, entries in lists.items()}
     edited = replace(once, **left)
     after = plan(edited, *others, **given_flags)
-    assert {key(name) for name in after.rejected} == gone - standing_keys(edited)
-    assert gone.isdisjoint(standing_keys(after.keywords))
+    assert {key(name) for name in after.rejected} == gone - present_keys(edited)
+    assert gone.isdisjoint(present_keys(after.keywords))
     assert plan(after.keywords, *others, **given_flags).keywords == after.keywords
     assert without_ours(after.keywords) == without_ours(edited)
     assert plan(edited, *others, forget=True, **given_flags).rejected == ()

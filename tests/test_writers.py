@@ -126,7 +126,7 @@ def test_a_folder_in_a_sidecars_place_is_no_reason_to_fail(make_photo: Callable[
     assert embed(path, index, CAT) == (path,)
     assert untag(path, index) == (path,)
     assert path.read_bytes() == before
-    with pytest.raises(PhotoError, match="no regular file"):
+    with pytest.raises(PhotoError, match="not a regular file"):
         write_sidecar(path, index, CAT)
 
 

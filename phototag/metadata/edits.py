@@ -169,7 +169,7 @@ def _at_places(places: Iterable[tuple[int, int, int]], content: bytes, data: Dat
     for offset, removed, inserted in places:
         # A slice would take what is negative or too large, and mean something else.
         if not end <= offset <= offset + removed <= len(data) or not 0 <= inserted <= len(content) - at:
-            raise ValueError(f"there is no such edit at {offset}")
+            raise ValueError(f"no edit fits at {offset}")
         end = offset + removed
         edits.append(Edit(offset, bytes(data[offset:end]), content[at : at + inserted]))
         at += inserted

@@ -55,7 +55,7 @@ class EmbedWriter:
                 notes.append("those of an earlier run stay in it")
             return replace(done, note=f"{', '.join(notes)}: {reason}" if notes else None)
         except OSError as error:
-            raise PhotoError(photo.path, os_fault("it cannot be written into", error)) from None
+            raise os_fault(photo.path, "it cannot be written into", error) from None
         except MemoryError:
             raise PhotoError(photo.path, NO_MEMORY) from None
         # There may be a sidecar from when the photo could not be written into.
@@ -75,7 +75,7 @@ class EmbedWriter:
         source = Source.read(path)
         # Its other name in this run may have been written into; else the tags are those of the picture it was.
         if not source.is_as_seen(photo) and not source.is_as_left(self.journal):
-            raise PhotoError(path, "it was changed while it was looked at; the next scan looks again")
+            raise PhotoError(path, "it was changed while it was looked at", "the next scan looks again")
         stamp = stamp_now(self.model_name, self.recipe)
         memory = replace(memory_of_photo(source, path, previous, self.journal), forget=self.forget_rejections)
         rewriting = rewrite.with_tags(source.data, tags, stamp, memory)
@@ -99,5 +99,5 @@ def _look_again(photo: Photo) -> Photo:
     try:
         status = os.stat(photo.path)
     except OSError as error:
-        raise PhotoError(photo.path, os_fault("it has gone since it was written", error)) from None
+        raise os_fault(photo.path, "it has gone since it was written", error) from None
     return Photo(photo.path, status.st_size, status.st_mtime_ns)

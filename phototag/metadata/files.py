@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from phototag.errors import PhotoError
 from phototag.metadata.edits import Data
 from phototag.metadata.keywords import Unwritable
 from phototag.photos.digest import content_digest
@@ -90,12 +91,12 @@ def write_file(
     sync_folder(path.parent)
 
 
-def os_fault(what: str, error: OSError) -> str:
-    """Say why a file could not be written, and what to do about it: the rest of a sentence about a photo."""
-    hint = "check the folder's permissions and the room on the disk"
+def os_fault(path: Path, what: str, error: OSError) -> PhotoError:
+    """Return the error of the photo at `path` for an `error` of the system. `what` failed: "it cannot be written"."""
+    remedy = "check the folder's permissions and the room on the disk"
     if error.errno == errno.ENAMETOOLONG:
-        hint = "shorten the photo's name"
-    return f"{what} ({error.strerror}); {hint}"
+        remedy = "shorten the photo's name"
+    return PhotoError(path, f"{what} ({error.strerror})", remedy)
 
 
 @contextlib.contextmanager

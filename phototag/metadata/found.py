@@ -34,16 +34,18 @@ def read_keywords(path: Path) -> tuple[tuple[Path, Keywords], ...]:
     try:
         path.open("rb").close()  # what cannot be opened would look like a photo without keywords
     except OSError as error:
-        raise PhotoError(path, f"it cannot be read ({error.strerror}); check its permissions") from None
+        raise PhotoError(path, f"it cannot be read ({error.strerror})", "check its permissions") from None
     found = [(path, keywords_in(path)[0])]
     for sidecar in possible_sidecars(path):
         if os.path.isfile(sidecar):
             try:
                 found.append((sidecar, xmp.read(Source.read(sidecar, MAX_PACKET).data)))
-            except Unwritable as reason:
-                raise PhotoError(path, f"its sidecar {sidecar.name} cannot be read: {reason}") from None
+            except Unwritable as refused:
+                raise PhotoError(
+                    path, f"its sidecar {sidecar.name} cannot be read: {refused.reason}", refused.remedy
+                ) from None
             except OSError as error:
-                raise PhotoError(path, os_fault(f"its sidecar {sidecar.name} cannot be read", error)) from None
+                raise os_fault(path, f"its sidecar {sidecar.name} cannot be read", error) from None
     return tuple(found)
 
 
@@ -58,7 +60,7 @@ def keywords_in(path: Path) -> tuple[Keywords, Source | None]:
         return rewrite.read_keywords(source.data), source
     except (Unwritable, OSError):
         if not path.is_file():  # a pipe would keep us waiting
-            raise PhotoError(path, "it is no longer there, or no longer a file; scan again") from None
+            raise PhotoError(path, "it has gone, or is not a file any more", "scan again") from None
         return _by_other_means(path), source
 
 

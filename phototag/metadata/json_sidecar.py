@@ -71,7 +71,7 @@ class JsonSidecarWriter:
                 sync_folder(sidecar.parent)
             return Written((sidecar,) if tags else (), photo, rejected=rejected)
         except OSError as error:
-            raise PhotoError(path, os_fault(f"its sidecar {sidecar.name} cannot be written", error)) from None
+            raise os_fault(path, f"its sidecar {sidecar.name} cannot be written", error) from None
 
     def earlier_tags(self, photo: Photo) -> EarlierTags | None:
         """Return what an earlier run of the same recipe left, if `photo` has not changed since; None otherwise."""
@@ -140,9 +140,9 @@ def read_tags(photo: Path) -> tuple[tuple[str, float], ...]:
         tags = existing.content["tags"] if existing is not None else ()
         return tuple((str(tag["name"]), float(tag["confidence"])) for tag in tags)
     except OSError as error:
-        raise PhotoError(photo, f"its sidecar cannot be read ({error.strerror}); check its permissions") from None
+        raise PhotoError(photo, f"its sidecar cannot be read ({error.strerror})", "check its permissions") from None
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise PhotoError(photo, f"{sidecar.name} beside it is damaged; remove it") from None
+        raise PhotoError(photo, f"{sidecar.name} beside it is damaged", "remove it") from None
 
 
 def read_rejected(photo: Path) -> tuple[str, ...]:
@@ -154,7 +154,7 @@ def read_rejected(photo: Path) -> tuple[str, ...]:
     try:
         existing = _read(photo, sidecar)
     except OSError as error:
-        raise PhotoError(photo, f"its sidecar cannot be read ({error.strerror}); check its permissions") from None
+        raise PhotoError(photo, f"its sidecar cannot be read ({error.strerror})", "check its permissions") from None
     return tuple(_rejected_in(existing.content)) if existing is not None else ()
 
 
@@ -180,7 +180,7 @@ def remove_sidecar(photo: Path, *, dry_run: bool = False) -> bool:
         if not dry_run:
             sidecar.unlink()
     except OSError as error:
-        raise PhotoError(photo, f"its sidecar cannot be removed ({error.strerror}); check the permissions") from None
+        raise PhotoError(photo, f"its sidecar cannot be removed ({error.strerror})", "check the permissions") from None
     except PhotoError:
         return False  # another program's
     return True
@@ -245,14 +245,14 @@ def _prediction(said: dict[str, Any]) -> Prediction:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("it is no text")
+        raise ValueError("it is not text")
     value.encode()  # half of a surrogate pair can be neither kept nor shown
     return value
 
 
 def _share(value: object) -> float:
     if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError("it is no number from 0 to 1")
+        raise ValueError("it is not a number from 0 to 1")
     return float(value)
 
 
@@ -268,14 +268,14 @@ def _read(photo: Path, sidecar: Path) -> _Existing | None:
     """An existing sidecar of ours, or None where there is no file."""
     try:
         if not stat.S_ISREG(sidecar.stat().st_mode):  # a pipe would never end
-            raise PhotoError(photo, f"{sidecar.name} beside it is no regular file; move it away")
+            raise PhotoError(photo, f"{sidecar.name} beside it is not a regular file", "move it away")
         with sidecar.open("rb") as file:
             data = file.read(MAX_SIDECAR)
     except FileNotFoundError:
         return None
     content = _parsed(data)
     if content is None:
-        raise PhotoError(photo, f"{sidecar.name} beside it was not written by phototag; move that file away")
+        raise PhotoError(photo, f"{sidecar.name} beside it was not written by phototag", "move that file away")
     return _Existing(data, content)
 
 

@@ -12,10 +12,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from phototag.core import Tag
+from phototag.errors import python_spelling, spelled
 
 
 class Unwritable(Exception):
-    """A photo, or a block of one, that must not be written into; the text says why, as the rest of a sentence."""
+    """phototag must not write into a photo or one of its blocks.
+
+    `reason` says why, as the rest of a sentence about the photo: "it is read-only". `remedy` is what to do about it,
+    with placeholders as in `errors`, or empty.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason, remedy)
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {spelled(self.remedy, python_spelling)}" if self.remedy else self.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +146,15 @@ def rejected_names(found: Keywords, written: Iterable[str] = ()) -> tuple[str, .
     those of them that are missing, if any still stands: else the photo was restored, or stripped of everything.
     """
     if found.provenance is not None:
-        kept = standing_keys(replace(found, xp=None))
+        kept = present_keys(replace(found, xp=None))
         return tuple(name for name, _ in noted_names(found.provenance) if key(name) not in kept)
-    there = standing_keys(found)
+    there = present_keys(found)
     if there.isdisjoint(map(key, written)):
         return ()
     return tuple(name for name in written if key(name) not in there)
 
 
-def standing_keys(found: Keywords) -> set[str]:
+def present_keys(found: Keywords) -> set[str]:
     """Return the `key` of each keyword in the lists, and of all that is above it."""
     return {key(level) for path in all_paths(found) for level in path}
 
@@ -331,7 +344,7 @@ def _rejected(found: Keywords, memory: Memory) -> tuple[str, ...]:
     """The names that a person has removed, by what stands in `found` and what is known beside; each once."""
     if memory.forget:
         return ()
-    there = standing_keys(found)
+    there = present_keys(found)
     elsewhere = (name for name in memory.rejected if key(name) not in there)
     names = (*rejected_names(found, memory.written), *elsewhere)
     return tuple({key(name): name for name in reversed(names)}.values())[::-1]

@@ -19,8 +19,8 @@ from phototag.metadata.keywords import (
     key,
     noted_names,
     noted_tags,
+    present_keys,
     rejected_names,
-    standing_keys,
     wanted_keywords,
     without_ours,
 )
@@ -108,7 +108,7 @@ def sidecar_with_tags(
     it. Raises `Unwritable` where `packet` must not be written into.
     """
     found = xmp.read(packet) if packet is not None else Keywords()
-    if standing_keys(found).isdisjoint(map(key, memory.written)):  # what stands in the photo may be a person's
+    if present_keys(found).isdisjoint(map(key, memory.written)):  # what stands in the photo may be a person's
         memory = replace(memory, written=())
     plan = wanted_keywords(
         replace(found, xp=_seeds(found, without_ours(held))),
@@ -255,7 +255,7 @@ def _exif_change(block: bytes | None, found: Keywords, wanted: Keywords) -> Chan
             return DROP
         return exif.update_xp_keywords(block, wanted.xp) or None
     except Unwritable as error:
-        raise BlockUnwritable("exif", str(error)) from None
+        raise BlockUnwritable("exif", error.reason) from None
 
 
 def _iptc_change(block: bytes | None, found: Keywords, wanted: Keywords) -> tuple[Edits | None, tuple[str, ...]]:
@@ -265,7 +265,7 @@ def _iptc_change(block: bytes | None, found: Keywords, wanted: Keywords) -> tupl
     try:
         edits, left_out = iptc.update_keywords(block, wanted.iptc)
     except Unwritable as error:
-        raise BlockUnwritable("iptc", str(error)) from None
+        raise BlockUnwritable("iptc", error.reason) from None
     return edits or None, left_out
 
 

@@ -94,11 +94,11 @@ def is_orphan(path: Path) -> bool:
 def remove_orphan(path: Path) -> None:
     """Remove a sidecar for which `is_orphan` holds. Raises `PhotoError` where it does not, or it cannot be removed."""
     if not is_orphan(path):
-        raise PhotoError(path, "it is no sidecar of a photo that is gone, or not any more; it was left alone")
+        raise PhotoError(path, "it is not a sidecar of a photo that is gone, or not any more", "it was left alone")
     try:
         os.unlink(path)
     except OSError as error:
-        raise PhotoError(path, f"it cannot be removed ({error.strerror}); check the folder's permissions") from None
+        raise PhotoError(path, f"it cannot be removed ({error.strerror})", "check the folder's permissions") from None
     files.sync_folder(path.parent)
 
 

@@ -30,7 +30,7 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, os.stat_result]]:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):  # also a folder, which cannot be made a file object
-            raise Unwritable("it is no regular file")
+            raise Unwritable("it is not a regular file")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             yield file, status
     finally:

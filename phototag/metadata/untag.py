@@ -17,8 +17,8 @@ from phototag.metadata.source import Source, same_as
 from phototag.metadata.xmp_packet import MAX_PACKET
 from phototag.photos.find import OWN_SUFFIX, XMP_SUFFIX
 
-_CHANGED = "it was changed since; phototag untag on the photo removes the tags and keeps the change"
-_MISFIT = "the journal does not fit it; use phototag untag on the photo"
+_CHANGED = ("it was changed since", "{command:untag} on the photo removes the tags and keeps the change")
+_MISFIT = ("the journal does not fit it", "use {command:untag} on the photo")
 
 
 def untag(path: Path, journal: Journal, *, dry_run: bool = False) -> tuple[Path, ...]:
@@ -32,10 +32,10 @@ def untag(path: Path, journal: Journal, *, dry_run: bool = False) -> tuple[Path,
     try:
         if _untag_photo(path, journal, dry_run=dry_run):
             changed.append(path)
-    except Unwritable as reason:
-        raise PhotoError(path, f"its tags cannot be removed: {reason}") from None
+    except Unwritable as refused:
+        raise PhotoError(path, f"its tags cannot be removed: {refused.reason}", refused.remedy) from None
     except OSError as error:
-        raise PhotoError(path, os_fault("its tags cannot be removed", error)) from None
+        raise os_fault(path, "its tags cannot be removed", error) from None
     except MemoryError:
         raise PhotoError(path, NO_MEMORY) from None
     changed += remove_from_sidecars(path, journal, dry_run=dry_run)
@@ -78,18 +78,18 @@ def remove_from_sidecars(path: Path, journal: Journal, *, in_run: bool = False, 
     try:
         sidecars = own_sidecars(path) if in_run else possible_sidecars(path)
     except OSError as error:
-        raise PhotoError(path, os_fault("its sidecars cannot be found", error)) from None
+        raise os_fault(path, "its sidecars cannot be found", error) from None
     changed = []
     for sidecar in sidecars:
         try:
             noted = journal if in_run else None
             if os.path.exists(sidecar) and _untag_sidecar(sidecar, path, journal, noted, dry_run=dry_run):
                 changed.append(sidecar)
-        except Unwritable as reason:
-            fault = f"phototag's tags cannot be removed from its sidecar {sidecar.name}: {reason}"
-            raise PhotoError(path, fault) from None
+        except Unwritable as refused:
+            fault = f"phototag's tags cannot be removed from its sidecar {sidecar.name}: {refused.reason}"
+            raise PhotoError(path, fault, refused.remedy) from None
         except OSError as error:
-            raise PhotoError(path, os_fault(f"its sidecar {sidecar.name} cannot be changed", error)) from None
+            raise os_fault(path, f"its sidecar {sidecar.name} cannot be changed", error) from None
     return changed
 
 
@@ -124,18 +124,20 @@ def take_back(path: Path, digest: bytes, undo: bytes | None, *, dry_run: bool = 
     """
     try:
         if path.name.endswith((OWN_SUFFIX, XMP_SUFFIX)) and path.is_symlink():
-            raise Unwritable("it is a symbolic link now, which phototag does not write through; move it away")
+            raise Unwritable("it is a symbolic link now, which phototag does not write through", "move it away")
         if digest == NO_FILE:
             return _put_back(path, undo, dry_run=dry_run)
         if not os.path.lexists(path):
             if undo is None and path.parent.is_dir():
                 return False
-            raise Unwritable("it is gone; if it was moved, use phototag untag on the photo where it is now")
+            raise Unwritable("it is gone", "if it was moved, use {command:untag} on the photo where it is now")
         return _take_back(path, Source.read(path), digest, undo, dry_run=dry_run)
-    except Unwritable as reason:
-        raise PhotoError(path, f"what phototag did to it cannot be taken back: {reason}") from None
+    except Unwritable as refused:
+        raise PhotoError(
+            path, f"what phototag did to it cannot be taken back: {refused.reason}", refused.remedy
+        ) from None
     except OSError as error:
-        raise PhotoError(path, os_fault("what phototag did to it cannot be taken back", error)) from None
+        raise os_fault(path, "what phototag did to it cannot be taken back", error) from None
     except MemoryError:
         raise PhotoError(path, NO_MEMORY) from None
 
@@ -144,14 +146,14 @@ def _take_back(path: Path, source: Source, digest: bytes, undo: bytes | None, *,
     if source.digest != digest:
         if undo is not None and _was_never_made(path, source.data, undo):
             return False
-        raise Unwritable(_CHANGED)
+        raise Unwritable(*_CHANGED)
     try:
         edits = unpacked(undo, source.data) if undo is not None else None
     except ValueError:
-        raise Unwritable(_MISFIT) from None
+        raise Unwritable(*_MISFIT) from None
     before = applied(source.data, edits) if edits is not None else None
     if not _could_become(path, before, source.data):
-        raise Unwritable(_MISFIT)
+        raise Unwritable(*_MISFIT)
     if not path.name.endswith(OWN_SUFFIX):  # which phototag replaces whatever its mode
         source.check_writable()
     if dry_run:
@@ -169,13 +171,13 @@ def _put_back(path: Path, undo: bytes | None, *, dry_run: bool) -> bool:
     try:
         content = applied(b"", unpacked(undo or b"", b""))
     except ValueError:
-        raise Unwritable(_MISFIT) from None
+        raise Unwritable(*_MISFIT) from None
     if os.path.lexists(path):
         if Source.read(path).data == content:
             return False
-        raise Unwritable("another file has its place now; move that away")
+        raise Unwritable("another file has its place now", "move that away")
     if not _is_own_sidecar(path, content):
-        raise Unwritable(_MISFIT)
+        raise Unwritable(*_MISFIT)
     if not dry_run:
         suffix = OWN_SUFFIX if path.name.endswith(OWN_SUFFIX) else XMP_SUFFIX
         make_sidecar(path, content, path.with_name(path.name.removesuffix(suffix)), None)

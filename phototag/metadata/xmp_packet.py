@@ -122,7 +122,7 @@ class Packet:
         """Note the properties in `description` that concern us. Simple ones may be attributes (part 1, 7.9.2.2)."""
         for name, value in description.attributes.items():
             if name in LIST_OF:
-                raise Unwritable(f"its {shown(name)} is no list")
+                raise Unwritable(f"its {shown(name)} is not a list")
             if name in PROVENANCE:
                 self._note(self.provenance, PROVENANCE[name], value, name)
         for child in description.children:
@@ -223,7 +223,7 @@ class _Parser:
             # Cameras end a packet with zeros, as they end text in EXIF.
             parser.Parse(data.rstrip(b"\0"), True)
         except expat.ExpatError:
-            raise Unwritable("its XMP packet is no well-formed XML") from None
+            raise Unwritable("its XMP packet is not well-formed XML") from None
         (self.root,) = self._roots
 
     def _declaration(self, version: str, encoding: str | None, standalone: int) -> None:
@@ -313,14 +313,14 @@ def container_of(prop: Element) -> Element:
     """The rdf:Bag, Seq or Alt that is the value of `prop`."""
     container = prop.children[0] if len(prop.children) == 1 else None
     if container is None or container.name not in _CONTAINERS:
-        raise Unwritable(f"its {shown(prop.name)} is no list")
+        raise Unwritable(f"its {shown(prop.name)} is not a list")
     attributes = {*prop.attributes, *container.attributes}
     if (
         any(name.namespace != _XML for name in attributes)
         or any(child.name != LI for child in container.children)
         or (prop.text + container.text).strip()
     ):
-        raise Unwritable(f"its {shown(prop.name)} is no plain list")
+        raise Unwritable(f"its {shown(prop.name)} is not a plain list")
     return container
 
 
@@ -330,7 +330,7 @@ def item_text(item: Element) -> str:
         return item.text
     value = _fields_of(item).get(Name(RDF, "value"))
     if value is None:
-        raise Unwritable("one of its keywords is no text")
+        raise Unwritable("one of its keywords is not text")
     return value_of(value)
 
 
@@ -344,7 +344,7 @@ def _fields_of(item: Element) -> dict[Name, Element | str]:
     if _PARSE_TYPE not in item.attributes and len(item.children) == 1 and item.children[0].name == _DESCRIPTION:
         inner = item.children[0]
     elif item.children and item.attributes.get(_PARSE_TYPE) != "Resource":
-        raise Unwritable("one of its keywords is no text")
+        raise Unwritable("one of its keywords is not text")
     return {**inner.attributes, **{child.name: child for child in inner.children}}
 
 
@@ -353,7 +353,7 @@ def value_of(value: Element | str) -> str:
     if isinstance(value, str):
         return value
     if _is_qualified(value):
-        raise Unwritable(f"{value.name.local} in it is no text")
+        raise Unwritable(f"{value.name.local} in it is not text")
     return value.text
 
 

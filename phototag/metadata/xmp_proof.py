@@ -43,7 +43,7 @@ def _rest(data: bytes, whole: Collection[Name]) -> list[object]:
         parser.feed(data.rstrip(b"\0"))
         root = parser.close()
     except ET.ParseError:
-        raise Unwritable("its XMP packet is no well-formed XML") from None
+        raise Unwritable("its XMP packet is not well-formed XML") from None
     own, lists, gone = (set(map(_tag, names)) for names in (PROVENANCE, LIST_OF, whole))
     loose: list[object] = []
     for rdf in root.iter(_tag(RDF_RDF)):

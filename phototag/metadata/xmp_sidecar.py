@@ -57,11 +57,11 @@ class XmpSidecarWriter:
                 return packet
 
             change_sidecar(sidecar, photo.path, self.journal, change)
-        except Unwritable as reason:
-            fault = f"its sidecar {sidecar.name} is left alone ({reason}); move it away to have a new one"
-            raise PhotoError(photo.path, fault) from None
+        except Unwritable as refused:
+            fault = f"its sidecar {sidecar.name} is left alone ({refused.reason})"
+            raise PhotoError(photo.path, fault, "move it away to have a new one") from None
         except OSError as error:
-            raise PhotoError(photo.path, os_fault(f"its sidecar {sidecar.name} cannot be written", error)) from None
+            raise os_fault(photo.path, f"its sidecar {sidecar.name} cannot be written", error) from None
         except MemoryError:
             raise PhotoError(photo.path, NO_MEMORY) from None
         return Written((sidecar,) if are_left(tags, rejected) else (), photo, None, digest, rejected)
