@@ -90,11 +90,17 @@ def _shown(options: dict[str, Any], as_json: bool) -> Iterator[list[str] | Photo
             yield error
             continue
         if as_json:
-            said = {"path": str(path), "keywords": [asdict(one) for one in keywords], "removed": removed}
+            said = {
+                "path": str(path),
+                "keywords": [asdict(one) for one in keywords],
+                "removed": removed,
+                "facts": _facts(path),
+            }
             yield [json.dumps(said)]
         else:
             lines = [_shown_line(path, one) for one in keywords] or ["  no keywords"]
             lines += [f"  {printable(name):<28} removed by a person, not written again" for name in removed]
+            lines += _fact_lines(_facts(path))
             yield [printable(str(path)), *lines]
 
 
@@ -135,6 +141,33 @@ def _removed(path: Path) -> list[str]:
 
     noted = [name for _, found in read_keywords(path) for name in rejected_names(found)]
     return list(dict.fromkeys((*noted, *read_rejected(path))))
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Return when, where and with which camera a photo was taken, as its EXIF block says, ready for JSON."""
+    from phototag.metadata.facts import Facts, read_facts
+
+    facts = read_facts(path) or Facts()
+    taken = facts.taken.replace(tzinfo=facts.zone).isoformat() if facts.taken is not None else None
+    place = [round(one, 6) if one is not None else None for one in (facts.latitude, facts.longitude)]
+    return {
+        "taken": taken[:19] if taken is not None else None,
+        "zone": taken[19:] or None if taken is not None else None,
+        "latitude": place[0],
+        "longitude": place[1],
+        "camera": facts.camera,
+        "lens": facts.lens,
+    }
+
+
+def _fact_lines(facts: dict[str, Any]) -> Iterator[str]:
+    if facts["taken"] is not None:
+        yield f"  taken {facts['taken'].replace('T', ' ')}" + (f" {facts['zone']}" if facts["zone"] else "")
+    if facts["latitude"] is not None:
+        yield f"  place {facts['latitude']:.4f}, {facts['longitude']:.4f}"
+    for name in ("camera", "lens"):
+        if facts[name] is not None:
+            yield f"  {name} {printable(facts[name])}"
 
 
 def _explained(options: TagOptions, photos: Iterable[Path], as_json: bool) -> Iterator[list[str] | PhotoError]:

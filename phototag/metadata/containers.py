@@ -21,6 +21,8 @@ class _Format(Protocol):
 
     def read_blocks(self, data: Data) -> Blocks: ...
 
+    def read_exif(self, data: Data) -> Data | None: ...
+
     def reread_blocks(self, data: Data, before: Blocks) -> Blocks:
         """As `read_blocks`, of what is the file that has the blocks `before` but for its blocks. Without `layout`."""
         ...
@@ -42,6 +44,16 @@ def check_kind(head: Data) -> None:
 def read_blocks(data: Data) -> Blocks:
     """Return the blocks in the file `data`. Raises `Unwritable` for every file that must not be written into."""
     return _blocks(_format(data), data)
+
+
+def read_exif(data: Data) -> Data | None:
+    """Return the EXIF block of the file `data` for reading alone, or None if it has none. A TIFF is one itself.
+
+    It may begin with "Exif" and two zeros. A JPEG is only read as far as its image data.
+
+    Raises `Unwritable` if the file is malformed or of a kind that phototag does not write into.
+    """
+    return _format(data).read_exif(data)
 
 
 def rewrite(data: Data, changes: Changes, blocks: Blocks | None = None) -> Edits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import logging
 from pathlib import Path
 
@@ -34,6 +35,20 @@ def embedded_keywords(path: Path) -> tuple[bytes | None, tuple[str, ...] | None,
         tuple(value.decode("utf-8", "replace") for value in datasets) or None,
         tuple(filter(None, text.split(";"))) or None,
     )
+
+
+def embedded_exif(photo: Path | bytes) -> bytes | None:
+    """Return the EXIF block of a photo, given as its path or content, as Pillow finds it; None if it finds none."""
+    _prepare_pillow()
+    try:
+        with (
+            io.BytesIO(photo) if isinstance(photo, bytes) else open(photo, "rb", opener=open_at_once) as file,
+            Image.open(file, formats=READABLE_FORMATS) as image,
+        ):
+            block = image.info.get("exif")
+    except Exception:  # noqa: BLE001  # decoders of hostile input raise whatever comes
+        return None
+    return block if isinstance(block, bytes) else None
 
 
 @functools.cache

@@ -121,6 +121,15 @@ def _blocks(
     )
 
 
+def read_exif(data: Data) -> Data | None:
+    """See `containers.read_exif`. If there are several blocks, the first one."""
+    segments, _ = _read_segments(data, 0)
+    for segment in segments:
+        if segment.marker == _APP1 and data[segment.payload : segment.payload + 5] == b"Exif\0":
+            return data[segment.payload : segment.end]
+    return None
+
+
 def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:
     """See `containers.rewrite`. A new EXIF block comes behind JFIF, and a new packet behind both where it may."""
     layout = blocks.layout

@@ -50,6 +50,11 @@ def reread_blocks(data: Data, before: Blocks) -> Blocks:
     return read_blocks(data)
 
 
+def read_exif(data: Data) -> Data | None:
+    """See `containers.read_exif`. The block is in a chunk of its own (PNG specification, third edition, 11.3.4.5)."""
+    return next((data[chunk.start : chunk.end] for chunk in _chunks(data) if chunk.type == b"eXIf"), None)
+
+
 def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:
     """See `containers.rewrite`. A compressed packet stays compressed."""
     chunks = _chunks(data)

@@ -102,11 +102,12 @@ def read_directory(data: Data, order: ByteOrder, at: int) -> Directory:
     end = at + 2 + 12 * count
     if end + 4 > len(data):
         raise Unwritable("one of its IFDs is malformed")
-    fields = tuple(_read_field(data, order, entry) for entry in range(at + 2, end, 12))
+    fields = tuple(read_field(data, order, entry) for entry in range(at + 2, end, 12))
     return Directory(at, fields, int.from_bytes(data[end : end + 4], order))
 
 
-def _read_field(data: Data, order: ByteOrder, at: int) -> Field:
+def read_field(data: Data, order: ByteOrder, at: int) -> Field:
+    """Return the entry of an IFD at `at`, which lies inside `data`. Raises `Unwritable` if its type is unknown."""
     entry = bytes(data[at : at + 12])
     tag, kind = (int.from_bytes(entry[i : i + 2], order) for i in (0, 2))
     count, value = (int.from_bytes(entry[i : i + 4], order) for i in (4, 8))
@@ -206,6 +207,11 @@ def read_blocks(data: Data) -> Blocks:
 def reread_blocks(data: Data, before: Blocks) -> Blocks:
     """See `containers`."""
     return read_blocks(data)
+
+
+def read_exif(data: Data) -> Data | None:
+    """See `containers.read_exif`. A TIFF has the fields of an EXIF block in its first IFD."""
+    return data
 
 
 def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:

@@ -40,6 +40,11 @@ def reread_blocks(data: Data, before: Blocks) -> Blocks:
     return read_blocks(data)
 
 
+def read_exif(data: Data) -> Data | None:
+    """See `containers.read_exif`. The block is in a chunk of its own (RFC 9649, 2.7.1.5)."""
+    return next((data[chunk.start : chunk.end] for chunk in _chunks(data) if chunk.type == b"EXIF"), None)
+
+
 def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:
     """See `containers.rewrite`. A simple file becomes an extended one; dropping the packet does not undo that."""
     chunks = _chunks(data)
