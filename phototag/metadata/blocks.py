@@ -1,4 +1,4 @@
-"""The values for the blocks of metadata in a photo and their changes."""
+"""The metadata blocks of a photo, and the changes to them. The format modules share these types."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Literal, TypeAlias
 from phototag.metadata.edits import Data, Edits, applied
 from phototag.metadata.keywords import Unwritable
 
-# A packet of a few kilobytes is usual; one in a PNG or a TIFF could claim any size.
+# A few kilobytes are usual. A packet in a PNG or TIFF could claim any size.
 MAX_PACKET = 16 << 20  # bytes
 
 
 class BlockUnwritable(Unwritable):
-    """One block must stay as it is; `rewrite` without a change of that block may still succeed."""
+    """phototag must not write into one block of a photo. `rewrite` may succeed without a change of that block."""
 
     def __init__(self, block: Literal["exif", "iptc"], reason: str) -> None:
         super().__init__(reason)
@@ -27,19 +27,20 @@ class Drop(enum.Enum):
     DROP = "drop"
 
 
-# Take the block away. Only for blocks that phototag made itself.
+# Remove the block. Only blocks that phototag created are removed.
 DROP = Drop.DROP
-# None leaves the block as it is; edits are of the block that exists; bytes are a new block where there is none.
+# None leaves the block unchanged. Edits apply to an existing block. Bytes are a new block for a photo that has none.
 Change: TypeAlias = "Edits | bytes | Drop | None"
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """The blocks of metadata in a photo; None where there is none. `exif` and `iptc` are those of JPEGs alone.
+    """The metadata blocks of a photo, each None if the photo does not have it. Only JPEGs have `exif` and `iptc`.
 
-    `xmp`: the packet, inflated, without what the container wraps it in. `exif`: from the byte order mark (`II`, `MM`)
-    on; the first, where there are several. `iptc`: the Photoshop image resources, all segments' together.
-    `can_create_exif`: would `rewrite` take a new EXIF block? `layout`: where it all is, for the format's own module.
+    `xmp` is the packet, inflated and without the container's wrapping. `exif` begins with the byte order mark (`II`,
+    `MM`); it is the first block if there are several. `iptc` is the Photoshop image resources of all segments, joined.
+    `can_create_exif` says whether `rewrite` accepts a new EXIF block. `layout` holds the positions of the blocks for
+    the format's own module.
     """
 
     xmp: bytes | None = None
@@ -51,7 +52,7 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What is to become of each block. There is no new `iptc`: who has no IPTC needs none (MWG guidelines, 2.0)."""
+    """The change to each block. There is never a new `iptc`: photos without it do not need it (MWG guidelines, 2.0)."""
 
     xmp: Change = None
     exif: Change = None
@@ -59,7 +60,7 @@ class Changes:
 
 
 def changed(block: bytes | None, change: Change) -> bytes | None:
-    """Return what `change` makes of `block`. Raises ValueError where it is not a change of that block."""
+    """Return `block` with `change` applied. Raises ValueError if `change` does not belong to this block."""
     if change is None:
         return block
     if isinstance(change, bytes):
@@ -72,7 +73,7 @@ def changed(block: bytes | None, change: Change) -> bytes | None:
 
 
 def packet_bytes(data: Data, start: int, end: int) -> bytes:
-    """Return a copy of the packet from `start` to `end`. Raises `Unwritable` where it is too large to be one."""
+    """Return a copy of the packet from `start` to `end`. Raises `Unwritable` if it is too large for a packet."""
     if end - start > MAX_PACKET:
         raise Unwritable("its XMP packet is larger than 16 MB")
     return bytes(data[start:end])

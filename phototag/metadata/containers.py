@@ -1,7 +1,7 @@
-"""The blocks of metadata inside a photo's file: where they are, and the edits of the file that change them.
+"""Find the metadata blocks in a photo's file, and compute the edits of the file that change them.
 
-Which format a file has is told by its content, never by its name. What a block says is for other modules: an XMP packet
-is bytes here.
+The content of a file determines its format, never its name. This module does not look into the blocks: an XMP packet is
+just bytes here.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from phototag.metadata.keywords import Unwritable
 
 
 class _Format(Protocol):
-    """What a format's module does for this one."""
+    """The interface of a format's module."""
 
     def read_blocks(self, data: Data) -> Blocks: ...
 
     def read_exif(self, data: Data) -> Data | None: ...
 
     def reread_blocks(self, data: Data, before: Blocks) -> Blocks:
-        """As `read_blocks`, of what is the file that has the blocks `before` but for its blocks. Without `layout`."""
+        """Return the blocks of `data`, whose other parts are those of a file with the blocks `before`. No `layout`."""
         ...
 
     def rewrite(self, data: Data, changes: Changes, blocks: Blocks) -> Edits:
-        """`blocks`: those that `read_blocks` found in `data`."""
+        """See `rewrite` below. `blocks` is what `read_blocks` found in `data`."""
         ...
 
     def foreign(self, data: Data) -> Iterator[Data]:
-        """Yield, in an order of the format's own, all that `rewrite` must not change: image data, other metadata."""
+        """Yield all parts that `rewrite` must not change, such as image data, in an order of the format's own."""
         ...
 
 
 def check_kind(head: Data) -> None:
-    """Raise `Unwritable` where a file that begins with `head`, 256 bytes of it, is of a kind not written into."""
+    """Raise `Unwritable` if phototag does not write into files that begin with `head`, their first 256 bytes."""
     _format(head)
 
 
 def read_blocks(data: Data) -> Blocks:
-    """Return the blocks in the file `data`. Raises `Unwritable` for every file that must not be written into."""
+    """Return the blocks in the file `data`. Raises `Unwritable` if phototag must not write into the file."""
     return _blocks(_format(data), data)
 
 
 def read_exif(data: Data) -> Data | None:
-    """Return the EXIF block of the file `data` for reading alone, or None if it has none. A TIFF is one itself.
+    """Return the EXIF block of the file `data`, for reading only, or None if it has none. For a TIFF, return `data`.
 
-    It may begin with "Exif" and two zeros. A JPEG is only read as far as its image data.
+    The block may begin with "Exif" and two zero bytes. A JPEG is only read up to its image data.
 
-    Raises `Unwritable` if the file is malformed or of a kind that phototag does not write into.
+    Raises `Unwritable` if the file is malformed, or if phototag does not write into files of its kind.
     """
     return _format(data).read_exif(data)
 
@@ -59,12 +59,12 @@ def read_exif(data: Data) -> Data | None:
 def rewrite(data: Data, changes: Changes, blocks: Blocks | None = None) -> Edits:
     """Return the edits of the file `data` that make `changes`, as small as the format allows.
 
-    `blocks`: what `read_blocks` has returned of `data`, where that is known.
+    `blocks` is the result of `read_blocks` for `data`, if the caller has it. Unchanged parts are not copied. They move
+    only if something is inserted before them.
 
-    What stays is neither copied nor moved but for insertions before it. Raises `Unwritable` where `read_blocks` does
-    and where a change does not fit, `BlockUnwritable` where it is only that block which must stay as it is, and
-    ValueError for changes that do not belong to these blocks: edits of a block that is not there, or a new one beside
-    one that is.
+    Raises `Unwritable` for the same files as `read_blocks`, and if a change does not fit. Raises `BlockUnwritable` if
+    only one block must stay unchanged. Raises ValueError if a change does not belong to the blocks: edits of a missing
+    block, or a new block although there is one.
     """
     form = _format(data)
     blocks = _blocks(form, data) if blocks is None else blocks
@@ -75,10 +75,10 @@ def rewrite(data: Data, changes: Changes, blocks: Blocks | None = None) -> Edits
 
 
 def verify(before: Data, after: Data, changes: Changes, blocks: Blocks | None = None) -> None:
-    """Read the file `after` anew: its blocks must be those of `before` with `changes`, and all else the same.
+    """Read the file `after`, and check that its blocks are those of `before` with `changes` and the rest is equal.
 
-    This trusts nothing that `rewrite` computed. `blocks`: what `read_blocks` has returned of `before`, where that is
-    known. Raises `Unwritable` where anything is off.
+    This uses nothing that `rewrite` computed. `blocks` is the result of `read_blocks` for `before`, if the caller has
+    it. Raises `Unwritable` if anything differs.
     """
     form = _format(before)
     blocks = _blocks(form, before) if blocks is None else blocks
@@ -89,7 +89,7 @@ def verify(before: Data, after: Data, changes: Changes, blocks: Blocks | None = 
 
 
 def is_same_around(one: Data, other: Data) -> bool:
-    """Are two files of one format and the same but for their blocks? Raises `Unwritable` as `read_blocks` does."""
+    """Return whether two files of one format differ only in their blocks. Raises `Unwritable` as `read_blocks` does."""
     form = _format(one)
     return _format(other) is form and _is_same_around(form, one, other)
 
@@ -110,14 +110,13 @@ def _blocks(form: _Format, data: Data) -> Blocks:
 
 
 def _unsigned(blocks: Blocks) -> Blocks:
-    # C2PA 2.1, 11.4: the packet says where a signature is that is not in the file, yet covers its bytes.
+    # C2PA 2.1, 11.4: such a packet refers to a signature outside the file, which covers the bytes of the file.
     if blocks.xmp is not None and b"dcterms:provenance" in blocks.xmp:
         raise Unwritable("it is signed (C2PA)")
     return blocks
 
 
 def _format(data: Data) -> _Format:
-    # Here and not above: they build on the types of this module.
 
     head = bytes(data[:16])
     if head.startswith(b"\xff\xd8"):
@@ -141,7 +140,7 @@ def _name(head: bytes, data: Data) -> str:
 
 
 def _name_by_brand(major: bytes, compatible: bytes) -> str:
-    """Name the kind of an ISO base media file (ISO/IEC 14496-12) by its `ftyp` box."""
+    """Return the kind of an ISO base media file (ISO/IEC 14496-12), told by its `ftyp` box."""
     if major == b"crx ":
         return "RAW files"
     if major in (b"avif", b"avis") or b"avif" in compatible:

@@ -1,7 +1,7 @@
-"""When, where and with which camera a photo was taken, as its EXIF block says (Exif 2.32). Nothing is written here.
+"""Read from the EXIF block when, where and with which camera a photo was taken (Exif 2.32). Nothing is written.
 
 A block is hostile until proven otherwise. piexif trusts every count in it, so it only gets an excerpt: the few fields
-that facts need, each of a plausible size.
+that are needed, each of a plausible size.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _WESTMOST, _EASTMOST = datetime.timedelta(hours=-12), datetime.timedelta(hours=1
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a photo's EXIF block says about its origin; None for what it does not say, or says implausibly.
+    """The facts in a photo's EXIF block, each None if it is missing or implausible.
 
-    `taken` is the local time, without a time zone, to the second. `zone` is its time zone. `latitude` (-90 to 90, north
-    is positive) and `longitude` (-180 to 180, east is positive) are in degrees, and both or neither are known.
-    `camera` is make and model, and `lens` the model of the lens.
+    `taken` is the local time in seconds, without a time zone; `zone` is its time zone. `latitude` (-90 to 90, north is
+    positive) and `longitude` (-180 to 180, east is positive) are in degrees. Either both are known or neither. `camera`
+    is make and model. `lens` is the model of the lens.
     """
 
     taken: datetime.datetime | None = None
@@ -70,10 +70,10 @@ class _Value(NamedTuple):
 
 
 def read_facts(photo: Path | bytes) -> Facts | None:
-    """Return the facts in the EXIF block of a photo, given as its path or content. None if it has no readable one.
+    """Return the facts in the EXIF block of a photo, given as a path or as its content. None without a readable block.
 
-    Reads JPEG, TIFF (with RAW files that are TIFFs), PNG and WebP itself, and other kinds with Pillow. Never raises an
-    error for the content of the photo.
+    Reads JPEG, TIFF, TIFF-based RAW, PNG and WebP itself, and other kinds with Pillow. Never raises an error because of
+    the photo's content.
     """
     try:
         block = _block(photo)
@@ -86,7 +86,7 @@ def read_facts(photo: Path | bytes) -> Facts | None:
 
 
 def _block(photo: Path | bytes) -> Data | None:
-    """Return the EXIF block of a photo from its byte order mark on, or a TIFF file as it is."""
+    """Return the EXIF block of a photo from its byte order mark on. For a TIFF file, return the whole file."""
     try:
         data = photo if isinstance(photo, bytes) else Source.read(photo).data
         block = containers.read_exif(memoryview(data))  # a block may be as large as the file, and is not copied
@@ -96,7 +96,7 @@ def _block(photo: Path | bytes) -> Data | None:
 
 
 def _excerpt(block: Data) -> bytes:
-    """Return a small EXIF block with the wanted fields of `block`. Raises `Unwritable` if its header is malformed."""
+    """Return a small EXIF block with the needed fields of `block`. Raises `Unwritable` if its header is malformed."""
     order, at = tiff.read_header(block)
     first = _values(block, order, at, _WANTED)
     pointers = [int.from_bytes(first.pop(tag).stored, order) if tag in first else None for tag in _POINTERS]
@@ -117,7 +117,7 @@ def _long(mark: str, value: int) -> _Value:
 
 
 def _values(block: Data, order: tiff.ByteOrder, at: int, wanted: Collection[int]) -> dict[int, _Value]:
-    """Return the fields `wanted` of the IFD at `at`. Fields that are malformed or too large are left out."""
+    """Return the `wanted` fields of the IFD at `at`. Malformed and too large fields are left out."""
     end = at + 2 + 12 * int.from_bytes(block[at : at + 2], order)
     found: dict[int, _Value] = {}
     for entry in range(at + 2, min(end, len(block) - 11), 12):
@@ -131,11 +131,11 @@ def _values(block: Data, order: tiff.ByteOrder, at: int, wanted: Collection[int]
 
 
 def _directory(mark: str, at: int, values: Mapping[int, _Value]) -> bytes:
-    """Return an IFD for the offset `at`, followed by the values that do not fit into its fields."""
+    """Return an IFD for offset `at`, followed by the values that do not fit into its entries."""
     entries, behind = b"", b""
     start = at + 2 + 12 * len(values) + 4
     for tag, (kind, count, stored) in sorted(values.items()):
-        if kind == _ASCII and not stored.endswith(b"\0"):  # piexif cuts the last byte off, whatever it is
+        if kind == _ASCII and not stored.endswith(b"\0"):  # piexif always cuts off the last byte
             count, stored = count + 1, stored + b"\0"
         place = stored.ljust(4, b"\0")
         if len(stored) > 4:
@@ -152,7 +152,7 @@ def _facts(first: Mapping[int, Any], exif: Mapping[int, Any], gps: Mapping[int, 
     taken, zone = _taken(exif)
     latitude = _coordinate(gps, _LATITUDE, "NS", 90)
     longitude = _coordinate(gps, _LONGITUDE, "EW", 180)
-    # Cameras without a fix write zeros: nobody takes photos at that point of the Atlantic.
+    # Cameras without a fix write zeros. The place 0, 0 lies in the open Atlantic.
     if latitude is None or longitude is None or latitude == longitude == 0:
         latitude = longitude = None
     camera = _camera(_text(first.get(piexif.ImageIFD.Make)), _text(first.get(piexif.ImageIFD.Model)))
@@ -179,12 +179,12 @@ def _zone(text: str | None) -> datetime.timezone | None:
 
 
 def _coordinate(gps: Mapping[int, Any], tags: tuple[int, int], sides: str, most: int) -> float | None:
-    """Return a latitude or longitude in degrees. `sides` are the letters of its positive and its negative half."""
+    """Return a latitude or longitude in degrees. `sides` holds the letters for positive and negative values."""
     value, side = gps.get(tags[0]), (_text(gps.get(tags[1])) or "?")[0].upper()
     if not isinstance(value, tuple) or side not in sides:
         return None
     parts = value if isinstance(value[0], tuple) else (value,)
-    # Degrees, minutes and seconds, each a fraction.
+    # The parts are degrees, minutes and seconds, each a fraction.
     if len(parts) > 3 or any(denominator == 0 for _, denominator in parts):
         return None
     degrees = sum(numerator / denominator / 60**depth for depth, (numerator, denominator) in enumerate(parts))
@@ -197,13 +197,13 @@ def _camera(make: str | None, model: str | None) -> str | None:
     """Return "Canon EOS 80D" for "Canon" and "Canon EOS 80D", and "Apple iPhone 12" for "Apple" and "iPhone 12"."""
     if make is None or model is None:
         return model or make
-    # "NIKON CORPORATION" and "NIKON D70"; "EASTMAN KODAK COMPANY" and "KODAK DC210 ZOOM".
+    # "NIKON CORPORATION" and "NIKON D70", or "EASTMAN KODAK COMPANY" and "KODAK DC210 ZOOM".
     is_repeated = model.split()[0].casefold() in make.casefold().split()
     return model if is_repeated else f"{make} {model}"
 
 
 def _text(value: object) -> str | None:
-    """Return a text on one line, or None if it is empty. EXIF text is ASCII; UTF-8 and Latin-1 occur."""
+    """Return `value` as text on one line, or None if it is empty. EXIF text is ASCII, but UTF-8 and Latin-1 occur."""
     if not isinstance(value, bytes):
         return None
     stored = value.partition(b"\0")[0]
