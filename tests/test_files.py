@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from phototag.metadata.files import folders_synced_once, remove_unfinished, sync_put_off, write_file
+from phototag.metadata.files import folders_synced_once, remove_unfinished, sync_postponed, write_file
 from phototag.metadata.keywords import Unwritable
 from phototag.photos.find import UNFINISHED_PREFIX, UNFINISHED_SUFFIX
 
@@ -253,7 +253,7 @@ def test_a_folder_is_made_durable_at_once_or_once_for_many_files(tmp_path: Path,
         other.start()
         other.join()
         assert synced == ["a", "b"]
-        sync_put_off()
+        sync_postponed()
         assert sorted(synced) == ["a", "a", "b", "b"]
         write_file(folders[0] / "4", PIECES)
         raise KeyError

@@ -14,6 +14,7 @@ from unittest.mock import ANY
 
 import pytest
 
+from phototag.cli.messages import photo_reason
 from phototag.core import Journal, Label, Photo, Prediction, Tag, Undo
 from phototag.errors import PhotoError
 from phototag.index import Index, open_index
@@ -21,9 +22,9 @@ from phototag.metadata import containers, files, rewrite, xmp
 from phototag.metadata.edits import applied, packed, replacement, unpacked
 from phototag.metadata.embed import EmbedWriter
 from phototag.metadata.files import NO_FILE
-from phototag.metadata.found import read_keywords, removed_by_people
+from phototag.metadata.found import read_keywords, removed_by_user
 from phototag.metadata.json_sidecar import JsonSidecarWriter, read_rejected, read_tags, sidecar_path
-from phototag.metadata.keywords import Keywords
+from phototag.metadata.keywords import Keywords, Unwritable
 from phototag.metadata.sidecars import is_orphan, remove_orphan
 from phototag.metadata.untag import take_back, untag
 from phototag.metadata.writer import EarlierTags, Written
@@ -538,7 +539,7 @@ def test_what_was_removed_is_told_before_another_writer_takes_over(
         path.chmod(0o444)
     write = "embed" if way == "read-only" else way
     write_again(path, index, CAT, DOG, way=write)
-    assert removed_by_people(found(path), write, ("cat", "dog"), index) == ()
+    assert removed_by_user(found(path), write, ("cat", "dog"), index) == ()
     file = {"embed": path, "json": sidecar_path(path)}.get(way, sidecar_of(path))
     if way == "json":
         content = json.loads(file.read_text())
@@ -551,10 +552,10 @@ def test_what_was_removed_is_told_before_another_writer_takes_over(
     if way == "embed" and not is_noted:
         path.write_bytes(make_photo("2.jpg", xmp=xmp.create(Keywords(subject=("dog",)))).read_bytes())
     before = contents(path.parent)
-    assert removed_by_people(found(path), write, ("cat", "dog"), index) == ("cat",)
-    assert removed_by_people(found(path), write, (), index) == (("cat",) if is_noted and way != "json" else ())
+    assert removed_by_user(found(path), write, ("cat", "dog"), index) == ("cat",)
+    assert removed_by_user(found(path), write, (), index) == (("cat",) if is_noted and way != "json" else ())
     for other in {"embed", "xmp", "json", "none", ""} - {write, "embed", "xmp"}:
-        assert removed_by_people(found(path), other, ("cat", "dog"), index) == ()
+        assert removed_by_user(found(path), other, ("cat", "dog"), index) == ()
     assert contents(path.parent) == before
     # The writer itself finds the same.
     assert write_again(path, index, CAT, DOG, way=write, previous=("cat", "dog")).rejected == ("cat",)
@@ -567,14 +568,14 @@ def test_nothing_was_removed_from_what_cannot_be_read(
 ) -> None:
     path = make_photo("1.jpg")
     photo, file = found(path), file_of(path, way)
-    assert removed_by_people(photo, way, ("cat", "dog"), index) == ()
+    assert removed_by_user(photo, way, ("cat", "dog"), index) == ()
     file.unlink(missing_ok=True)
-    assert removed_by_people(photo, way, ("cat", "dog"), index) == ()
+    assert removed_by_user(photo, way, ("cat", "dog"), index) == ()
     if content is None:
         os.mkfifo(file)
     else:
         file.write_bytes(content)
-    assert removed_by_people(photo, way, ("cat", "dog"), index) == ()
+    assert removed_by_user(photo, way, ("cat", "dog"), index) == ()
 
 
 def test_show_names_what_was_removed(make_photo: Callable[..., Path], index: Index) -> None:
@@ -975,3 +976,20 @@ def test_a_number_beyond_all_numbers_is_a_damaged_sidecar(make_photo: Callable[.
     sidecar_path(path).write_text(json.dumps({"phototag": "1", "tags": [{"name": "cat", "confidence": 10**400}]}))
     with pytest.raises(PhotoError, match="is damaged"):
         read_tags(path)
+
+
+def test_a_remedy_names_a_command_as_the_front_end_spells_it(index: Index, tmp_path: Path) -> None:
+    with pytest.raises(PhotoError) as failure:
+        take_back(tmp_path / "{index}.jpg", b"digest", b"undo")
+    gone = "what phototag did to it cannot be taken back: it is gone"
+    assert photo_reason(failure.value) == f"{gone}; if it was moved, use phototag untag on the photo where it is now"
+    assert failure.value.reason_text(lambda name: f"<{name}>").endswith(
+        "use <command:untag> on the photo where it is now"
+    )
+    assert str(failure.value).startswith(f"{tmp_path}/{{index}}.jpg: {gone}; ")
+
+
+def test_why_a_photo_cannot_be_written_into_comes_with_a_remedy() -> None:
+    assert str(Unwritable("it is read-only")) == "it is read-only"
+    assert str(Unwritable("it has gone", "use {command:untag}")) == "it has gone; use phototag untag"
+    assert str(Unwritable("a keyword is {index}")) == "a keyword is {index}"

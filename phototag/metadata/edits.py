@@ -125,7 +125,7 @@ def packed(edits: Sequence[Edit]) -> bytes:
 
 def unpacked(kept: bytes, data: Data) -> Edits:
     """Return the edits of `data` from their packed form. Raises ValueError if `kept` is damaged in any way."""
-    with _damage_told():
+    with _damage_as_value_error():
         return _at_places(*_inflated(kept), data)
 
 
@@ -135,7 +135,7 @@ def already_back(kept: bytes, data: Data) -> bytes | None:
     `data` holds them if neither the change nor the edits that undo it were ever made. Raises ValueError as `unpacked`
     does.
     """
-    with _damage_told():
+    with _damage_as_value_error():
         places, content = _inflated(kept)
         at = moved = 0
         for offset, removed, inserted in places:
@@ -147,7 +147,7 @@ def already_back(kept: bytes, data: Data) -> bytes | None:
 
 
 @contextlib.contextmanager
-def _damage_told() -> Iterator[None]:
+def _damage_as_value_error() -> Iterator[None]:
     try:
         yield
     except (zlib.error, TypeError, RecursionError) as error:

@@ -22,11 +22,11 @@ from phototag.metadata.xmp_sidecar import XmpSidecarWriter
 
 @dataclass(frozen=True)
 class EmbedWriter:
-    """Writes tags into photos; where one must not be written into, into its XMP sidecar.
+    """The writer of tags into photos, or into an XMP sidecar if phototag must not write into the photo.
 
-    `journal`: told of each change before it is made. `recipe`: what `earlier_tags` knows its own work by.
-    `forget_rejections`: tags that a person has removed are written again. `touch`: let a photo's time of change be
-    that of the writing.
+    `journal` records each change before it is made. `earlier_tags` accepts only tags with the same `recipe`. With
+    `forget_rejections`, tags that the user removed are written again. With `touch`, a photo gets the time of writing as
+    its modification time.
     """
 
     model_name: str
@@ -40,10 +40,10 @@ class EmbedWriter:
     def write(
         self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], previous: Sequence[str] = ()
     ) -> Written:
-        """Make `photo` say `tags` beside what people wrote in it. Raises `PhotoError`.
+        """Write `tags` into `photo`, next to the user's keywords. Raises `PhotoError`.
 
-        `previous`: the names that were written into it, or into its XMP sidecar, before. What a person has removed of
-        them since, or of what is noted there, is not written again.
+        `previous` are the names that phototag wrote into the photo or its XMP sidecar before. If the user removed one
+        of them, or one that is recorded there, it is not written again.
         """
         try:
             done = self._embed(photo, tags, previous)
@@ -58,22 +58,23 @@ class EmbedWriter:
             raise os_fault(photo.path, "it cannot be written into", error) from None
         except MemoryError:
             raise PhotoError(photo.path, NO_MEMORY) from None
-        # There may be a sidecar from when the photo could not be written into.
+        # There may be a sidecar from a time when phototag could not write into the photo.
         if not done.files and not self.forget_rejections and rejected_beside(photo.path):
-            # It alone remembers what a person has removed: nothing was written in which the photo could.
+            # Only the sidecar records what the user removed, because the photo got no tags that could record it.
             XmpSidecarWriter(self.model_name, self.journal, self.recipe).write(photo, (), ())
         else:
             remove_from_sidecars(photo.path, self.journal, in_run=True)
         return replace(done, photo=_look_again(photo))
 
     def earlier_tags(self, photo: Photo) -> EarlierTags | None:
-        """Return what an earlier run of the same recipe left, if `photo` has not changed since; None otherwise."""
+        """Return the tags of an earlier run with the same recipe, or None. None if `photo` has changed since."""
         return earlier_tags_in(photo, self.recipe, lambda: (photo.path, xmp_sidecar(photo.path)))
 
     def _embed(self, photo: Photo, tags: Sequence[Tag], previous: Sequence[str]) -> Written:
         path = photo.path
         source = Source.read(path)
-        # Its other name in this run may have been written into; else the tags are those of the picture it was.
+        # phototag may have written into the photo in this run, by another of its names. Any other change means that the
+        # tags are for an earlier picture.
         if not source.is_as_seen(photo) and not source.is_as_left(self.journal):
             raise PhotoError(path, "it was changed while it was looked at", "the next scan looks again")
         stamp = stamp_now(self.model_name, self.recipe)
@@ -87,7 +88,7 @@ class EmbedWriter:
             rewriting.edits,
             lambda content: rewrite.prove(source.data, content, rewriting),
             self.journal,
-            # The very time that is noted: what is later was done by others.
+            # Exactly the recorded time: any later time means a change by another program.
             mtime_ns=moment(stamp.date) if self.touch else source.status.st_mtime_ns,
         )
         left_out = [f"{keyword} in {FIELDS.get(name, 'any list')}" for name, keyword in rewriting.left_out]

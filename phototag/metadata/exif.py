@@ -22,7 +22,7 @@ _MAX_DIRECTORIES = 64
 
 
 def read_xp_keywords(block: bytes) -> tuple[str, ...] | None:
-    """Return the keywords in XPKeywords, each without surrounding spaces, or None if there is no such field.
+    """Return the keywords in XPKeywords, each without surrounding spaces, or None if the field is missing.
 
     `block` begins with the byte order mark. Raises `Unwritable` if IFD0 or the field is malformed.
     """
@@ -34,7 +34,7 @@ def update_xp_keywords(block: bytes, keywords: Sequence[str] | None) -> Edits:
     """Return the edits of `block` after which `read_xp_keywords` returns `keywords`. None removes the field.
 
     Raises `Unwritable` if the block is malformed, addresses data outside itself, or cannot store a keyword (see
-    `create`). Also raises it if XPKeywords is the only field and is to be removed; drop the block then (see `is_bare`).
+    `create`). Also raises it for None if XPKeywords is the only field: drop the block instead (see `is_bare`).
     """
     check(block)
     order, _ = tiff.read_header(block)

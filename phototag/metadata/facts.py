@@ -1,7 +1,7 @@
-"""Read from the EXIF block when, where and with which camera a photo was taken (Exif 2.32). Nothing is written.
+"""The facts of a photo's origin in its EXIF block: time, place and camera (Exif 2.32). Nothing is written.
 
-A block is hostile until proven otherwise. piexif trusts every count in it, so it only gets an excerpt: the few fields
-that are needed, each of a plausible size.
+A block is hostile until proven otherwise. piexif trusts every count in a block. So it only gets an excerpt with the
+needed fields, each of a plausible size.
 """
 
 from __future__ import annotations

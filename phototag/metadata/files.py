@@ -77,7 +77,7 @@ def write_file(
 
     Raises `OSError` if the folder cannot be written to, and `Unwritable` if an attribute cannot be kept.
     """
-    with _beside(path) as (descriptor, temporary):
+    with _temporary_file(path) as (descriptor, temporary):
         with os.fdopen(descriptor, "wb", closefd=False) as file:
             for piece in pieces:
                 file.write(piece)
@@ -109,35 +109,35 @@ def folders_synced_once() -> Iterator[None]:
     Each sync waits for the disk. For a small photo that takes as long as everything else. Until the end, a power cut
     may bring back the old version of a file, undamaged.
     """
-    outer = _put_off.folders
-    _put_off.folders = set()
+    outer = _postponed.folders
+    _postponed.folders = set()
     try:
         yield
     finally:
-        put_off, _put_off.folders = _put_off.folders, outer
+        put_off, _postponed.folders = _postponed.folders, outer
         for folder in put_off:
             sync_folder(folder)
 
 
-def sync_put_off() -> None:
+def sync_postponed() -> None:
     """Sync the postponed folders now. Call this before removing a file whose replacement must already be durable."""
-    while _put_off.folders:
-        _sync(_put_off.folders.pop())
+    while _postponed.folders:
+        _sync(_postponed.folders.pop())
 
 
-class _PutOff(threading.local):
+class _Postponed(threading.local):
     """The folders that a thread has yet to sync. None if the thread syncs at once."""
 
     folders: set[Path] | None = None
 
 
-_put_off = _PutOff()
+_postponed = _Postponed()
 
 
 def sync_folder(folder: Path) -> None:
     """Make renames and removals in `folder` durable, if the system supports it."""
-    if _put_off.folders is not None:
-        _put_off.folders.add(folder)
+    if _postponed.folders is not None:
+        _postponed.folders.add(folder)
     else:
         _sync(folder)
 
@@ -152,10 +152,10 @@ def _sync(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _beside(path: Path) -> Iterator[tuple[int, str]]:
-    """Create a temporary file in the folder of `path`. It stays locked while it is written, and is removed on errors."""
+def _temporary_file(path: Path) -> Iterator[tuple[int, str]]:
+    """Create a temporary file in the folder of `path`. It is locked while it is written, and removed on errors."""
     descriptor, temporary = tempfile.mkstemp(prefix=UNFINISHED_PREFIX, suffix=UNFINISHED_SUFFIX, dir=path.parent)
-    _in_the_making.add(temporary)
+    _unfinished.add(temporary)
     try:
         _lock(descriptor)
         yield descriptor, temporary
@@ -164,16 +164,16 @@ def _beside(path: Path) -> Iterator[tuple[int, str]]:
             os.unlink(temporary)
         raise
     finally:
-        _in_the_making.discard(temporary)
+        _unfinished.discard(temporary)
         os.close(descriptor)
 
 
-_in_the_making: set[str] = set()  # temporary files of this process
+_unfinished: set[str] = set()  # temporary files of this process
 
 
 def abandon_unfinished() -> None:
     """Remove the temporary files of all threads of this process. For a process that is about to end at once."""
-    for temporary in tuple(_in_the_making):
+    for temporary in tuple(_unfinished):
         with contextlib.suppress(OSError):
             os.unlink(temporary)
 

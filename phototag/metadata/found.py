@@ -1,4 +1,4 @@
-"""The keywords and tags that are in a photo and its sidecars."""
+"""Read the keywords and tags that a photo and its sidecars already have."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from phototag.metadata.xmp_packet import MAX_PACKET, NAMESPACE
 from phototag.photos.digest import content_digest
 from phototag.photos.find import UNREADABLE
 
-_JPEG_HEAD = 1 << 18  # bytes; the packet is in the first few segments
+_JPEG_HEAD = 1 << 18  # bytes; the packet is in one of the first segments
 
 
 def read_keywords(path: Path) -> tuple[tuple[Path, Keywords], ...]:
-    """Return the keywords of the photo at `path` and those of its XMP sidecars, with the files they are in.
+    """Return the keywords of the photo at `path` and of each of its XMP sidecars, with the file that holds them.
 
-    Raises `PhotoError` where the photo cannot be read.
+    Raises `PhotoError` if the photo or a sidecar cannot be read.
     """
     if not os.path.isfile(path):
         raise no_photo(path)
     try:
-        path.open("rb").close()  # what cannot be opened would look like a photo without keywords
+        path.open("rb").close()  # a photo that cannot be opened would seem to have no keywords
     except OSError as error:
         raise PhotoError(path, f"it cannot be read ({error.strerror})", "check its permissions") from None
     found = [(path, keywords_in(path)[0])]
@@ -50,22 +50,22 @@ def read_keywords(path: Path) -> tuple[tuple[Path, Keywords], ...]:
 
 
 def keywords_in(path: Path) -> tuple[Keywords, Source | None]:
-    """The keywords in the photo at `path` itself, as far as they can be read, and the file if it was read whole.
+    """Return the readable keywords in the photo at `path` itself, and the file if it could be read.
 
-    Raises `PhotoError` where it is gone.
+    Raises `PhotoError` if the photo is missing.
     """
     source = None
     try:
         source = Source.read(path)
         return rewrite.read_keywords(source.data), source
     except (Unwritable, OSError):
-        if not path.is_file():  # a pipe would keep us waiting
+        if not path.is_file():  # opening a pipe would block
             raise PhotoError(path, "it has gone, or is not a file any more", "scan again") from None
-        return _by_other_means(path), source
+        return _read_with_pillow(path), source
 
 
-def _by_other_means(path: Path) -> Keywords:
-    """The keywords in a photo that phototag does not write into."""
+def _read_with_pillow(path: Path) -> Keywords:
+    """Return the keywords in a photo that phototag does not write into."""
     packet, in_iptc, in_exif = embedded_keywords(path)
     try:
         found = xmp.read(packet) if packet is not None else Keywords()
@@ -77,17 +77,17 @@ def _by_other_means(path: Path) -> Keywords:
 
 
 def has_tags(held: Keywords) -> bool:
-    """Return whether phototag noted tags in `held` that the user did not remove."""
+    """Return whether `held` has tags of phototag's that the user did not remove."""
     return held.provenance is not None and len(rejected_names(held)) < len(noted_names(held.provenance))
 
 
 def names_phototag(data: bytes) -> bool:
-    """May there be tags of phototag's in a file that it cannot change, or not any more?"""
+    """Return whether a file that phototag cannot parse may contain phototag's tags."""
     return NAMESPACE.encode() in data
 
 
 def earlier_tags_in(photo: Photo, recipe: str, places: Callable[[], Iterable[Path]]) -> EarlierTags | None:
-    """What is noted in the first of the files that has a note of `recipe`, if the photo has not changed since."""
+    """Return the tags in the first of `places` with a record of `recipe`, or None if the photo has changed since."""
     if not recipe:
         return None
     with contextlib.suppress(OSError):
@@ -102,7 +102,7 @@ def earlier_tags_in(photo: Photo, recipe: str, places: Callable[[], Iterable[Pat
 
 
 def _own_tags_in(path: Path, photo: Path) -> Keywords:
-    """The keywords of the file at `path`, if there may be a note of phototag's; what costs most comes last."""
+    """Return the keywords of the file at `path`, or none if phototag left no record in it. Cheap checks come first."""
     if path != photo and path.is_symlink():
         return Keywords()
     if path == photo:
@@ -118,20 +118,20 @@ def _own_tags_in(path: Path, photo: Path) -> Keywords:
 
 
 def memory_of_photo(source: Source, path: Path, previous: Sequence[str], journal: Journal) -> Memory:
-    """Return what is known of earlier runs for the photo at `path` besides its own notes."""
-    # As phototag left it, nobody has removed anything: what is missing was not wanted by the last run.
+    """Return what is known about earlier runs for the photo at `path`, besides its own record."""
+    # If the photo is as phototag left it, the user removed nothing: the last run did not want the missing names.
     written = tuple(previous) if previous and not source.is_as_left(journal) else ()
     return Memory(written, rejected_beside(path))
 
 
 def memory_of_sidecar(packet: bytes | None, previous: Sequence[str], journal: Journal) -> Memory:
-    """Return what is known of earlier runs for a sidecar besides its own notes."""
+    """Return what is known about earlier runs for a sidecar, besides its own record."""
     is_ours = packet is not None and journal.undo_of(content_digest(packet)) is not None
     return Memory(() if is_ours else tuple(previous))
 
 
 def rejected_beside(path: Path) -> tuple[str, ...]:
-    """The names that a person has removed from the XMP sidecars of the photo at `path`, as far as they can be read."""
+    """Return the names that the user removed from the readable XMP sidecars of the photo at `path`."""
     rejected: list[str] = []
     for sidecar in own_sidecars(path):
         with contextlib.suppress(Unwritable, OSError):
@@ -140,13 +140,13 @@ def rejected_beside(path: Path) -> tuple[str, ...]:
     return tuple(rejected)
 
 
-def removed_by_people(photo: Photo, write: str, previous: Sequence[str], journal: Journal) -> tuple[str, ...]:
-    """Return the names that a person has removed from where the writer named `write` wrote `previous` for `photo`.
+def removed_by_user(photo: Photo, write: str, previous: Sequence[str], journal: Journal) -> tuple[str, ...]:
+    """Return the names that the user removed after the writer named `write` wrote `previous` for `photo`.
 
-    By the rules of that writer's own `write`; nothing is changed. () where there is no such writer, and for what cannot
-    be read.
+    The rules are those of the writer's own `write` method, but nothing changes. Returns () for a writer that does not
+    exist, and if the files cannot be read.
     """
-    ways = {"json": json_sidecar.removed_by_people, "embed": _removed_from_photo, "xmp": _removed_from_sidecar}
+    ways = {"json": json_sidecar.removed_by_user, "embed": _removed_from_photo, "xmp": _removed_from_sidecar}
     try:
         return ways[write](photo.path, previous, journal) if write in ways else ()
     except (Unwritable, PhotoError, OSError, MemoryError):
@@ -163,7 +163,7 @@ def _removed_from_photo(path: Path, previous: Sequence[str], journal: Journal) -
         removed = rewriting.rejected
         if rewriting.edits:
             source.check_writable()
-    except Unwritable:  # then they were written into its sidecar
+    except Unwritable:  # the writer wrote into its sidecar instead
         return tuple(dict.fromkeys((*removed, *_removed_from_sidecar(path, previous, journal))))
     return removed
 
@@ -176,7 +176,7 @@ def _removed_from_sidecar(path: Path, previous: Sequence[str], journal: Journal)
         nonlocal removed
         memory = memory_of_sidecar(packet, previous, journal)
         _, removed = rewrite.sidecar_with_tags(packet, held, (), stamp_now(""), memory)
-        return packet  # it stays what it is
+        return packet  # unchanged
 
     change_sidecar(xmp_sidecar(path), path, journal, look)
     return removed

@@ -155,7 +155,7 @@ def read_rejected(photo: Path) -> tuple[str, ...]:
     return tuple(_rejected_in(existing.content)) if existing is not None else ()
 
 
-def removed_by_people(photo: Path, previous: Sequence[str], journal: Journal) -> tuple[str, ...]:
+def removed_by_user(photo: Path, previous: Sequence[str], journal: Journal) -> tuple[str, ...]:
     """Return the names that the user removed from the JSON sidecar of `photo` after phototag wrote `previous`.
 
     Raises `PhotoError` and `OSError`.
@@ -207,7 +207,7 @@ def _without_date(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rejected(existing: _Existing | None, previous: Sequence[str], journal: Journal) -> tuple[str, ...]:
-    """Return the names that the user removed from the sidecar, each once. Empty if there is no sidecar."""
+    """Return the names that the user removed from the sidecar, each once. Empty if the sidecar is missing."""
     tags = existing.content.get("tags") if existing is not None else None
     if existing is None or not isinstance(tags, list):
         return ()
@@ -262,7 +262,7 @@ class _Existing:
 
 
 def _read(photo: Path, sidecar: Path) -> _Existing | None:
-    """Return phototag's existing sidecar, or None if there is no file."""
+    """Return phototag's existing sidecar, or None if the file is missing."""
     try:
         if not stat.S_ISREG(sidecar.stat().st_mode):  # reading a pipe would block
             raise PhotoError(photo, f"{sidecar.name} beside it is not a regular file", "move it away")

@@ -1,4 +1,4 @@
-"""XMP sidecars: which of them belong to a photo, which have no photo, and how one is made or changed."""
+"""XMP sidecars: which ones belong to a photo, which ones are orphans, and how phototag creates or changes them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from phototag.metadata.xmp_packet import MAX_PACKET
 from phototag.photos.digest import content_digest
 from phototag.photos.find import OTHER_SUFFIXES, OWN_SUFFIX, RAW_SUFFIXES, READABLE_SUFFIXES, UNREADABLE, XMP_SUFFIX
 
-# Of what Lightroom writes XMP sidecars for. A DNG it writes into.
+# The files for which Lightroom writes XMP sidecars. It writes into DNG files instead.
 _SHORT_NAMED = RAW_SUFFIXES - {".dng"}
-# Of what other programs put beside a photo, and what stays there as a photo's sidecar does.
+# Suffixes of other programs' sidecars. The photo of a sidecar never has such a suffix.
 _SIDECAR_SUFFIXES = {".json", ".pp3", ".xml", XMP_SUFFIX}
 
 
 def xmp_sidecar(photo: Path) -> Path:
-    """The XMP sidecar that belongs to `photo`: `photo.jpg.xmp`, or `photo.xmp` where that alone is there.
+    """Return the path of the XMP sidecar of `photo`: `photo.jpg.xmp`, or `photo.xmp` if only that exists.
 
-    `photo.xmp` is of one photo only: beside several of one stem that of the RAW file, if there is one, as Lightroom
-    has it, which writes into all else; of two that are equal it might be either's, and then it is none's. Raises
+    `photo.xmp` belongs to one photo only. If several photos share the stem, it belongs to the RAW file, as in
+    Lightroom, which writes into all other kinds. If it could belong to two photos, it belongs to neither. Raises
     `OSError`.
     """
     full, *shorts = possible_sidecars(photo)
@@ -39,15 +39,15 @@ def xmp_sidecar(photo: Path) -> Path:
 
 
 def own_sidecars(path: Path) -> tuple[Path, ...]:
-    """The names of XMP sidecars that are of the photo at `path` and no other. Raises `OSError`."""
+    """Return the possible XMP sidecars that belong to the photo at `path` and to no other photo. Raises `OSError`."""
     return tuple(dict.fromkeys((full_name(path), xmp_sidecar(path))))
 
 
 def possible_sidecars(photo: Path) -> tuple[Path, ...]:
-    """The names that an XMP sidecar of `photo` may have: `photo.jpg.xmp`, and `photo.xmp` where that can be its.
+    """Return the possible paths of an XMP sidecar of `photo`: `photo.jpg.xmp`, and `photo.xmp` if it may be its own.
 
-    Beside `scan.tif`, `scan.tif.xmp` is that photo's and not of `scan.tif.jpg`; beside `photo.cr2`, `photo.xmp` is that
-    RAW file's; and it is never of a film. Raises `OSError`.
+    If `scan.tif` exists, `scan.tif.xmp` belongs to it and not to `scan.tif.jpg`. If `photo.cr2` exists, `photo.xmp`
+    belongs to it. `photo.xmp` never belongs to a video. Raises `OSError`.
     """
     full, short = full_name(photo), photo.with_suffix(XMP_SUFFIX)
     if short == full or suffix_of(photo) in OTHER_SUFFIXES or os.path.isfile(photo.with_suffix("")):
@@ -62,7 +62,7 @@ def full_name(photo: Path) -> Path:
 
 
 def _twins(photo: Path) -> set[str]:
-    """The suffixes of the other photos beside `photo` that have its stem. Raises `OSError`."""
+    """Return the suffixes of the other photos with the same folder and stem as `photo`. Raises `OSError`."""
     with os.scandir(photo.parent) as entries:
         names = [name for entry in entries if (name := entry.name) != photo.name]
     suffixes = {suffix_of(Path(name)) for name in names if os.path.splitext(name)[0] == photo.stem}
@@ -75,10 +75,10 @@ def suffix_of(path: Path) -> str:
 
 
 def is_orphan(path: Path) -> bool:
-    """Is the file at `path` a sidecar of phototag's alone, of a photo that is gone? False for all that is doubtful.
+    """Return whether the file at `path` holds only phototag's tags for a photo that is gone. False in case of doubt.
 
-    `photo.jpg.phototag.json` without `photo.jpg`; `photo.jpg.xmp` without it or another photo that it may belong to,
-    if phototag has made it and a person has added nothing.
+    This is `photo.jpg.phototag.json` without `photo.jpg`. It is also `photo.jpg.xmp` without any photo that it may
+    belong to, if phototag created it and it holds nothing else.
     """
     try:
         if path.is_symlink() or not path.name.endswith((OWN_SUFFIX, XMP_SUFFIX)) or _photos_of(path):
@@ -92,7 +92,7 @@ def is_orphan(path: Path) -> bool:
 
 
 def remove_orphan(path: Path) -> None:
-    """Remove a sidecar for which `is_orphan` holds. Raises `PhotoError` where it does not, or it cannot be removed."""
+    """Remove an orphan. Raises `PhotoError` if `is_orphan` is false or the file cannot be removed."""
     if not is_orphan(path):
         raise PhotoError(path, "it is not a sidecar of a photo that is gone, or not any more", "it was left alone")
     try:
@@ -103,7 +103,7 @@ def remove_orphan(path: Path) -> None:
 
 
 def _photos_of(sidecar: Path) -> bool:
-    """Is there any file that `sidecar` may belong to, in whatever case its name is written? Raises `OSError`."""
+    """Return whether a file exists that `sidecar` may belong to, ignoring case. Raises `OSError`."""
     is_json = sidecar.name.endswith(OWN_SUFFIX)
     photo = _folded(sidecar.name.removesuffix(OWN_SUFFIX if is_json else XMP_SUFFIX))
     if not photo:
@@ -117,28 +117,28 @@ def _photos_of(sidecar: Path) -> bool:
 
 
 def _folded(name: str) -> str:
-    """The `key` of a file's name; there may be very many in a folder."""
+    """Return the `key` of a file name. Fast for ASCII, because a folder may hold very many files."""
     return name.strip().lower() if name.isascii() else key(name)
 
 
 def change_sidecar(
     sidecar: Path, photo: Path, journal: Journal, change: Callable[[bytes | None], bytes | None]
 ) -> None:
-    """Make what `change` makes of the content of `sidecar`, which is None where there is none."""
+    """Replace the content of `sidecar` by what `change` returns for it. A missing file is None."""
     if not os.path.lexists(sidecar):
         packet = change(None)
         if packet is not None:
             make_sidecar(sidecar, packet, photo, journal)
         return
-    if os.path.islink(sidecar):  # it may be another photo's
+    if os.path.islink(sidecar):  # it may be another photo's sidecar
         raise Unwritable("it is a symbolic link")
     source = Source.read(sidecar, MAX_PACKET)
     put_sidecar(source, change(source.data), journal)
 
 
 def make_sidecar(sidecar: Path, content: bytes, photo: Path, journal: Journal | None) -> None:
-    """Make the file `sidecar` of `photo`, where there is none; with a `journal` that is noted there first."""
-    # A sidecar is as public as its photo, but its owner can always write it.
+    """Create the file `sidecar` of `photo`. A `journal` records that first."""
+    # A sidecar is as readable as its photo, but its owner can always write it.
     mode = os.stat(photo).st_mode & 0o666 | 0o200 if os.path.exists(photo) else 0o644
 
     def before_rename(_: bytes | None) -> None:
@@ -160,6 +160,6 @@ def put_sidecar(source: Source, packet: bytes | None, journal: Journal | None) -
             journal.note_change(source.path, NO_FILE, packed(replacement(b"", source.data)))
         source.remove()
     else:
-        # A sidecar's time of change tells other programs to read it again.
+        # A new modification time makes other programs read the sidecar again.
         source.replace(replacement(source.data, packet), same_as(packet), journal, mtime_ns=None)
     return True

@@ -18,18 +18,21 @@ from phototag.metadata.files import NO_FILE
 from phototag.metadata.keywords import Unwritable
 from phototag.photos.digest import content_digest
 
-MAX_PHOTO = 1 << 29  # bytes; a file is held in memory twice while it is written into
-MAX_OTHER = 1 << 26  # bytes; a file of a kind that is not written into
+MAX_PHOTO = 1 << 29  # bytes; a file is held in memory twice while phototag writes into it
+MAX_OTHER = 1 << 26  # bytes; for kinds of files that phototag does not write into
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[tuple[BinaryIO, os.stat_result]]:
-    """The file at `path`, open, and its status. Raises `OSError`, and `Unwritable` where it is no file."""
-    # O_NONBLOCK: a pipe would keep us waiting.
+    """Open the file at `path`, and return it with its status.
+
+    Raises `OSError`, and `Unwritable` if it is not a regular file.
+    """
+    # O_NONBLOCK, because opening a pipe would block.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):  # also a folder, which cannot be made a file object
+        if not stat.S_ISREG(status.st_mode):  # also for a folder, for which os.fdopen fails
             raise Unwritable("it is not a regular file")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             yield file, status
@@ -38,10 +41,10 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, os.stat_result]]:
 
 
 def _check_size(file: BinaryIO, size: int, limit: int | None) -> None:
-    """Raise `Unwritable` where the file is larger than `limit`, or than one of its kind may be."""
+    """Raise `Unwritable` if the file is larger than `limit`, or, without a limit, too large for its kind."""
     if limit is None:
         limit = MAX_PHOTO
-        if size > MAX_OTHER:  # a film beside a photo, perhaps
+        if size > MAX_OTHER:  # perhaps a video next to a photo
             containers.check_kind(file.read(256))
             file.seek(0)
     if size > limit:
@@ -50,7 +53,7 @@ def _check_size(file: BinaryIO, size: int, limit: int | None) -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """A file as it was read: where it really is, its content, and its status at that time."""
+    """A file as it was read: its real path, its content, and its status at that time."""
 
     path: Path
     data: bytes
@@ -58,9 +61,9 @@ class Source:
 
     @classmethod
     def read(cls, path: Path, limit: int | None = None) -> Source:
-        """Raises `OSError`, and `Unwritable` where it is no file, too large, or being changed.
+        """Read the file at `path`. `limit` is in bytes; without it, the limit depends on the kind of file.
 
-        `limit`: in bytes; where None, what a file of its kind may have.
+        Raises `OSError`, and `Unwritable` if it is not a regular file, too large, or being written by another program.
         """
         real = Path(os.path.realpath(path))
         with opened(real) as (file, status):
@@ -72,19 +75,19 @@ class Source:
 
     @functools.cached_property
     def digest(self) -> bytes:
-        """`content_digest` of the content."""
+        """The `content_digest` of the content."""
         return content_digest(self.data)
 
     def is_as_seen(self, photo: Photo) -> bool:
-        """Is the file what `photo` says of it?"""
+        """Return whether size and modification time are those of `photo`."""
         return (self.status.st_size, self.status.st_mtime_ns) == (photo.size, photo.mtime_ns)
 
     def is_as_left(self, journal: Journal) -> bool:
-        """Is the file as phototag left it, by what the journal knows?"""
+        """Return whether the content is as phototag left it, according to the journal."""
         return self.digest != NO_FILE and journal.undo_of(self.digest) is not None
 
     def check_writable(self) -> None:
-        """Raise `Unwritable` where the file's owner does not want it changed, or another name would lose it."""
+        """Raise `Unwritable` if the file is read-only or has hard links."""
         if self.status.st_nlink > 1:
             raise Unwritable("it has several names (hard links)")
         if not self.status.st_mode & 0o222 or not os.access(self.path, os.W_OK):
@@ -93,10 +96,10 @@ class Source:
     def replace(
         self, edits: Edits, prove: Callable[[bytes], None], journal: Journal | None, *, mtime_ns: int | None
     ) -> bytes:
-        """Put the file with `edits` in its place, once `prove` accepts what is on the disk and nobody has changed it.
+        """Replace the file by its content with `edits`, if `prove` accepts the new file and the old one is unchanged.
 
-        With a `journal` the way back is noted there first. `mtime_ns`: its time of change afterwards; None: now. Return
-        the digest of the new content. Raises `Unwritable` and `OSError`; then nothing has changed.
+        A `journal` records first how to undo the change. `mtime_ns` is the new modification time in nanoseconds; None
+        means now. Returns the digest of the new content. Raises `Unwritable` and `OSError`; the file is unchanged then.
         """
         digest = b""
 
@@ -120,9 +123,9 @@ class Source:
         return digest
 
     def remove(self) -> None:
-        """Remove the file. Raises `Unwritable` and `OSError`."""
+        """Remove the file. Raises `Unwritable` if another program changed it, and `OSError`."""
         self._check_unchanged()
-        files.sync_put_off()  # what a sidecar has may just have gone into its photo
+        files.sync_postponed()  # the tags of the sidecar may just have been written into the photo
         os.unlink(self.path)
         files.sync_folder(self.path.parent)
 
@@ -133,13 +136,13 @@ class Source:
             raise Unwritable("it was changed by another program meanwhile")
 
     def taken_back(self, journal: Journal, is_credible: Callable[[bytes | None, bytes], bool]) -> bytes | None:
-        """Return the content before all changes that the journal knows; None where there was no file.
+        """Return the content before all changes in the journal, or None if there was no file.
 
-        What the journal says counts where `is_credible` finds that it could have become what is there: it is a file
-        that anything may have happened to.
+        The journal is a file that may be damaged. So its answer only counts if `is_credible` finds that phototag could
+        have made the current content from it.
         """
         data, change = self.data, None
-        # Each change before the last one: a photo that was tagged and untagged is in the journal with both contents.
+        # Search before the last change found: after tagging and untagging, the journal holds both contents of a photo.
         while (undo := journal.undo_of(content_digest(data), change)) is not None:
             change = undo.change
             if undo.edits is None:
@@ -147,12 +150,12 @@ class Source:
             try:
                 data = applied(data, unpacked(undo.edits, data))
             except ValueError:
-                break  # a damaged journal; what is noted in the file remains
+                break  # the journal is damaged; the record in the file remains
         return data if data is self.data or is_credible(data, self.data) else self.data
 
 
 def same_as(expected: bytes) -> Callable[[bytes], None]:
-    """Return a proof for `Source.replace` that accepts `expected` alone."""
+    """Return a proof for `Source.replace` that only accepts `expected`."""
 
     def prove(content: bytes) -> None:
         if content != expected:

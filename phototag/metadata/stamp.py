@@ -1,4 +1,4 @@
-"""Who wrote tags, and when: what phototag notes in a photo beside them."""
+"""The origin of tags, which phototag records next to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from phototag.metadata.files import now
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Who says so: the model's name, phototag's version, the date (ISO 8601) and the recipe, for the provenance."""
+    """The origin of tags: the model's name, phototag's version, the date (ISO 8601) and the recipe."""
 
     model: str
     version: str
@@ -19,7 +19,7 @@ class Stamp:
 
 
 def stamp_now(model_name: str, recipe: str = "") -> Stamp:
-    """Return the stamp of a writer that writes now."""
-    # A model is called what its folder is called, which may be any bytes; XML has not all of them.
+    """Return the stamp for tags that are written now."""
+    # The name of a model may be that of its folder, which may hold characters that XML does not allow.
     name = "".join(character if character.isprintable() else "?" for character in model_name)
     return Stamp(name, __version__, now(), recipe)

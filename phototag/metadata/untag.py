@@ -1,4 +1,4 @@
-"""Take back what phototag wrote: all of it, or one change of the journal's."""
+"""Undo what phototag wrote: all of it, or one change in the journal."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _MISFIT = ("the journal does not fit it", "use {command:untag} on the photo")
 
 
 def untag(path: Path, journal: Journal, *, dry_run: bool = False) -> tuple[Path, ...]:
-    """Remove all that phototag wrote for the photo at `path`, from it and from its sidecars; return the files changed.
+    """Remove everything that phototag wrote for the photo at `path`, also from its sidecars. Return the changed files.
 
-    A file that has not changed since becomes byte for byte what it was; of others, what phototag noted there is
-    removed, and what people wrote stays. With `dry_run` nothing is changed, and the files that would be are returned.
-    Raises `PhotoError` where that cannot be done.
+    A file that has not changed since becomes byte for byte what it was before. In other files, only what phototag
+    recorded as its own is removed. With `dry_run`, nothing changes, and the files that would change are returned.
+    Raises `PhotoError` if removing fails.
     """
     changed: list[Path] = []
     try:
@@ -49,13 +49,13 @@ def _untag_photo(path: Path, journal: Journal, *, dry_run: bool) -> bool:
     try:
         source = Source.read(path)
     except Unwritable:
-        return False  # phototag writes into none like it
+        return False  # phototag does not write into such files
     before = source.taken_back(journal, rewrite.is_photo_before)
     data = source.data if before is None else before
     try:
         data = applied(data, rewrite.without_tags(data).edits)
     except Unwritable:
-        # Not a photo that phototag writes into, unless another program has made it one since.
+        # phototag does not write into such photos. But another program may have changed it since.
         if data == source.data:
             if names_phototag(data) or keywords_in(path)[0].provenance is not None:
                 raise
@@ -70,9 +70,9 @@ def _untag_photo(path: Path, journal: Journal, *, dry_run: bool) -> bool:
 
 
 def remove_from_sidecars(path: Path, journal: Journal, *, in_run: bool = False, dry_run: bool = False) -> list[Path]:
-    """Remove what phototag wrote from the XMP sidecars of the photo at `path`; return those that were changed.
+    """Remove what phototag wrote from the XMP sidecars of the photo at `path`. Return the changed sidecars.
 
-    `in_run`: not from a `photo.xmp` that may be another photo's, and what is done is noted in the journal. Raises
+    With `in_run`, a `photo.xmp` that may be another photo's stays, and the journal records each change. Raises
     `PhotoError`.
     """
     try:
@@ -94,13 +94,13 @@ def remove_from_sidecars(path: Path, journal: Journal, *, in_run: bool = False, 
 
 
 def _untag_sidecar(sidecar: Path, photo: Path, journal: Journal, noted: Journal | None, *, dry_run: bool) -> bool:
-    """`noted`: where the change is noted first."""
+    """Remove phototag's tags from `sidecar`. Return whether it changes. `noted` is a journal to record that first."""
     if os.path.islink(sidecar):
-        return False  # another photo's, or no sidecar at all; phototag writes none through a link
+        return False  # another photo's sidecar, or not a sidecar; phototag does not write through links
     try:
         source = Source.read(sidecar, MAX_PACKET)
     except Unwritable:
-        return False  # phototag writes none like it
+        return False  # phototag does not write such sidecars
     before = source.taken_back(journal, rewrite.is_sidecar_before)
     try:
         packet = rewrite.sidecar_without_tags(before, keywords_in(photo)[0]) if before is not None else None
@@ -115,12 +115,12 @@ def _untag_sidecar(sidecar: Path, photo: Path, journal: Journal, noted: Journal 
 
 
 def take_back(path: Path, digest: bytes, undo: bytes | None, *, dry_run: bool = False) -> bool:
-    """Take back one change of the journal's, `digest` and `undo`, of the file at `path`: a photo or a sidecar.
+    """Undo one change of the journal, `digest` and `undo`, to the photo or sidecar at `path`.
 
-    The file becomes byte for byte what it was before, and a photo keeps its time of change. Return False where the
-    change was never made, or has been taken back already. With `dry_run` nothing is changed.
+    The file becomes byte for byte what it was before. A photo keeps its modification time. Return False if the change
+    was never made or is already undone. With `dry_run`, nothing changes.
 
-    Raises `PhotoError` where the file has been changed since, is gone or read-only, or the journal is damaged.
+    Raises `PhotoError` if the file has changed since, is missing or read-only, or if the journal is damaged.
     """
     try:
         if path.name.endswith((OWN_SUFFIX, XMP_SUFFIX)) and path.is_symlink():
@@ -154,7 +154,7 @@ def _take_back(path: Path, source: Source, digest: bytes, undo: bytes | None, *,
     before = applied(source.data, edits) if edits is not None else None
     if not _could_become(path, before, source.data):
         raise Unwritable(*_MISFIT)
-    if not path.name.endswith(OWN_SUFFIX):  # which phototag replaces whatever its mode
+    if not path.name.endswith(OWN_SUFFIX):  # phototag replaces its JSON sidecars regardless of their mode
         source.check_writable()
     if dry_run:
         return True
@@ -167,7 +167,7 @@ def _take_back(path: Path, source: Source, digest: bytes, undo: bytes | None, *,
 
 
 def _put_back(path: Path, undo: bytes | None, *, dry_run: bool) -> bool:
-    """Take back that a sidecar was removed."""
+    """Restore a sidecar that phototag removed."""
     try:
         content = applied(b"", unpacked(undo or b"", b""))
     except ValueError:
@@ -185,14 +185,17 @@ def _put_back(path: Path, undo: bytes | None, *, dry_run: bool) -> bool:
 
 
 def _is_own_sidecar(path: Path, content: bytes) -> bool:
-    """Is `content` one that phototag may have written into a sidecar of this name?"""
+    """Return whether phototag may have written `content` into a sidecar with the name of `path`."""
     if path.name.endswith(OWN_SUFFIX):
         return json_sidecar.is_ours(content)
     return path.name.endswith(XMP_SUFFIX) and xmp.read(content).provenance is not None
 
 
 def _could_become(path: Path, before: bytes | None, now: bytes) -> bool:
-    """Could phototag have made `now` of `before`, or anew? The journal is a file that anything may have happened to."""
+    """Return whether phototag could have made `now` from `before`, or as a new file if that is None.
+
+    The journal is a file that may be damaged, so its answers are checked.
+    """
     if path.name.endswith(OWN_SUFFIX):
         return json_sidecar.is_ours(now) and (before is None or json_sidecar.is_ours(before))
     if not path.name.endswith(XMP_SUFFIX):
@@ -203,9 +206,10 @@ def _could_become(path: Path, before: bytes | None, now: bytes) -> bool:
 
 
 def _was_never_made(path: Path, data: bytes, undo: bytes) -> bool:
-    """Is `data` what the change would have been made of? So it is where a run was killed just before.
+    """Return whether `data` is still the content before the change, because the run was killed first.
 
-    All that `undo` would put back stands there; where that is nothing, no note of phototag's is in the file.
+    Then all bytes that `undo` would restore are in `data`. If it would restore none, the file has no record of
+    phototag's.
     """
     try:
         back = already_back(undo, data)
@@ -213,7 +217,7 @@ def _was_never_made(path: Path, data: bytes, undo: bytes) -> bool:
         return False
     if back is None:
         return False
-    if len(back.strip()) >= 4:  # what the change would have taken away: an offset at least, no padding
+    if len(back.strip()) >= 4:  # the bytes that the change removes are at least an offset, not just padding
         return True
     try:
         read = xmp.read if path.name.endswith(XMP_SUFFIX) else rewrite.read_keywords

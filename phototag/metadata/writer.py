@@ -1,4 +1,4 @@
-"""What a writer of tags does, and what it returns. The writers are in `json_sidecar`, `xmp_sidecar` and `embed`."""
+"""The interface of the writers, and their results. The writers are in `json_sidecar`, `xmp_sidecar` and `embed`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from phototag.metadata.keywords import key
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a writer did: the `files` that hold the tags now, the `photo` as it is now, and a `note` for its owner.
+    """The result of a writer: the `files` that hold the tags, the `photo` as it is now, and a `note` for the user.
 
-    `digest`: the `content_digest` of the photo as it is now, where the writer has read or written all of it.
-    `rejected`: names of tags, of those asked for or written before, that a person has removed since; they are not
-    written. `own_tags`: names of the tags there that phototag wrote, and not the user; None: all that were asked for.
+    `digest` is the `content_digest` of the photo as it is now, if the writer has read or written the whole file.
+    `rejected` are the names of tags, wanted now or written before, that the user removed; they are not written.
+    `own_tags` are the names of phototag's own tags there, without the user's keywords. None means all tags that were to
+    be written.
     """
 
     files: tuple[Path, ...]
@@ -30,9 +31,9 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class EarlierTags:
-    """What an earlier run left in the `files` of a photo, for an index that was lost.
+    """The tags that an earlier run left in the `files` of a photo, for a lost index.
 
-    `rejected`: names of tags that a person has removed, as they are noted there.
+    `rejected` are the recorded names of tags that the user removed.
     """
 
     tags: tuple[Tag, ...]
@@ -42,41 +43,41 @@ class EarlierTags:
 
 
 class Writer(Protocol):
-    """Puts tags where the user wants them."""
+    """A writer of tags for photos."""
 
     @property
     def name(self) -> str:
-        """What `--write` calls it."""
+        """The value of the setting `write`."""
 
     def write(
         self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], previous: Sequence[str] = ()
     ) -> Written:
-        """Make the files of `photo` say `tags` and nothing else of phototag's; those that a person removed stay away.
+        """Make `tags` phototag's only tags for `photo`. Tags that the user removed are not written.
 
-        `previous`: names of the tags that they said after the last run. Raises `PhotoError`.
+        `previous` are the names of the tags that the files had after the last run. Raises `PhotoError`.
         """
 
     def earlier_tags(self, photo: Photo) -> EarlierTags | None:
-        """Return what an earlier run by the same recipe left that the index may not know; None if nothing."""
+        """Return the tags of an earlier run with the same recipe that the index may not know, or None."""
 
 
 @dataclass(frozen=True)
 class NullWriter:
-    """Writes nothing: for people who want the tags on stdout alone."""
+    """The writer that writes nothing, for users who only want the tags on stdout."""
 
     name = "none"
 
     def write(
         self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], previous: Sequence[str] = ()
     ) -> Written:
-        """Write nothing."""
+        """Return a result without files."""
         return Written((), photo)
 
     def earlier_tags(self, photo: Photo) -> EarlierTags | None:
-        """Nothing ever stands."""
+        """Return None."""
         return None
 
 
 def are_left(tags: Iterable[Tag], rejected: Iterable[str]) -> bool:
-    """Return whether any of `tags` is not one of the names that were `rejected`."""
+    """Return whether any of `tags` is not among the `rejected` names."""
     return not {key(tag.name) for tag in tags} <= set(map(key, rejected))

@@ -1,12 +1,9 @@
-"""XMP packets: the keywords in one, and the edits that change them and nothing else.
+"""Read the keywords in XMP packets, and compute the edits that change only them.
 
-A packet is RDF/XML in UTF-8, mostly in a wrapper of two `<?xpacket?>` instructions, with padding before the second
-(XMP specification, part 1, 7). It is never serialised anew: expat says where each element stands, and bytes are
-inserted or taken out there. What comes of it is read again and compared with what was, by another parser, before
-anybody may use it.
+phototag never serializes an existing packet. It finds the elements with expat, and inserts or removes bytes there.
+Before the result is used, another parser reads it and compares it with the original; see `xmp_proof`.
 
-Here as elsewhere in phototag: a packet is hostile until proven otherwise. Whatever is malformed or merely doubtful
-raises `Unwritable`.
+A packet is hostile until proven otherwise. Anything malformed or doubtful raises `Unwritable`.
 """
 
 from __future__ import annotations
@@ -35,27 +32,27 @@ from phototag.metadata.xmp_packet import (
     shown,
 )
 
-_MAX_SPACE = 200  # bytes of white space that are taken for an indentation
+_MAX_SPACE = 200  # bytes; longer white space is not taken for an indentation
 _ATTRIBUTE = re.compile(rb"\s+([^\s=/>\"']+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def read(packet: bytes) -> Keywords:
-    """Return the keywords in `packet` and what phototag noted there; `iptc` and `xp` are None.
+    """Return the keywords in `packet` and phototag's record; `iptc` and `xp` are None.
 
-    Raises `Unwritable` where the packet is not one that `update` could change.
+    Raises `Unwritable` if `update` could not change the packet.
     """
     return Packet(packet).keywords
 
 
 def update(packet: bytes, wanted: Keywords) -> Edits:
-    """Return the edits after which `read` gives the lists and the provenance of `wanted`.
+    """Return the edits of `packet` after which `read` returns the lists and the provenance of `wanted`.
 
-    A list that is None in `wanted` is removed whole; `wanted.iptc` and `wanted.xp` do not matter. New keywords come
-    last in the container that is there; a list that is not there comes in an rdf:Description of its own. What is added
-    is taken from the padding as far as that reaches, where the packet's wrapper says that it may be written into.
+    A list that is None in `wanted` is removed as a whole; `wanted.iptc` and `wanted.xp` are ignored. New keywords go to
+    the end of an existing container. A missing list gets its own rdf:Description. If the packet's wrapper declares it
+    writable, padding makes room for the additions, as far as it suffices.
 
-    Raises `Unwritable` where that cannot be done, or not without a change of something else.
+    Raises `Unwritable` if the packet cannot be changed, or not without changing something else.
     """
     wanted = replace(wanted, iptc=None, xp=None)
     before = Packet(packet)
@@ -69,9 +66,9 @@ def update(packet: bytes, wanted: Keywords) -> Edits:
 
 
 def refilled(packet: bytes, edits: Edits) -> Edits:
-    """Return `edits`, which make `packet` shorter, with padding for what goes, so that the packet keeps its length.
+    """Return `edits`, which make `packet` shorter, with padding so that the packet keeps its length.
 
-    Raises `Unwritable` where the packet's wrapper has no place for it.
+    Raises `Unwritable` if the packet's wrapper has no place for padding.
     """
     end = Packet(packet).padding_end
     if end is None:
@@ -82,9 +79,9 @@ def refilled(packet: bytes, edits: Edits) -> Edits:
 def create(wanted: Keywords, *, sidecar: bool = False) -> bytes:
     """Return a new packet with the lists and the provenance of `wanted`.
 
-    With the wrapper and a little padding, to be put into a photo; as a `sidecar`, an XML file without them.
+    For a photo, it has the wrapper and a little padding. For a `sidecar`, it is an XML file without them.
 
-    Raises `Unwritable` where a keyword holds a character that XML has not.
+    Raises `Unwritable` if a keyword holds a character that XML does not allow.
     """
     wanted = replace(wanted, iptc=None, xp=None)
     _check_text(wanted)
@@ -94,7 +91,7 @@ def create(wanted: Keywords, *, sidecar: bool = False) -> bytes:
     if sidecar:
         text = f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'
     else:
-        # The character in `begin` is a byte order mark, and the id is the same for all packets (part 1, 7.3.2).
+        # `begin` holds a byte order mark, and all packets have the same id (part 1, 7.3.2).
         padding = (" " * 99 + "\n") * 5
         text = f'<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n{body}{padding}<?xpacket end="w"?>'
     packet = text.encode()
@@ -104,19 +101,16 @@ def create(wanted: Keywords, *, sidecar: bool = False) -> bytes:
 
 
 def is_bare(packet: bytes) -> bool:
-    """Holds `packet` no property at all, so that nothing is lost with it?
-
-    Raises `Unwritable` where `read` does.
-    """
+    """Return whether `packet` has no properties, so that it may be removed. Raises `Unwritable` as `read` does."""
     return Packet(packet).is_bare()
 
 
 def is_same_around(one: bytes, other: bytes) -> bool:
-    """Do two packets say the same but for the lists and the provenance? Raises `Unwritable` where `read` does."""
+    """Return whether two packets differ only in the lists and the provenance. Raises `Unwritable` as `read` does."""
     return xmp_proof.is_same_around(Packet(one), Packet(other))
 
 
-# Editing
+# --- Editing ----------------------------------------------------------------------------------------------------------
 
 
 def _edits(packet: Packet, wanted: Keywords) -> list[Edit]:
@@ -141,7 +135,7 @@ def _edits(packet: Packet, wanted: Keywords) -> list[Edit]:
 
 
 def _list_edits(packet: Packet, container: Element, entries: Sequence[str]) -> Iterator[Edit]:
-    """Make `container` say `entries`: those that are there stay as far as they are in order, the others are added."""
+    """Yield the edits that make `container` hold `entries`. Existing items stay as long as their order fits."""
     kept = 0
     for item in container.children:
         if kept < len(entries) and item_text(item) == entries[kept]:
@@ -169,9 +163,9 @@ def _removal(packet: Packet, element: Element) -> Edit:
 
 
 def _appended(packet: Packet, parent: Element, render: Callable[[str], str]) -> Edit:
-    """Put what `render` makes of an indentation behind the last child of `parent`."""
+    """Insert what `render` returns for an indentation after the last child of `parent`."""
     if parent.children:
-        # Also where that child is removed: its place is still between what stays.
+        # This place also works if another edit removes that child.
         last = parent.children[-1]
         return Edit(last.end, b"", render(_indentation(packet, last)).encode())
     space = _indentation(packet, parent)
@@ -183,16 +177,15 @@ def _appended(packet: Packet, parent: Element, render: Callable[[str], str]) -> 
 
 
 def _indentation(packet: Packet, element: Element) -> str:
-    """The white space before `element`, where it is that of a line of its own."""
+    """Return the white space before `element` if it begins its own line."""
     space = packet.space_before(element.start)
     return space.decode() if b"\n" in space and len(space) <= _MAX_SPACE else ""
 
 
 def _removals(packet: Packet, removed: Sequence[Element], *, with_attributes: bool) -> Iterator[Edit]:
-    """Take out the properties `removed`, `with_attributes` also phototag's that are attributes.
+    """Remove the properties `removed` and, `with_attributes`, those of phototag's that are attributes.
 
-    An rdf:Description that is left with nothing goes too; not the first if it says what it is about, as that may hold
-    for all of them.
+    An empty rdf:Description is removed too. The first one stays if it has rdf:about, which may apply to all of them.
     """
     gone = {id(element) for element in removed}
     for number, description in enumerate(packet.rdf.children):
@@ -213,7 +206,7 @@ def _removals(packet: Packet, removed: Sequence[Element], *, with_attributes: bo
 def _is_empty_without(
     packet: Packet, description: Element, children: Sequence[Element], attributes: Sequence[Name]
 ) -> bool:
-    """Says `description` nothing, not even in a comment, without these children and attributes?"""
+    """Return whether `description` is empty, without comments, after removing these children and attributes."""
     rest = b""
     at = description.inner
     for child in children:
@@ -226,7 +219,7 @@ def _is_empty_without(
 def _attribute_removals(packet: Packet, element: Element, names: Iterable[Name]) -> Iterator[Edit]:
     written = {f"{element.attribute_prefixes[name]}:{name.local}".encode() for name in names}
     at = element.start + 1 + len(element.qualified(element.name.local).encode())
-    # One after the other and not by a search, which would be slow where much white space follows the last.
+    # One after another: a search would be slow if much white space follows the last one.
     while (match := _ATTRIBUTE.match(packet.data, at, element.inner)) is not None:
         if match[1] in written:
             yield Edit(at, match[0], b"")
@@ -234,9 +227,9 @@ def _attribute_removals(packet: Packet, element: Element, names: Iterable[Name])
 
 
 def _new_description(packet: Packet, wanted: Keywords, missing: Sequence[str]) -> Edit:
-    # All the rdf:Descriptions of a packet are about the same (part 1, 7.4); XMP Toolkit gives up where they differ.
+    # All rdf:Descriptions of a packet are about the same resource (part 1, 7.4). XMP Toolkit fails if they differ.
     about = next(filter(None, map(_about, packet.rdf.children)), "")
-    # An attribute without a prefix has no namespace, so where rdf:RDF has none, ours brings one.
+    # An attribute without a prefix has no namespace. So if rdf:RDF has no prefix, the new element declares one.
     prefix = packet.rdf.prefix
     declared = prefix and prefix not in PREFIXES.values()
     return _appended(
@@ -252,13 +245,13 @@ def _about(description: Element) -> str:
     return next((description.attributes[name] for name in ABOUT if name in description.attributes), "")
 
 
-# Writing
+# --- Writing ----------------------------------------------------------------------------------------------------------
 
 
 def _description(
     wanted: Keywords, lists: Sequence[str], rdf: str, *, about: str, space: str, declare_rdf: bool = False
 ) -> str:
-    """An rdf:Description with those `lists` of `wanted` and its provenance, each line led by `space` and indented."""
+    """Return an rdf:Description with these `lists` of `wanted` and its provenance. Each line begins with `space`."""
     lines: list[tuple[int, str]] = []
     used = [LISTS[name][0].namespace for name in lists]
     for name in lists:
@@ -305,7 +298,7 @@ def _provenance_lines(provenance: Provenance, rdf: str) -> list[tuple[int, str]]
 
 
 def _escaped(text: str) -> str:
-    """`text` for use between tags or double quotes, so that white space is not changed when it is read."""
+    """Return `text` escaped for elements and double-quoted attributes. White space survives being read."""
     for character, reference in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
         text = text.replace(character, reference)
     return re.sub("[\t\r\n]", lambda match: f"&#{ord(match[0])};", text)

@@ -1,8 +1,8 @@
-"""The parser of XMP packets: where each element stands, and the keywords in it.
+"""The parser of XMP packets, which finds the places of elements and the keywords in them.
 
-A packet is RDF/XML in UTF-8, mostly in a wrapper of two `<?xpacket?>` instructions, with padding before the second
-(XMP specification, part 1, 7). A packet is hostile until proven otherwise: whatever is malformed or merely doubtful
-raises `Unwritable`.
+A packet is RDF/XML in UTF-8. It usually has a wrapper of two `<?xpacket?>` instructions, with padding before the second
+(XMP specification, part 1, 7). A packet is hostile until proven otherwise. Anything malformed or doubtful raises
+`Unwritable`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from xml.parsers import expat
 from phototag.metadata.edits import Edit
 from phototag.metadata.keywords import Keywords, Provenance, Unwritable
 
-# Where phototag notes what it did. Only ever a name: nothing is read from there.
+# The namespace of phototag's record. Only a name: phototag reads nothing from this address.
 NAMESPACE = "https://phototag.org/ns/1.0/"
-MAX_PACKET = 4 << 20  # bytes; JPEG has room for 64 KB, sidecars with develop settings grow to a few hundred
+MAX_PACKET = 4 << 20  # bytes; JPEG has room for 64 KB, and sidecars with develop settings grow to a few hundred
 MAX_ELEMENTS = 100_000
 MAX_DEPTH = 64
 
 
 class Name(NamedTuple):
-    """The name of an element or attribute: the URI of its namespace ("" without one) and its local part."""
+    """The name of an element or attribute: its namespace's URI ("" if it has none) and its local part."""
 
     namespace: str
     local: str
@@ -40,7 +40,7 @@ PREFIXES = {
     "http://ns.microsoft.com/photo/1.0": "MicrosoftPhoto",
     NAMESPACE: "phototag",
 }
-# The property of each list in `Keywords`, and the container that it has where phototag creates it.
+# The property of each list in `Keywords`, and its container if phototag creates it.
 LISTS = {
     "subject": (Name("http://purl.org/dc/elements/1.1/", "subject"), "Bag"),
     "hierarchical": (Name("http://ns.adobe.com/lightroom/1.0/", "hierarchicalSubject"), "Bag"),
@@ -48,14 +48,14 @@ LISTS = {
     "last_keyword": (Name("http://ns.microsoft.com/photo/1.0/", "LastKeywordXMP"), "Bag"),
 }
 LIST_OF = {name: which for which, (name, _) in LISTS.items()}
-# Microsoft's and exiv2's namespace ends in a slash, exiftool's does not.
+# The namespace ends in a slash for Microsoft and exiv2, but not for exiftool.
 LIST_OF[Name("http://ns.microsoft.com/photo/1.0", "LastKeywordXMP")] = "last_keyword"
 PROVENANCE = {Name(NAMESPACE, local): local for local in ("Tags", "Created", "Model", "Version", "Date", "Recipe")}
-ABOUT = (Name(RDF, "about"), Name("", "about"))  # without its prefix in what Adobe wrote before 2002
+ABOUT = (Name(RDF, "about"), Name("", "about"))  # Adobe wrote it without a prefix before 2002
 _CONTAINERS = tuple(Name(RDF, local) for local in ("Bag", "Seq", "Alt"))
 _DESCRIPTION, LI, RDF_RDF = Name(RDF, "Description"), Name(RDF, "li"), Name(RDF, "RDF")
 _PARSE_TYPE = Name(RDF, "parseType")
-_SEPARATOR = "\x1f"  # between a name's parts as expat gives them; no character of XML 1.0
+_SEPARATOR = "\x1f"  # separates the parts of a name from expat; not a character of XML 1.0
 SPACE = b" \t\r\n"
 _TAG_NAME = re.compile(rb"<([^\s/>]+)")
 _TAG_STOP = re.compile(rb"[>\"']")
@@ -63,9 +63,9 @@ _TAG_STOP = re.compile(rb"[>\"']")
 
 @dataclass(slots=True)
 class Element:
-    """An element and where it stands: from `start` to `end`, its content from `inner` to `inner_end`.
+    """An element at `start` to `end`, with its content at `inner` to `inner_end`.
 
-    `is_empty_tag`: it is written as one tag (`<rdf:Bag/>`), and its content is taken to stand after that.
+    If `is_empty_tag`, it is a single tag (`<rdf:Bag/>`), and its content begins after that.
     """
 
     name: Name
@@ -86,12 +86,12 @@ class Element:
         return "".join(self.pieces)
 
     def qualified(self, local: str) -> str:
-        """The name `local` of this element's namespace, as it is to be written inside of it."""
+        """Return the qualified name of `local` in this element's namespace, for use inside it."""
         return f"{self.prefix}:{local}" if self.prefix else local
 
 
 class Packet:
-    """A packet, parsed and found to be one that can be changed."""
+    """A parsed packet that phototag can change."""
 
     def __init__(self, data: bytes) -> None:
         _check_encoding(data)
@@ -119,7 +119,7 @@ class Packet:
         return found[0]
 
     def _find_properties(self, description: Element) -> None:
-        """Note the properties in `description` that concern us. Simple ones may be attributes (part 1, 7.9.2.2)."""
+        """Collect the known properties in `description`. Simple ones may be attributes (part 1, 7.9.2.2)."""
         for name, value in description.attributes.items():
             if name in LIST_OF:
                 raise Unwritable(f"its {shown(name)} is not a list")
@@ -138,11 +138,11 @@ class Packet:
         properties[key] = value
 
     def outside(self) -> tuple[bytes, list[bytes]]:
-        """What stands before the outermost element, and what after it but white space."""
+        """Return what precedes the outermost element, and what follows it without white space."""
         return self.data[: self._root.start], self.data[self._root.end :].split()
 
     def is_bare(self) -> bool:
-        """Is there no property, nor a remark that somebody has put in?"""
+        """Return whether the packet has neither properties nor comments."""
         around = [] if self._root is self.rdf else [self._root]
         texts = [element.text for element in (*around, self.rdf, *self.rdf.children)]
         return (
@@ -170,18 +170,21 @@ class Packet:
         )
 
     def space_before(self, at: int) -> bytes:
-        """The white space that ends at offset `at`."""
+        """Return the white space that ends at offset `at`."""
         start = at
         while start > 0 and self.data[start - 1] in SPACE:
             start -= 1
         return self.data[start:at]
 
     def taken_from_padding(self, size: int) -> tuple[Edit, ...]:
-        """Remove `size` bytes of padding, or as many as there are but for one. The last is mostly a line's end."""
+        """Return an edit that removes up to `size` bytes of padding.
+
+        The last byte of the padding stays, because it is usually a line end.
+        """
         if size <= 0 or self.padding_end is None:
             return ()
         start = self.padding_end
-        # Not `space_before`: padding is long, and never are more than `size` bytes of it wanted.
+        # Not `space_before`: padding is long, and at most `size` bytes of it are needed.
         while start > self._root.end and self.padding_end - start <= size and self.data[start - 1] in SPACE:
             start -= 1
         end = self.padding_end - 1
@@ -193,13 +196,13 @@ def _check_encoding(data: bytes) -> None:
         raise Unwritable(f"its XMP packet is larger than {MAX_PACKET >> 20} MiB")
     if data.startswith((b"\xfe\xff", b"\xff\xfe")) or b"\0" in data[:4]:
         raise Unwritable("its XMP packet is UTF-16 or UTF-32")
-    # Entities can be defined nowhere else. That it may also stand in a comment is no reason to look closer.
+    # Entities can only be defined in a DOCTYPE. This also refuses one in a comment, which is harmless but rare.
     if b"<!DOCTYPE" in data:
         raise Unwritable("its XMP packet has a DOCTYPE")
 
 
 class _Parser:
-    """Expat's account of where the elements of a packet stand."""
+    """A parser that finds the places of a packet's elements with expat."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -220,7 +223,7 @@ class _Parser:
         parser.CommentHandler = self._comment
         parser.ProcessingInstructionHandler = self._instruction
         try:
-            # Cameras end a packet with zeros, as they end text in EXIF.
+            # Cameras end a packet with zeros, like text in EXIF.
             parser.Parse(data.rstrip(b"\0"), True)
         except expat.ExpatError:
             raise Unwritable("its XMP packet is not well-formed XML") from None
@@ -283,7 +286,7 @@ class _Parser:
 
 
 def _tag_end(data: bytes, at: int) -> int:
-    """The end of the start tag at offset `at`. Its values in quotes may hold `>`."""
+    """Return the end of the start tag at offset `at`. Quoted values may contain `>`."""
     while (stop := _TAG_STOP.search(data, at)) is not None and stop[0] != b">":
         at = data.find(stop[0], stop.end()) + 1
         if at == 0:
@@ -294,7 +297,7 @@ def _tag_end(data: bytes, at: int) -> int:
 
 
 def _split(expanded: str) -> tuple[Name, str]:
-    """A name as expat gives it, `URI`, local part and prefix: as far as there are any, in this order."""
+    """Return the name and prefix for a name from expat: URI, local part and prefix, as far as they exist."""
     parts = expanded.split(_SEPARATOR)
     if len(parts) == 1:
         return Name("", parts[0]), ""
@@ -302,15 +305,15 @@ def _split(expanded: str) -> tuple[Name, str]:
 
 
 def shown(name: Name) -> str:
-    """Return a property's name for messages: `dc:subject`."""
+    """Return a property's name for messages, for example `dc:subject`."""
     return f"{PREFIXES[name.namespace]}:{name.local}"
 
 
-# Reading
+# --- Reading ----------------------------------------------------------------------------------------------------------
 
 
 def container_of(prop: Element) -> Element:
-    """The rdf:Bag, Seq or Alt that is the value of `prop`."""
+    """Return the rdf:Bag, Seq or Alt that is the value of `prop`."""
     container = prop.children[0] if len(prop.children) == 1 else None
     if container is None or container.name not in _CONTAINERS:
         raise Unwritable(f"its {shown(prop.name)} is not a list")
@@ -325,7 +328,7 @@ def container_of(prop: Element) -> Element:
 
 
 def item_text(item: Element) -> str:
-    """The text of an item. One with qualifiers has it in rdf:value (part 1, 7.8)."""
+    """Return the text of an item. If it has qualifiers, its text is in rdf:value (part 1, 7.8)."""
     if not _is_qualified(item):
         return item.text
     value = _fields_of(item).get(Name(RDF, "value"))
@@ -339,7 +342,7 @@ def _is_qualified(item: Element) -> bool:
 
 
 def _fields_of(item: Element) -> dict[Name, Element | str]:
-    """The fields of a structure, in whichever of its forms it is written (part 1, 7.7 and 7.9.2.3)."""
+    """Return the fields of a structure, in any of its notations (part 1, 7.7 and 7.9.2.3)."""
     inner = item
     if _PARSE_TYPE not in item.attributes and len(item.children) == 1 and item.children[0].name == _DESCRIPTION:
         inner = item.children[0]
@@ -349,7 +352,7 @@ def _fields_of(item: Element) -> dict[Name, Element | str]:
 
 
 def value_of(value: Element | str) -> str:
-    """The text of a simple property."""
+    """Return the text of a simple property."""
     if isinstance(value, str):
         return value
     if _is_qualified(value):
@@ -360,7 +363,7 @@ def value_of(value: Element | str) -> str:
 def _read_tag(item: Element) -> tuple[str, float]:
     fields = _fields_of(item)
     name, confidence = fields.get(Name(NAMESPACE, "Name")), fields.get(Name(NAMESPACE, "Confidence"))
-    # As `repr` writes a number; float() reads more than that.
+    # The format of `repr`; float() accepts more.
     number = re.fullmatch(r"\d(\.\d{1,20})?(e-\d{1,3})?", value_of(confidence or ""), re.ASCII)
     if name is None or number is None or float(number[0]) > 1:
         raise Unwritable("what phototag noted in it was changed by another program")

@@ -1,6 +1,6 @@
 """The proof that edits of an XMP packet change its keywords and nothing else.
 
-Not by what edits: ElementTree gives its own account of the two packets.
+It shares no code with the editing: ElementTree parses both packets.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from phototag.metadata.edits import Edits, applied
 from phototag.metadata.keywords import Keywords, Unwritable
 from phototag.metadata.xmp_packet import ABOUT, LI, LIST_OF, PROVENANCE, RDF_RDF, SPACE, Name, Packet
 
-# Verifying. Not by what edits: ElementTree gives its own account of the two packets.
-
 
 def verify(before: Packet, edits: Edits, wanted: Keywords) -> None:
-    """Raise `Unwritable` unless `edits` make the packet say `wanted` and leave everything else as it is."""
+    """Raise `Unwritable` unless `edits` make the packet hold `wanted` and leave everything else unchanged."""
     result = Packet(applied(before.data, edits))
     if result.keywords != wanted:
         raise Unwritable("its keywords cannot be changed as wanted")
@@ -25,18 +23,18 @@ def verify(before: Packet, edits: Edits, wanted: Keywords) -> None:
 
 
 def is_same_around(one: Packet, other: Packet) -> bool:
-    """Return whether two packets are equal except for the lists and the provenance."""
-    # A list that is there only in one comes or goes with all that is around its items.
+    """Return whether two packets differ only in the lists and the provenance."""
+    # If only one packet has a list, the whole list is ignored, including the markup around its items.
     whole = [name for name, which in LIST_OF.items() if (which in one.lists) != (which in other.lists)]
     return one.outside() == other.outside() and _rest(one.data, whole) == _rest(other.data, whole)
 
 
 def _rest(data: bytes, whole: Collection[Name]) -> list[object]:
-    """All that a packet says but its keywords: each element, its attributes and the text around it, in order.
+    """Return everything in a packet except its keywords: elements, attributes and the text around them, in order.
 
-    Of the lists, their plain items are left out, and those named in `whole` with all that then remains, unless it says
-    something; so are phototag's own properties, every rdf:Description that then says nothing, and white space between
-    all these.
+    Plain items of the lists are left out. The lists in `whole` are left out entirely if nothing else remains in them.
+    Also left out are phototag's own properties, each rdf:Description that is empty then, and white space between all
+    these.
     """
     parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True, insert_pis=True))
     try:
@@ -65,9 +63,9 @@ def _rest(data: bytes, whole: Collection[Name]) -> list[object]:
 
 
 def _sift(parent: ET.Element, goes: Callable[[ET.Element], bool], loose: list[object]) -> None:
-    """Take the children out of `parent` that go, and the white space between them all.
+    """Remove the children of `parent` for which `goes` is true, and the white space between all children.
 
-    Text between them belongs to nothing that goes: it is kept in `loose`.
+    Text between them does not belong to a removed child. It is kept in `loose`.
     """
     parent.text = (parent.text or "").strip(SPACE.decode())
     stay = []
@@ -85,7 +83,7 @@ def _is_plain_item(item: ET.Element) -> bool:
 
 
 def _is_hollow(prop: ET.Element) -> bool:
-    """Is there nothing in `prop` but a container, and nothing in that?"""
+    """Return whether `prop` holds at most empty containers."""
     return not any(container.attrib or len(container) for container in prop) and not prop.attrib
 
 
@@ -94,5 +92,5 @@ def _says_nothing(description: ET.Element) -> bool:
 
 
 def _tag(name: Name) -> str:
-    """`name` as ElementTree has it."""
+    """Return `name` in ElementTree's notation."""
     return f"{{{name.namespace}}}{name.local}" if name.namespace else name.local

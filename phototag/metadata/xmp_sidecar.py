@@ -19,9 +19,9 @@ from phototag.metadata.writer import EarlierTags, Written, are_left
 
 @dataclass(frozen=True)
 class XmpSidecarWriter:
-    """Writes tags into `photo.jpg.xmp`, or into the sidecar of either name that is there.
+    """The writer of tags into a photo's existing XMP sidecar, or into a new `photo.jpg.xmp`.
 
-    `journal`, `recipe`, `forget_rejections`: as `EmbedWriter`'s.
+    `journal`, `recipe` and `forget_rejections` are as in `EmbedWriter`.
     """
 
     model_name: str
@@ -34,10 +34,10 @@ class XmpSidecarWriter:
     def write(
         self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], previous: Sequence[str] = ()
     ) -> Written:
-        """Make the sidecar of `photo` say `tags` beside all else that it says. Raises `PhotoError`.
+        """Write `tags` into the sidecar of `photo`, next to its other content. Raises `PhotoError`.
 
-        `previous`: the names that were written there before. What a person has removed of them since, or of what is
-        noted there or in the photo, is not written again.
+        `previous` are the names that phototag wrote there before. If the user removed one of them, or one that the
+        sidecar or the photo records, it is not written again.
         """
         sidecar = full_name(photo.path)
         try:
@@ -45,7 +45,7 @@ class XmpSidecarWriter:
             if not tags and not os.path.lexists(sidecar):
                 return Written((), photo)
             held, source = keywords_in(photo.path)
-            # Of a picture that the tags are not of, the digest would say that it has them.
+            # If the photo has changed since, the tags are not for this content, and its digest must not claim that.
             digest = source.digest if source is not None and source.is_as_seen(photo) else None
             rejected: tuple[str, ...] = ()
 
@@ -67,5 +67,5 @@ class XmpSidecarWriter:
         return Written((sidecar,) if are_left(tags, rejected) else (), photo, None, digest, rejected)
 
     def earlier_tags(self, photo: Photo) -> EarlierTags | None:
-        """Return what an earlier run of the same recipe left, if `photo` has not changed since; None otherwise."""
+        """Return the tags of an earlier run with the same recipe, or None. None if `photo` has changed since."""
         return earlier_tags_in(photo, self.recipe, lambda: (xmp_sidecar(photo.path),))

@@ -524,9 +524,9 @@ class Pipeline:
                 return of_this
         if known.write in ("", self.writer.name):  # whose own `write` sees it
             return self.index.rejected(known)
-        from phototag.metadata.found import removed_by_people  # which needs Pillow
+        from phototag.metadata.found import removed_by_user  # which needs Pillow
 
-        elsewhere = removed_by_people(photo, known.write, self.index.own_tags(known), self.index)
+        elsewhere = removed_by_user(photo, known.write, self.index.own_tags(known), self.index)
         return tuple(dict.fromkeys((*self.index.rejected(known), *elsewhere)))
 
     def _write(
