@@ -47,13 +47,13 @@ class EmbedWriter:
         """
         try:
             done = self._embed(photo, tags, previous)
-        except Unwritable as reason:
+        except Unwritable as refused:
             in_sidecar = XmpSidecarWriter(self.model_name, self.journal, self.recipe, self.forget_rejections)
             done = in_sidecar.write(photo, tags, predictions, previous)
             notes = [f"its tags are in {done.files[0].name}"] if done.files else []
             if has_tags(keywords_in(photo.path)[0]):
                 notes.append("those of an earlier run stay in it")
-            return replace(done, note=f"{', '.join(notes)}: {reason}" if notes else None)
+            return replace(done, note=f"{', '.join(notes)}: {refused.reason}" if notes else None)
         except OSError as error:
             raise os_fault(photo.path, "it cannot be written into", error) from None
         except MemoryError:
