@@ -20,7 +20,7 @@ from phototag.cli import cli
 from phototag.errors import PhototagError
 from phototag.models.describe import as_data, human_lines, reference_lines
 from phototag.models.describe import verdict as found_verdict
-from phototag.models.find import examine
+from phototag.models.examine import examine
 from phototag.models.saved_model import read_saved_model
 
 from .conftest import SHARED, export_toy, phototag, powerless
@@ -338,9 +338,9 @@ def test_mutated_protobufs_are_one_sentence_or_an_answer(tmp_path: Path, shared:
 
 
 def test_a_function_that_calls_itself_and_a_chain_that_is_a_ring_end(tmp_path: Path) -> None:
-    from phototag.models.saved_model import _message_class
+    from phototag.models._protobuf import message_class
 
-    saved = _message_class("SavedModel")()
+    saved = message_class("SavedModel")()
     graph = saved.meta_graphs.add()
     for name, source in (("a", "b"), ("b", "a")):
         node = graph.graph_def.node.add(name=name.encode(), op=b"Identity")
@@ -455,9 +455,9 @@ def test_a_library_of_many_functions_is_read_in_linear_time(tmp_path: Path) -> N
 
 
 def test_odd_sizes_and_missing_inputs_are_no_crash(tmp_path: Path) -> None:
-    from phototag.models.saved_model import _message_class
+    from phototag.models._protobuf import message_class
 
-    saved = _message_class("SavedModel")()
+    saved = message_class("SavedModel")()
     graph = saved.meta_graphs.add()
     image = graph.graph_def.node.add(name=b"images", op=b"Placeholder")
     image.attr.add(key=b"dtype").value.type = 1

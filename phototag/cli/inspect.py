@@ -13,7 +13,7 @@ from phototag.cli.terminal import printable, verbose_option
 from phototag.errors import ConfigError
 
 if TYPE_CHECKING:
-    from phototag.models.find import Examination
+    from phototag.models.examine import Examination
 
 
 @click.command()
@@ -60,7 +60,8 @@ def inspect(
     if everything or list_ops:
         raise ConfigError("--all and --list_ops need --format saved_model_cli; the other formats say all that there is")
     from phototag.models.describe import as_data, human_lines, verdict
-    from phototag.models.find import examine, saved_model_parts
+    from phototag.models.examine import examine
+    from phototag.models.find import saved_model_parts
     from phototag.models.saved_model import read_fingerprint
 
     examination = examine(model, labels=options["labels"], given=given_facts(options))

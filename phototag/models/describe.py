@@ -14,7 +14,8 @@ from typing import Any
 
 from phototag.errors import SignatureMismatch
 from phototag.models.card import SCALINGS
-from phototag.models.find import BACKGROUND_NAMES, Examination
+from phototag.models.examine import Examination
+from phototag.models.find import BACKGROUND_NAMES
 from phototag.models.interface import Interface, class_count, scores_kind
 from phototag.models.saved_model import (
     ConcreteFunction,

@@ -6,7 +6,6 @@ given; nothing is guessed. The SavedModel's graph is all that is ever executed o
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import os
@@ -19,7 +18,7 @@ from phototag.core import Label, canonical
 from phototag.errors import LabelMismatch, ModelError, NotASavedModel, SignatureMismatch, UnknownModel
 from phototag.images.preprocess import Preprocessing
 from phototag.models.card import CARD_NAME, SCALINGS, ImageInput, ModelCard, Output, Scaling, parse_card
-from phototag.models.interface import Interface, choose_interface, class_count, guess_operations, refused_ops
+from phototag.models.interface import Interface, choose_interface, class_count
 from phototag.models.labels import parse_labels
 from phototag.models.saved_model import (
     FILE_NAMES,
@@ -72,9 +71,9 @@ def find_model(name: str, *, labels: Path | None = None, given: Mapping[str, Any
         return _shipped_model(labels, given)
     directory = locate(name)
     graphs = read_saved_model(directory)
-    card = _read_card(directory, given)
+    card = read_card(directory, given)
     graph = choose_meta_graph(graphs, card.tag_set, directory)
-    return _model(directory, card, graph, _read_labels(directory, card, labels), card.digest or digest_of(directory))
+    return _model(directory, card, graph, read_labels(directory, card, labels), card.digest or digest_of(directory))
 
 
 def is_model_name(name: str) -> bool:
@@ -140,77 +139,25 @@ def saved_model_parts(directory: Path) -> Iterator[Path]:
             yield from (Path(folder) / file for file in sorted(files))
 
 
-@dataclass(frozen=True)
-class Examination:
-    """What is known of a SavedModel that may be an image classifier.
-
-    `name` is what `--model` takes. `interface` is how to call it, None where `fault` says why that cannot be told;
-    `needs_names` where the operations had to be guessed and have to be named. `missing` are the options that
-    `find_model` would ask for, each with what it takes.
-    """
-
-    name: str
-    directory: Path
-    card: ModelCard
-    graphs: tuple[MetaGraph, ...]
-    graph: MetaGraph
-    interface: Interface | None
-    needs_names: bool
-    fault: str | None
-    missing: tuple[str, ...]
-    labels: tuple[Label, ...] | None
-
-
-def examine(name: str, *, labels: Path | None = None, given: Mapping[str, Any] | None = None) -> Examination:
-    """Return what is known of the model `name`, also where that is not enough to run it. Arguments as `find_model`'s.
-
-    Raises `ModelError` where there is no such model, it is damaged, or a card, a label file or a tag-set is wrong.
-    """
-    directory = locate(name)
-    graphs = read_saved_model(directory)
-    card = _read_card(directory, given)
-    read_labels = _read_labels(directory, card, labels)
-    graph, interface, fault, needs_names = graphs[0], None, None, False
-    try:
-        graph = choose_meta_graph(graphs, card.tag_set, directory)
-        interface = choose_interface(graph, card, directory)
-    except SignatureMismatch as error:
-        if any(named is not None for named in (card.tag_set, card.signature, card.input.name, card.output.name)):
-            raise  # what was named is wrong, which says nothing about the model
-        fault = str(error).removeprefix(f"{directory} ")
-        guess = guess_operations(graph)
-        if guess is not None:
-            guessed = replace(card.input, name=guess[0]), replace(card.output, name=guess[1])
-            with contextlib.suppress(SignatureMismatch):
-                interface = choose_interface(graph, replace(card, input=guessed[0], output=guessed[1]), directory)
-                needs_names = True
-    if interface is not None and (refused := refused_ops(graph, interface)):
-        fault, interface = f"has the operations {', '.join(sorted(refused))}, which phototag does not run", None
-    missing = tuple(missing_facts(card, graph, interface, read_labels)) if interface is not None else ()
-    if interface is not None and read_labels is not None:
-        try:
-            _fitting(directory, card, read_labels, class_count(graph, interface))
-        except LabelMismatch as error:
-            missing = (f"--labels FILE that fits: {str(error).removeprefix(f'{directory} ')}", *missing)
-    known_as = name if directory == installed_directory(name) else str(directory)
-    return Examination(known_as, directory, card, graphs, graph, interface, needs_names, fault, missing, read_labels)
-
-
 def _shipped_model(labels: Path | None, given: Mapping[str, Any] | None) -> Model:
     """The default model, of which all is known before it is built."""
     directory = shipped_directory() / DEFAULT_MODEL
-    card = _read_card(directory, given)
+    card = read_card(directory, given)
     image = TensorSpec("images", "float32", (None, card.input.height, card.input.width, 3))
     signature = Signature(
         "serving_default", {"images": image}, {"logits": TensorSpec("logits", "float32", (None, 1000))}
     )
     graph = MetaGraph.described(("serve",), {signature.key: signature})
     return _model(
-        installed_directory(DEFAULT_MODEL), card, graph, _read_labels(directory, card, labels), card.digest or ""
+        installed_directory(DEFAULT_MODEL), card, graph, read_labels(directory, card, labels), card.digest or ""
     )
 
 
-def _read_card(directory: Path, given: Mapping[str, Any] | None) -> ModelCard:
+def read_card(directory: Path, given: Mapping[str, Any] | None) -> ModelCard:
+    """Return the model card in `directory`, or a card of that name alone, with the facts that are `given`.
+
+    Raises `ModelError` if the card cannot be read or is wrong.
+    """
     path = directory / CARD_NAME
     if path.exists():
         return parse_card(read_text(path), str(path), given)
@@ -218,7 +165,11 @@ def _read_card(directory: Path, given: Mapping[str, Any] | None) -> ModelCard:
     return parse_card("{}", str(directory), {"name": name, **(given or {})})
 
 
-def _read_labels(directory: Path, card: ModelCard, chosen: Path | None) -> tuple[Label, ...] | None:
+def read_labels(directory: Path, card: ModelCard, chosen: Path | None) -> tuple[Label, ...] | None:
+    """Return the labels in the file that the user has `chosen`, or in the card's; None if there is neither.
+
+    Raises `ModelError` if the file cannot be read or is wrong.
+    """
     if chosen is not None:
         return parse_labels(read_text(chosen), str(chosen))
     if card.labels is None:
@@ -271,7 +222,7 @@ def _model(directory: Path, card: ModelCard, graph: MetaGraph, labels: tuple[Lab
     if missing or labels is None:
         raise ModelError(f"{directory} does not say all that is needed; pass {' and '.join(missing)}")
     preprocessing = preprocessing_for(directory, card.input, interface)
-    labels, background = _fitting(directory, card, labels, interface.classes)
+    labels, background = fit_labels(directory, card, labels, interface.classes)
     labels, taxonomy = _with_taxonomy(card, labels)
     facts = (weights, interface, preprocessing, card.output, card.temperature, labels)
     digest = hashlib.sha256(canonical(facts).encode("utf-8", "backslashreplace")).hexdigest()
@@ -333,10 +284,13 @@ def _scaling(directory: Path, image: ImageInput, interface: Interface) -> Scalin
     return Scaling(image.mean, image.std)
 
 
-def _fitting(
+def fit_labels(
     directory: Path, card: ModelCard, labels: tuple[Label, ...], classes: int | None
 ) -> tuple[tuple[Label, ...], bool]:
-    """The labels without that of the background class, and whether the model has one."""
+    """Return the labels without that of the background class, and whether the model has one.
+
+    Raises `LabelMismatch` if their number does not fit `classes`; None is unknown.
+    """
     background = card.output.background
     if labels[0].name.casefold() in BACKGROUND_NAMES:
         background, labels = True, labels[1:]

@@ -14,11 +14,11 @@ import filelock
 
 from phototag.core import ModelBuilding, OnWorkEvent, WaitingFor, ignore
 from phototag.errors import ConfigError, ModelError
-from phototag.models.card import CARD_NAME, ImageInput, ModelCard, Output, format_card
+from phototag.models.card import CARD_NAME, format_card
 from phototag.models.find import DEFAULT_MODEL, Model, is_installed, is_model_name, read_text, saved_model_parts
 from phototag.paths import data_directory, installed_directory, shipped_directory
 from phototag.zoo.checkpoint import read_checkpoint
-from phototag.zoo.recipes import BUILDABLE, EFFICIENTNET_LITES, KERAS_APPLICATIONS, EfficientNetLite
+from phototag.zoo.recipes import BUILDABLE, EFFICIENTNET_LITES, KERAS_APPLICATIONS, EfficientNetLite, card_of
 
 
 def build_model(name: str, on_event: OnWorkEvent) -> Path:
@@ -144,38 +144,7 @@ def _build(name: str, directory: Path) -> None:
         shutil.copyfile(shipped, directory / shipped.name)
     if name != DEFAULT_MODEL:
         (directory / "NOTICE").unlink()
-        (directory / CARD_NAME).write_text(format_card(_card(name)), encoding="utf-8")
-
-
-def _card(name: str) -> ModelCard:
-    """The card of a model that is built, but for the default one's, which is shipped."""
-    lite = EFFICIENTNET_LITES.get(name)
-    if lite is not None:
-        image = ImageInput(
-            height=lite.image_size,
-            width=lite.image_size,
-            mean=(127, 127, 127),
-            std=(128, 128, 128),
-            crop_fraction=0.875,
-            interpolation="lanczos",
-        )
-        source = f"the PyPI package {lite.package}"
-        return ModelCard(
-            name,
-            image,
-            Output(scores="logits"),
-            labels="labels.txt",
-            taxonomy="imagenet",
-            licence="Apache-2.0",
-            source=source,
-            digest=f"sha256:{lite.sha256}",
-        )
-    application = KERAS_APPLICATIONS[name]
-    size = application.image_size
-    image = ImageInput(height=size, width=size, range=application.range, crop_fraction=0.875)
-    source = f"keras.applications.{application.function}"
-    output = Output(scores="probabilities")
-    return ModelCard(name, image, output, labels="labels.txt", taxonomy="imagenet", source=source)
+        (directory / CARD_NAME).write_text(format_card(card_of(name)), encoding="utf-8")
 
 
 def _build_efficientnet_lite(lite: EfficientNetLite, directory: Path) -> None:
