@@ -89,7 +89,7 @@ def test_encoded_jpeg_inputs(tmp_path: Path) -> None:
         return {"y": means(decoded, 0.1)}
 
     directory = export(tmp_path / "m", decode, shape=(None,), dtype="string")
-    with pytest.raises(ModelError, match="pass --input-size"):
+    with pytest.raises(ModelError, match="pass input_size="):
         open_model(directory)
     assert_sees_colours(open_model(directory, input={"height": 16, "width": 24}), size=(16, 24))
 
@@ -140,7 +140,7 @@ def test_other_sizes_than_square_ones(tmp_path: Path) -> None:
 
 def test_a_model_that_takes_any_size_needs_one(tmp_path: Path) -> None:
     directory = export(tmp_path / "m", lambda images: {"y": means(images)}, shape=(None, None, None, 3))
-    with pytest.raises(ModelError, match="pass --input-size, such as 224"):
+    with pytest.raises(ModelError, match="pass input_size=, such as 224"):
         open_model(directory, input={"range": "0..1"})
     assert_sees_colours(open_model(directory, input={"range": "0..1", "height": 5, "width": 7}), size=(5, 7))
 
@@ -168,7 +168,7 @@ def test_scores_with_empty_dimensions_between(tmp_path: Path) -> None:
 
 def test_several_outputs_are_chosen_by_name(tmp_path: Path) -> None:
     directory = export(tmp_path / "m", lambda images: {"embedding": means(images)[:, :2], "scores": means(images)})
-    with pytest.raises(SignatureMismatch, match="has 2 outputs; choose one with --output-op: embedding, scores"):
+    with pytest.raises(SignatureMismatch, match="has 2 outputs; choose one with output_op=: embedding, scores"):
         open_model(directory, input={"range": "0..1"})
     assert_sees_colours(open_model(directory, input={"range": "0..1"}, output={"name": "scores"}))
 
@@ -182,7 +182,7 @@ def test_several_signatures_are_chosen_by_key(tmp_path: Path) -> None:
         key="forward",
         backward=lambda images: {"y": tf.reverse(means(images), [1])},
     )
-    with pytest.raises(SignatureMismatch, match="choose one with --signature: backward, forward"):
+    with pytest.raises(SignatureMismatch, match="choose one with signature=: backward, forward"):
         open_model(directory, input={"range": "0..1"})
     assert_sees_colours(open_model(directory, input={"range": "0..1"}, signature="forward"))
     assert tagged(open_model(directory, input={"range": "0..1"}, signature="backward"), RED) == ["blue"]
@@ -199,7 +199,7 @@ def test_a_background_class_gets_no_label(tmp_path: Path, labels: str) -> None:
 
     directory = export(tmp_path / "m", with_background, labels=labels)
     if not labels.startswith("background"):
-        with pytest.raises(LabelMismatch, match=r"has 4 classes, but there are 3 labels; .* pass --background"):
+        with pytest.raises(LabelMismatch, match=r"has 4 classes, but there are 3 labels; .* pass background="):
             open_model(directory, input={"range": "0..1"})
     classifier = open_model(directory, input={"range": "0..1"}, output={"background": True})
     assert_sees_colours(classifier)
@@ -239,9 +239,9 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         find_model(str(directory))
     assert str(caught.value) == (
-        f"{directory} does not say all that is needed; pass --labels FILE with a name for each of its 3 classes and "
-        "--input-size, such as 224 and --input-range, one of 0..1, -1..1, 0..255, imagenet, caffe "
-        "(phototag models add --calibrate PHOTOS finds out which)"
+        f"{directory} does not say all that is needed; pass labels= FILE with a name for each of its 3 classes and "
+        "input_size=, such as 224 and input_range=, one of 0..1, -1..1, 0..255, imagenet, caffe "
+        "(phototag models add finds out which from photos)"
     )
 
 
@@ -250,12 +250,12 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
     [
         (
             {"tag_set": ("gpu", "serve")},
-            "has no graph with the tags gpu,serve; did you mean serve? choose one with --tag-set: serve",
+            "has no graph with the tags gpu,serve; did you mean serve? choose one with tag_set=: serve",
         ),
         ({"input": {"range": "0..1", "height": 9}}, "takes images of height 8, not 9"),
-        ({"input": {"range": "0..1", "name": "nothing"}}, "--output-op is missing"),
+        ({"input": {"range": "0..1", "name": "nothing"}}, "the name of the output is missing"),
         ({"input": {"range": "0..1", "name": "nothing"}, "output": {"name": "y"}}, "has no operation 'nothing'"),
-        ({"input": {"range": "0..1"}, "output": {"name": "z"}}, "has no output 'z'; choose one with --output-op: y"),
+        ({"input": {"range": "0..1"}, "output": {"name": "z"}}, "has no output 'z'; choose one with output_op=: y"),
     ],
 )
 def test_what_the_model_does_not_have_is_named(tmp_path: Path, facts: dict[str, Any], message: str) -> None:
@@ -395,8 +395,8 @@ def test_a_corrupt_model_is_exit_3_and_nothing_is_written(
             "classes, but there are 1001 labels",
         ),
         ("serving/saved_model_counter", [], "saved_model_counter/00000123 does"),
-        ("serving/saved_model_counter/00000123", ["LABELS"], "is no classifier"),
-        ("serving/saved_model_half_plus_two_tf2_cpu/00000123", ["LABELS"], "is no classifier"),
+        ("serving/saved_model_counter/00000123", ["LABELS"], "is not a classifier"),
+        ("serving/saved_model_half_plus_two_tf2_cpu/00000123", ["LABELS"], "is not a classifier"),
         ("serving/saved_model_half_plus_two_mlmd/00000123", ["LABELS", "--input-range", "0..1"], ""),
         ("serving/saved_model_half_plus_three/00000123", ["LABELS", "--input-range", "0..1"], ""),
         ("serving/saved_model_half_plus_three/00000123", ["LABELS", "--input-range", "0..1", "--input-size", "8"], ""),
@@ -534,5 +534,5 @@ def test_pipes_in_a_model_directory_are_not_opened(tmp_path: Path) -> None:
         directory = export_toy(tmp_path / name.replace("/", "-"))
         (directory / name).unlink()
         os.mkfifo(directory / name)
-        with pytest.raises(ModelError, match="is no regular file"):
+        with pytest.raises(ModelError, match="is not a regular file"):
             find_model(str(directory))

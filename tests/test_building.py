@@ -159,7 +159,7 @@ def test_keras_has_every_model_that_can_be_built() -> None:
 
 
 def test_an_unknown_model_cannot_be_built() -> None:
-    with pytest.raises(ConfigError, match=r"alexnet; phototag can build efficientnet-lite0, .*, such as mobilenet_v2 "):
+    with pytest.raises(ConfigError, match=r"alexnet; phototag can build efficientnet-lite0, .*, such as mobilenet_v2$"):
         build_model("alexnet", lambda _: None)
 
 

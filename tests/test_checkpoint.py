@@ -103,7 +103,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_nothing(tmp_path: 
             return os.system, (f"touch {tmp_path / 'owned'}",)
 
     data = legacy_checkpoint(Evil(), {})
-    with pytest.raises(ModelError, match=r"system, which is no tensor"):
+    with pytest.raises(ModelError, match=r"system, which is not a tensor"):
         parse_checkpoint(data, "evil.pth")
     assert not (tmp_path / "owned").exists()
 
@@ -114,7 +114,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_nothing(tmp_path: 
 def test_no_other_name_is_resolved(name: str) -> None:
     module, attribute = name.split()
     data = legacy_checkpoint(_Global(module, attribute), {})
-    with pytest.raises(ModelError, match="which is no tensor"):
+    with pytest.raises(ModelError, match="which is not a tensor"):
         parse_checkpoint(data, "test")
 
 

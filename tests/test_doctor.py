@@ -65,7 +65,7 @@ def test_the_model_is_looked_for_and_run_if_asked(toy_model: Path, tmp_path: Pat
     assert checks["model runs"][0]["finding"].startswith("on an image of 8 x 8 pixels, in ")
     code, checks = doctor("--model", tmp_path / "none")
     assert code == 1
-    assert "is no directory and no installed model" in checks["model"][0]["finding"]
+    assert "is neither a directory nor an installed model" in checks["model"][0]["finding"]
 
 
 DAMAGES = {

@@ -17,8 +17,9 @@ import pytest
 from click.testing import CliRunner
 
 from phototag.cli import cli
+from phototag.cli.inspect_text import human_lines, scan_command
 from phototag.errors import PhototagError
-from phototag.models.describe import as_data, human_lines, reference_lines
+from phototag.models.describe import as_data, reference_lines
 from phototag.models.describe import verdict as found_verdict
 from phototag.models.examine import examine
 from phototag.models.saved_model import read_saved_model
@@ -327,7 +328,10 @@ def test_mutated_protobufs_are_one_sentence_or_an_answer(tmp_path: Path, shared:
             options: dict[str, Any] = {"tag_set": None, "signature": None, "list_ops": False}
             list(reference_lines(graphs, target.parent, everything=True, **options))
             examination = examine(str(target.parent))
-            data = as_data(examination, found_verdict(examination, []), None, 0)
+            found = found_verdict(examination)
+            if "missing" in found:
+                found["command"] = scan_command(examination, {})
+            data = as_data(examination, found, None, 0)
             json.dumps(data, allow_nan=False)
             list(human_lines(data))
             answered += 1
@@ -480,7 +484,7 @@ def test_a_fingerprint_that_is_a_pipe_is_refused(tmp_path: Path, toy_model: Path
     os.mkfifo(tmp_path / "m/fingerprint.pb")
     for command in (["inspect"], ["models", "add"]):
         result = phototag(*command, tmp_path / "m")
-        assert (result.exit_code, "is no regular file" in result.stderr) == (3, True)
+        assert (result.exit_code, "is not a regular file" in result.stderr) == (3, True)
 
 
 def test_the_current_folder_is_a_model_like_any_other(

@@ -79,7 +79,7 @@ def test_label_files_as_the_world_has_them(kind: str) -> None:
         ("l.csv", "0,a\n1,b,c\n", "row 2: it has 3 columns"),
         ("l.csv", "0\n1\n", "no column of names"),
         ("l.csv", "0,a\n5,b\n", "class 1 has no label"),
-        ("l.csv", "a" * 200_000, "is no table"),
+        ("l.csv", "a" * 200_000, "is not a table"),
         ("l.json", '["ant",\n"bee",\n]', "is not JSON"),
         ("l.txt", "ab\u202ec\n", "unprintable"),
     ],

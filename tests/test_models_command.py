@@ -223,7 +223,9 @@ def test_a_model_that_was_not_built_yet_says_how(make_photo: Callable[..., Path]
         "phototag: the model mobilenet_v2 is not built yet; build it with: phototag models build mobilenet_v2\n"
     )
     result = phototag("scan", make_photo("a.jpg"), "--model", "alexnet")
-    assert result.stderr == "phototag: alexnet is no directory and no installed model (see: phototag models list)\n"
+    assert (
+        result.stderr == "phototag: alexnet is neither a directory nor an installed model (see: phototag models list)\n"
+    )
 
 
 def test_build_makes_the_default_model(data_directory: Path) -> None:

@@ -102,9 +102,8 @@ class Classifier:
         `images` and errors are as in `predict`; `SignatureMismatch` too where the model gives probabilities.
         """
         if self._scores == "probabilities":
-            raise SignatureMismatch(
-                f"{self._model.directory} gives probabilities and no logits; use --threshold, not --logit-threshold"
-            )
+            what = f"{self._model.directory} gives probabilities and no logits"
+            raise SignatureMismatch(what, "use {threshold}, not {logit_threshold}")
         return self._without_background(self._checked(self._runner.run(images)))
 
     def _without_background(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -69,7 +69,10 @@ def build(name: str, verbose: bool) -> None:
     del verbose
     from phototag.zoo.build import build_model
 
-    directory = build_model(name, print_event)
+    try:
+        directory = build_model(name, print_event)
+    except ConfigError as error:
+        raise ConfigError(error.what, f"{error.remedy} (phototag models list --verbose names them all)") from None
     click.echo(printable(str(directory)))
 
 
@@ -98,7 +101,10 @@ def add(
     _check_scaling(options)
     facts = given_facts(options)
     name = directory.resolve().name if name is None else name
-    check_name(name)
+    try:
+        check_name(name)
+    except ConfigError as error:
+        raise ConfigError(error.what, f"{error.remedy} with --name") from None
     facts = {**facts, "name": name}
     if calibrate is not None:
         facts = _calibrated(directory, labels, facts, calibrate)

@@ -45,7 +45,7 @@ def convert(directory: Path, interface: Interface, preprocessing: Preprocessing)
     try:
         theirs, ours = (_scores(runner, images) for runner in (reference, converted))
     except ModelError as error:
-        return Conversion(None, f"it cannot be checked: {error}", gpu)
+        return Conversion(None, f"it cannot be checked: {error.what}", gpu)
     difference = disagreement(theirs, ours)
     return Conversion(None, difference, gpu) if difference else Conversion(content, None, gpu)
 

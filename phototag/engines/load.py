@@ -39,7 +39,8 @@ def open_runner(model: Model, engine: Engine, on_event: OnWorkEvent, callers: in
     Raises `ModelError` where the model cannot be loaded, or not into LiteRT where that is the `engine`.
     """
     if engine == "litert" and not is_litert_installed():
-        raise ModelError("LiteRT is not installed; install it with: pip install ai-edge-litert, or leave out --engine")
+        remedy = "install it with: pip install ai-edge-litert, or leave out {engine}"
+        raise ModelError("LiteRT is not installed", remedy)
     if engine != "tensorflow" and is_litert_installed():
         conversion = _conversion(model, on_event, tell=engine == "auto")
         reason = conversion.reason
@@ -49,7 +50,7 @@ def open_runner(model: Model, engine: Engine, on_event: OnWorkEvent, callers: in
             except (ValueError, RuntimeError) as error:  # it ran when it was made, but perhaps on another processor
                 reason = f"LiteRT cannot load it ({first_line(error)})"
         if engine == "litert":
-            raise ModelError(f"{model.directory} cannot run in LiteRT: {reason}; leave out --engine litert")
+            raise ModelError(f"{model.directory} cannot run in LiteRT: {reason}", "leave out {engine} litert")
     from phototag.engines.tensorflow_runner import TensorFlowRunner
 
     return TensorFlowRunner(model.directory, model.interface, model.preprocessing, callers)

@@ -55,16 +55,17 @@ class Runner(ABC):
         try:
             parts = [self._infer(part)[:count] for part, count in self._batches(images)]
         except self._memory_failures as error:
-            many = f"{len(images)} images; make --batch-size smaller"
-            one = "an image; " + ("make --jobs smaller" if self.by_image else "close other programs")
-            needs = many if len(images) > 1 else one
-            raise OutOfMemory(f"{directory} needs more memory than there is for {needs}") from error
+            remedy = "make {batch_size} smaller"
+            if len(images) == 1:
+                remedy = "make {jobs} smaller" if self.by_image else "close other programs"
+            count = f"{len(images)} images" if len(images) > 1 else "an image"
+            raise OutOfMemory(f"{directory} needs more memory than there is for {count}", remedy) from error
         except self._failures as error:
             raise ModelError(f"{directory} failed on a batch of {len(images)} images: {first_line(error)}") from error
         raw = np.concatenate([part.reshape(len(part), -1) if part.ndim else part.reshape(1, 1) for part in parts])
         if len(raw) != len(images):
             rows = f"{len(images)} images gave {len(raw)} rows of scores"
-            raise SignatureMismatch(f"{directory} is no classifier: {rows}")
+            raise SignatureMismatch(f"{directory} is not a classifier: {rows}")
         scores: NDArray[np.float32] = raw.astype(np.float32)
         if not np.isfinite(scores).all():
             hint = "its input range may be wrong"

@@ -13,9 +13,9 @@ from PIL import Image
 
 from phototag.engines._tensorflow import import_tensorflow
 from phototag.engines.runner import Pixels, Runner, first_line
-from phototag.errors import ModelError, NotASavedModel, SignatureMismatch
+from phototag.errors import NotASavedModel, SignatureMismatch
 from phototag.images.preprocess import Preprocessing
-from phototag.models.interface import Interface, refused_ops
+from phototag.models.interface import Interface, check_harmless
 from phototag.models.saved_model import choose_meta_graph, read_saved_model
 
 # Of the JPEG files that models with string inputs get; at 95 their artefacts do not change what is seen.
@@ -34,7 +34,8 @@ class TensorFlowRunner(Runner):
 
     def __init__(self, directory: Path, interface: Interface, preprocessing: Preprocessing, callers: int = 1) -> None:
         super().__init__(directory, interface, preprocessing, interface.batch)
-        _check_harmless(directory, interface)
+        graph = choose_meta_graph(read_saved_model(directory), interface.tag_set, directory)
+        check_harmless(graph, interface, directory)
         self._tensorflow = import_tensorflow(one_core_a_call=callers > 1 and interface.batch in (None, 1))
         threads_a_call: int = self._tensorflow.config.threading.get_intra_op_parallelism_threads()
         self._one_core_a_call = threads_a_call == 1
@@ -102,17 +103,10 @@ class TensorFlowRunner(Runner):
             function = loaded.prune(interface.input, interface.output)
         except (AttributeError, ValueError, KeyError) as error:
             raise SignatureMismatch(
-                f"{directory} cannot be run from {interface.input} to {interface.output} ({first_line(error)}); "
-                "choose others with --input-op and --output-op"
+                f"{directory} cannot be run from {interface.input} to {interface.output} ({first_line(error)})",
+                "choose others with {input_op} and {output_op}",
             ) from error
         return lambda tensor: function(tensor)
-
-
-def _check_harmless(directory: Path, interface: Interface) -> None:
-    graph = choose_meta_graph(read_saved_model(directory), interface.tag_set, directory)
-    refused = refused_ops(graph, interface)
-    if refused:
-        raise ModelError(f"{directory} has the operations {', '.join(sorted(refused))}, which phototag does not run")
 
 
 def _jpeg(image: Pixels) -> bytes:

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import functools
 import math
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from phototag.errors import SignatureMismatch
-from phototag.models.card import SCALINGS
+from phototag.errors import SignatureMismatch, Spell, python_spelling, spelled
 from phototag.models.examine import Examination
 from phototag.models.find import BACKGROUND_NAMES
 from phototag.models.interface import Interface, class_count, scores_kind
@@ -49,8 +47,6 @@ def reference_lines(
     if everything:
         yield from _everything(graphs)
     elif tag_set is None:
-        if list_ops:
-            yield "--list_ops must be paired with a tag-set or with --all."
         yield "The given SavedModel contains the following tag-sets:"
         for tags in sorted(list(graph.tags) for graph in graphs):
             yield repr(", ".join(sorted(tags)))
@@ -69,7 +65,7 @@ def _signature(graph: MetaGraph, key: str, source: Path) -> Signature:
     if key in graph.signatures:
         return graph.signatures[key]
     known = ", ".join(sorted(graph.signatures)) or "none"
-    raise SignatureMismatch(f"{source} has no signature {key!r}; {nearest(key, graph.signatures)}it has: {known}")
+    raise SignatureMismatch(f"{source} has no signature {key!r}", f"{nearest(key, graph.signatures)}it has: {known}")
 
 
 def _everything(graphs: Sequence[MetaGraph]) -> Iterator[str]:
@@ -193,21 +189,20 @@ def _known_ops() -> frozenset[str]:
     return frozenset((Path(__file__).parent / "tensorflow_ops.txt").read_text(encoding="ascii").split())
 
 
-# --- For people -------------------------------------------------------------------------------------------------------
+# --- As data ----------------------------------------------------------------------------------------------------------
 
 
-def verdict(examination: Examination, given_options: Sequence[str], probed: Any = None) -> dict[str, Any]:
-    """Return what `phototag scan` would make of the model, as data.
+def verdict(examination: Examination, probed: Any = None, spell: Spell = python_spelling) -> dict[str, Any]:
+    """Return what phototag would make of the model, as data.
 
-    `given_options` are the options for a model that were given, and go into the command. `probed` is what running the
-    model showed (`classifier.Probe`), or None.
+    `probed` is what running the model showed (`analysis.classifier.Probe`), or None. `spell` returns the words for
+    settings and commands.
     """
     interface = examination.interface
     if interface is not None and _says_nothing(examination, interface) and probed is None:
         return {"image_classifier": "no", "why": "nothing says that it takes images: its input may have any shape"}
     if interface is None:
-        why = (examination.fault or "").removeprefix("is no classifier: ")
-        return {"image_classifier": "perhaps" if "choose one with" in why else "no", "why": why}
+        return _refusal(examination, spell)
     graph = examination.graph
     classes = probed.classes if probed is not None else class_count(graph, interface)
     scores = examination.card.output.scores or scores_kind(graph, interface)
@@ -226,9 +221,16 @@ def verdict(examination: Examination, given_options: Sequence[str], probed: Any 
             "measured": None if probed is None else {"least": probed.least, "greatest": probed.greatest},
         },
         "labels": _label_facts(examination, classes),
-        "missing": list(examination.missing),
-        "command": _command(examination, interface, given_options),
+        "missing": [spelled(fact.text, spell) for fact in examination.missing],
     }
+
+
+def _refusal(examination: Examination, spell: Spell) -> dict[str, Any]:
+    """Return the verdict on a model that cannot be called."""
+    fault = examination.fault
+    assert fault is not None, "without a fault there is an interface"
+    why = fault.text(spell).removeprefix(f"{examination.directory} ").removeprefix("is not a classifier: ")
+    return {"image_classifier": "perhaps" if "choices" in fault.facts else "no", "why": why}
 
 
 def _says_nothing(examination: Examination, interface: Interface) -> bool:
@@ -295,20 +297,6 @@ def _label_facts(examination: Examination, classes: int | None) -> dict[str, Any
     return {"count": count, "fit": fits}
 
 
-def _command(examination: Examination, interface: Interface, given_options: Sequence[str]) -> str:
-    parts = ["phototag", "scan", "PHOTOS", "--model", shlex.quote(examination.name), *given_options]
-    said = " ".join(given_options)
-    if len(examination.graphs) > 1 and "--tag-set" not in said and "serve" not in examination.graph.tags:
-        parts += ["--tag-set", shlex.quote(",".join(examination.graph.tags))]
-    if examination.needs_names:
-        parts += ["--input-op", shlex.quote(interface.input.removesuffix(":0"))]
-        parts += ["--output-op", shlex.quote(interface.output.removesuffix(":0"))]
-    for option, value in (("--labels", "FILE"), ("--input-size", "N"), ("--input-range", "RANGE")):
-        if any(fact.startswith(option) for fact in examination.missing):
-            parts += [option, value]
-    return " ".join(parts)
-
-
 def as_data(
     examination: Examination, verdict_data: dict[str, Any], fingerprint: int | None, size: int
 ) -> dict[str, Any]:
@@ -365,98 +353,3 @@ def _value_data(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no such numbers
     return value.text if isinstance(value, TypeName) else value
-
-
-def human_lines(data: dict[str, Any]) -> Iterator[str]:
-    """Yield `as_data`'s data as text for people: the verdict first, then what the SavedModel holds."""
-    yield from _verdict_lines(data["path"], data["verdict"])
-    yield ""
-    fingerprint = "" if data["fingerprint"] is None else f", fingerprint {data['fingerprint']:016x}"
-    yield f"SavedModel of {data['size'] / 1e6:,.1f} MB{fingerprint}"
-    for graph in data["graphs"]:
-        yield from _graph_lines(graph)
-
-
-def _verdict_lines(path: str, found: dict[str, Any]) -> Iterator[str]:
-    words = {"yes": "an image classifier", "perhaps": "perhaps an image classifier", "no": "no image classifier"}
-    yield f"{path}: {words[found['image_classifier']]}"
-    if found["why"]:
-        yield f"  why      {found['why']}"
-    if "input" not in found:
-        return
-    yield f"  takes    {_takes(found['input'])}"
-    yield f"  gives    {_gives(found['output'])}"
-    labels, classes = found["labels"], found["output"]["classes"]
-    if labels["count"] is not None:
-        fit = {True: "which fit", False: f"which do not fit {classes} classes", None: "and its classes are unknown"}
-        yield f"  labels   {labels['count']} labels, {fit[labels['fit']]}"
-    if found["missing"]:
-        yield f"  missing  {found['missing'][0]}"
-        yield from (f"           {fact}" for fact in found["missing"][1:])
-    if found["image_classifier"] != "no" and found["labels"]["fit"] is not False:
-        yield f"  run it   {found['command']}"
-
-
-def _takes(image: dict[str, Any]) -> str:
-    batch = f", {image['batch']} at a time" if image["batch"] is not None else ""
-    values = image["values"]
-    if image["dtype"] == "string":
-        return f"{image['name']}: images as encoded JPEG files{batch}"
-    size = f"{image['height'] or '?'} x {image['width'] or '?'} pixels"
-    range_text = f"values {values}" if values else f"values in an unknown range ({', '.join(SCALINGS)}?)"
-    return f"{image['name']}: {image['dtype']} images of {size}, {image['layout']}{batch}, {range_text}"
-
-
-def _gives(output: dict[str, Any]) -> str:
-    kinds = {
-        "probabilities": "probabilities",
-        "logits": "logits",
-        "sigmoid": "independent probabilities",
-        None: "scores of an unknown kind (--probe measures them)",
-    }
-    count = "?" if output["classes"] is None else f"{output['classes']:,}"
-    backgrounds = {
-        "yes": "; class 0 is a background class",
-        "probably": "; class 0 is probably a background class, in front of ImageNet's 1000",
-        "no": "",
-    }
-    measured = output["measured"]
-    range_text = f"; measured from {measured['least']:.3g} to {measured['greatest']:.3g}" if measured else ""
-    return (
-        f"{output['name']}: {kinds[output['scores']]} of {count} classes{backgrounds[output['background']]}{range_text}"
-    )
-
-
-def _graph_lines(graph: dict[str, Any]) -> Iterator[str]:
-    version = f", written by TensorFlow {graph['tensorflow_version']}" if graph["tensorflow_version"] else ""
-    yield ""
-    yield f"graph {','.join(graph['tags']) or '(no tags)'}: {graph['parameters']:,} parameters{version}"
-    if graph["custom_ops"]:
-        yield f"  custom operations: {', '.join(graph['custom_ops'])}"
-    if graph["assets"]:
-        yield f"  assets: {', '.join(graph['assets'])}"
-    for key, signature in sorted(graph["signatures"].items()):
-        yield f"  signature {key}" + (f" ({signature['method_name']})" if signature["method_name"] else "")
-        for kind, tensors in (("in", signature["inputs"]), ("out", signature["outputs"])):
-            for name, tensor in sorted(tensors.items()):
-                yield f"    {kind:3}  {name}: {tensor['dtype']} {_shape(tensor['shape'])}"
-    for name, functions in graph["functions"].items():
-        yield f"  function {name}"
-        for function in functions:
-            arguments = [_brief(argument) for argument in function["arguments"]]
-            keywords = [f"{key}={_brief(value)}" for key, value in function["keyword_arguments"].items()]
-            yield f"    ({', '.join(arguments + keywords)})"
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, dict) and set(value) == {"name", "dtype", "shape"}:
-        return f"{value['name']}: {value['dtype']} {_shape(value['shape'])}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_brief, value))}]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_brief(item)}" for key, item in value.items()) + "}"
-    return repr(value)
-
-
-def _shape(shape: list[int | None] | None) -> str:
-    return "of any shape" if shape is None else f"[{', '.join('?' if size is None else str(size) for size in shape)}]"

@@ -107,13 +107,13 @@ def locate(name: str) -> Path:
                 directory = directory.parent
             elif not directory.exists() or not name:
                 raise UnknownModel(
-                    f"{name} is no directory and no installed model", "(see: {command:models list})", name=name
+                    f"{name} is neither a directory nor an installed model", "(see: {command:models list})", name=name
                 )
         except OSError as error:
             raise NotASavedModel(f"{name} cannot be read ({error.strerror}); check the path") from None
     for path in saved_model_parts(directory):
         if not path.is_file():  # a pipe would never end, neither here nor in TensorFlow
-            raise NotASavedModel(f"{path} is no regular file; export the model again")
+            raise NotASavedModel(f"{path} is not a regular file; export the model again")
     return directory
 
 
@@ -187,7 +187,7 @@ def read_text(path: Path) -> str:
     """
     try:
         if path.exists() and not path.is_file():  # a pipe would never end
-            raise ModelError(f"{path} is no regular file; check the path")
+            raise ModelError(f"{path} is not a regular file; check the path")
         with path.open("rb") as file:
             data = file.read(MAX_TEXT_FILE + 1)
         if len(data) > MAX_TEXT_FILE:
@@ -218,9 +218,10 @@ def digest_of(directory: Path) -> str:
 
 def _model(directory: Path, card: ModelCard, graph: MetaGraph, labels: tuple[Label, ...] | None, weights: str) -> Model:
     interface = choose_interface(graph, card, directory)
-    missing = list(missing_facts(card, graph, interface, labels))
+    missing = tuple(missing_facts(card, graph, interface, labels))
     if missing or labels is None:
-        raise ModelError(f"{directory} does not say all that is needed; pass {' and '.join(missing)}")
+        remedy = f"pass {' and '.join(fact.text for fact in missing)}"
+        raise ModelError(f"{directory} does not say all that is needed", remedy, missing=missing)
     preprocessing = preprocessing_for(directory, card.input, interface)
     labels, background = fit_labels(directory, card, labels, interface.classes)
     labels, taxonomy = _with_taxonomy(card, labels)
@@ -229,18 +230,32 @@ def _model(directory: Path, card: ModelCard, graph: MetaGraph, labels: tuple[Lab
     return Model(directory, card, interface, preprocessing, labels, background, taxonomy, weights, digest)
 
 
+@dataclass(frozen=True)
+class MissingFact:
+    """A setting that the user has to give before the model can be run, and `takes`, the words for what it takes."""
+
+    setting: str
+    takes: str
+
+    @property
+    def text(self) -> str:
+        """The setting and what it takes, with a placeholder for the setting."""
+        return f"{{{self.setting}}}{self.takes}"
+
+
 def missing_facts(
     card: ModelCard, graph: MetaGraph, interface: Interface, labels: tuple[Label, ...] | None
-) -> Iterator[str]:
-    """Yield the options that have to be given to run the model, each with what it takes."""
+) -> Iterator[MissingFact]:
+    """Yield the settings that have to be given to run the model."""
     if labels is None:
         classes = class_count(graph, interface)
-        yield f"--labels FILE with a name for each of its {'' if classes is None else f'{classes} '}classes"
+        count = "" if classes is None else f"{classes} "
+        yield MissingFact("labels", f" FILE with a name for each of its {count}classes")
     if None in (interface.height or card.input.height, interface.width or card.input.width):
-        yield "--input-size, such as 224"
+        yield MissingFact("input_size", ", such as 224")
     if interface.takes_floats and card.input.range is None and card.input.mean is None:
         ranges = ", ".join(SCALINGS)
-        yield f"--input-range, one of {ranges} (phototag models add --calibrate PHOTOS finds out which)"
+        yield MissingFact("input_range", f", one of {ranges} ({{command:models add}} finds out which from photos)")
 
 
 def preprocessing_for(directory: Path, image: ImageInput, interface: Interface) -> Preprocessing:
@@ -265,7 +280,7 @@ def preprocessing_for(directory: Path, image: ImageInput, interface: Interface) 
 def _side(directory: Path, side: str, of_graph: int | None, of_card: int | None) -> int:
     if of_graph is not None and of_card is not None and of_graph != of_card:
         fault = f"takes images of {side} {of_graph}, not {of_card}"
-        raise SignatureMismatch(f"{directory} {fault}; correct --input-size or the card")
+        raise SignatureMismatch(f"{directory} {fault}", "correct {input_size} or the card")
     found = of_graph or of_card
     assert found is not None, "missing_facts would have said so"
     return found
@@ -274,8 +289,8 @@ def _side(directory: Path, side: str, of_graph: int | None, of_card: int | None)
 def _scaling(directory: Path, image: ImageInput, interface: Interface) -> Scaling:
     if not interface.takes_floats:
         if image.mean is not None or image.range not in (None, "0..255"):
-            hint = "leave out --input-range or the card's"
-            raise ModelError(f"{directory} takes {interface.dtype}, and so values of 0 to 255; {hint}")
+            what = f"{directory} takes {interface.dtype}, and so values of 0 to 255"
+            raise ModelError(what, "leave out {input_range} or the card's")
         return SCALINGS["0..255"]
     if image.range is not None:
         return SCALINGS[image.range]
@@ -308,10 +323,10 @@ def check_classes(directory: Path, classes: int, labels: int, *, background: boo
     """Raise `LabelMismatch` with both numbers unless each of `classes` has a label, the background class aside."""
     if classes == labels + background:
         return
-    hint = "name another file with --labels"
+    remedy = "name another file with {labels}"
     if not background and classes == labels + 1:
-        hint = "if class 0 is a background class without a label, pass --background"
-    raise LabelMismatch(f"{directory} has {classes} classes, but there are {labels + background} labels; {hint}")
+        remedy = "if class 0 is a background class without a label, pass {background}"
+    raise LabelMismatch(f"{directory} has {classes} classes, but there are {labels + background} labels", remedy)
 
 
 def _with_taxonomy(card: ModelCard, labels: tuple[Label, ...]) -> tuple[tuple[Label, ...], Taxonomy | None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from phototag.core import canonical_record
-from phototag.errors import SignatureMismatch
+from phototag.errors import ModelError, SignatureMismatch
 from phototag.images.preprocess import Layout
 from phototag.models.card import MAX_SIDE, ModelCard
 from phototag.models.saved_model import MetaGraph, Node, Shape, Signature, TensorSpec, nearest
@@ -84,16 +84,17 @@ def _signature(directory: Path, card: ModelCard, graph: MetaGraph) -> Signature 
     if card.signature is not None:
         if card.signature not in usable:
             known = f"{nearest(card.signature, usable)}it has: {_listed(usable)}"
-            raise SignatureMismatch(f"{directory} has no signature {card.signature!r} with inputs and outputs; {known}")
+            raise SignatureMismatch(f"{directory} has no signature {card.signature!r} with inputs and outputs", known)
         return usable[card.signature]
     only = next(iter(usable.values())) if len(usable) == 1 else None
     signature = usable.get("serving_default", only)
     if card.input.name is not None and (signature is None or card.input.name not in signature.inputs):
         return None
     if signature is None:
-        hint = f"choose one with --signature: {_listed(usable)}" if usable else _operations_hint(graph)
-        count = f"{len(usable)} signatures" if usable else "no signature"
-        raise SignatureMismatch(f"{directory} has {count}; {hint}")
+        if usable:
+            remedy = f"choose one with {{signature}}: {_listed(usable)}"
+            raise SignatureMismatch(f"{directory} has {len(usable)} signatures", remedy, choices=sorted(usable))
+        raise SignatureMismatch(f"{directory} has no signature", _operations_hint(graph))
     return signature
 
 
@@ -109,13 +110,14 @@ def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signatu
     output_key = card.output.name or only
     if output_key is None or output_key not in signature.outputs:
         fault = f"no output {output_key!r}" if output_key else f"{len(signature.outputs)} outputs"
-        outputs = _listed(signature.outputs)
         raise SignatureMismatch(
-            f"the signature {signature.key} of {directory} has {fault}; choose one with --output-op: {outputs}"
+            f"the signature {signature.key} of {directory} has {fault}",
+            f"choose one with {{output_op}}: {_listed(signature.outputs)}",
+            choices=sorted(signature.outputs),
         )
     output = signature.outputs[output_key]
     if output.dtype not in SCORES:
-        raise SignatureMismatch(f"{directory} is no classifier: its output {output_key!r} is {output.dtype}")
+        raise SignatureMismatch(f"{directory} is not a classifier: its output {output_key!r} is {output.dtype}")
     classes = _classes(directory, output.shape)
     return _interface(directory, card, graph, spec, (signature.key, input_key, output_key), classes)
 
@@ -123,14 +125,14 @@ def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signatu
 def _operations(directory: Path, card: ModelCard, graph: MetaGraph) -> Interface:
     """Input and output by their names in the graph."""
     if card.input.name is None or card.output.name is None:
-        missing = "--input-op" if card.input.name is None else "--output-op"
-        raise SignatureMismatch(f"{directory}: {missing} is missing; {_operations_hint(graph)}")
+        missing = "input" if card.input.name is None else "output"
+        raise SignatureMismatch(f"{directory}: the name of the {missing} is missing", _operations_hint(graph))
     for name in (card.input.name, card.output.name):
         if _operation(name) not in graph.nodes:
-            raise SignatureMismatch(f"{directory} has no operation {name!r}; {_operations_hint(graph)}")
+            raise SignatureMismatch(f"{directory} has no operation {name!r}", _operations_hint(graph))
     node = graph.nodes[_operation(card.input.name)]
     if node.op not in _PLACEHOLDERS:
-        raise SignatureMismatch(f"the operation {node.name} of {directory} takes no input; {_operations_hint(graph)}")
+        raise SignatureMismatch(f"the operation {node.name} of {directory} takes no input", _operations_hint(graph))
     spec = TensorSpec(node.name, node.dtype, node.shape)
     names = (None, _tensor_name(card.input.name), _tensor_name(card.output.name))
     return _interface(directory, card, graph, spec, names, None)
@@ -168,8 +170,8 @@ def _operations_hint(graph: MetaGraph) -> str:
     if guess is None and graph.callables:
         return f"it has only functions ({_listed(graph.callables)}); export it again with signatures="
     if guess is None:
-        return "name its operations with --input-op and --output-op, if it is an image classifier at all"
-    return f"name its operations, perhaps --input-op {guess[0]} --output-op {guess[1]}"
+        return "name its operations with {input_op} and {output_op}, if it is an image classifier at all"
+    return f"name its operations, perhaps {{input_op}} {guess[0]} {{output_op}} {guess[1]}"
 
 
 def guess_operations(graph: MetaGraph) -> tuple[str, str] | None:
@@ -199,6 +201,13 @@ _REFUSED = re.compile(
 )
 # What every model has to save itself, but no classification may come to.
 _REFUSED_IN_USE = re.compile(r"Save|SaveV2|SaveSlices|MergeV2Checkpoints")
+
+
+def check_harmless(graph: MetaGraph, interface: Interface, directory: Path) -> None:
+    """Raise `ModelError` naming `directory` if phototag does not run `graph` because of its operations."""
+    refused = refused_ops(graph, interface)
+    if refused:
+        raise ModelError(f"{directory} has the operations {', '.join(sorted(refused))}, which phototag does not run")
 
 
 def refused_ops(graph: MetaGraph, interface: Interface) -> set[str]:
@@ -281,7 +290,7 @@ def _classes(directory: Path, shape: Shape | None) -> int | None:
     if shape is None:
         return None
     if len(shape) < 2 or any(size not in (1, None) for size in shape[1:-1]):
-        raise SignatureMismatch(f"{directory} is no classifier: its output has the shape {_shown(shape)}")
+        raise SignatureMismatch(f"{directory} is not a classifier: its output has the shape {_shown(shape)}")
     return shape[-1]
 
 

@@ -43,7 +43,7 @@ def parse_labels(text: str, source: str) -> tuple[Label, ...]:
     if text[0] in "[{" and (parsed := _json(text)) is not None:
         return _checked(_from_json(parsed, source), source)
     if source.lower().endswith(".json"):
-        raise LabelMismatch(f"{source} is not JSON; correct it, or give it the suffix .txt if it is no JSON")
+        raise LabelMismatch(f"{source} is not JSON; correct it, or give it the suffix .txt if it is not JSON")
     if source.lower().endswith((".csv", ".tsv")):
         return _checked(_from_rows(_rows(text, source), source), source)
     lines = [line.strip() for line in text.splitlines()]
@@ -73,7 +73,7 @@ def _rows(text: str, source: str) -> list[list[str]]:
         delimiter = "\t" if source.lower().endswith(".tsv") else ";" if semicolons else ","
         return list(csv.reader(lines, delimiter=delimiter))
     except csv.Error as error:
-        raise LabelMismatch(f"{source} is no table ({error}); correct it") from None
+        raise LabelMismatch(f"{source} is not a table ({error}); correct it") from None
 
 
 def _json(text: str) -> Any:

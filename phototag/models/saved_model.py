@@ -269,7 +269,7 @@ def saved_model_file(directory: Path) -> Path:
             if (directory / name).is_file():
                 return directory / name
         if not directory.is_dir():
-            raise NotASavedModel(f"{directory} is no directory; name the one that a SavedModel was exported to")
+            raise NotASavedModel(f"{directory} is not a directory; name the one that a SavedModel was exported to")
         inside = sorted(path.parent for name in FILE_NAMES for path in directory.glob(f"*/{name}"))
     except OSError as error:
         raise NotASavedModel(f"{directory} cannot be read ({error.strerror}); check its permissions") from None
@@ -336,8 +336,8 @@ def choose_meta_graph(graphs: tuple[MetaGraph, ...], tag_set: Iterable[str] | No
             return graph
     known = sorted({",".join(sorted(graph.tags)) or "(no tag)" for graph in graphs})
     asked = ",".join(sorted(wanted))
-    hint = f"{nearest(asked, known)}choose one with --tag-set: {'; '.join(known)}"
-    raise SignatureMismatch(f"{source} has no graph with the tags {asked}; {hint}")
+    remedy = f"{nearest(asked, known)}choose one with {{tag_set}}: {'; '.join(known)}"
+    raise SignatureMismatch(f"{source} has no graph with the tags {asked}", remedy, choices=known)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -30,10 +30,8 @@ def build_model(name: str, on_event: OnWorkEvent) -> Path:
     written.
     """
     if name not in BUILDABLE:
-        raise ConfigError(
-            f"there is no recipe for {name}; phototag can build {', '.join(EFFICIENTNET_LITES)}, and the classifiers "
-            "of keras.applications, such as mobilenet_v2 (phototag models list --verbose names them all)"
-        )
+        known = f"{', '.join(EFFICIENTNET_LITES)}, and the classifiers of keras.applications, such as mobilenet_v2"
+        raise ConfigError(f"there is no recipe for {name}", f"phototag can build {known}")
     with _locked(name, on_event):
         on_event(ModelBuilding(name, installed_directory(name)))
         _install(name, lambda new: _build(name, new))
@@ -90,15 +88,15 @@ def add_model(name: str, model: Model, labels: str, *, link: bool) -> Path:
 def check_name(name: str) -> None:
     """Raise `ConfigError` where `name` cannot be the name of one more model."""
     if not is_model_name(name):
-        raise ConfigError(f"{name!r} cannot be the name of a model; choose another with --name")
+        raise ConfigError(f"{name!r} cannot be the name of a model", "choose another")
     if name in BUILDABLE or is_installed(name):
-        raise ConfigError(f"the name {name} is taken; remove that model or choose another name with --name")
+        raise ConfigError(f"the name {name} is taken", "remove that model or choose another name")
 
 
 def installed_path(name: str) -> Path:
     """Return the directory of the installed model `name`. Raises `ConfigError` where there is none."""
     if not is_installed(name):
-        raise ConfigError(f"no model {name} is installed (see: phototag models list)")
+        raise ConfigError(f"no model {name} is installed", "(see: {command:models list})")
     return installed_directory(name)
 
 

@@ -67,7 +67,7 @@ class _Unpickler(pickle.Unpickler):
         try:
             return self.ALLOWED[module_name, global_name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it names {module_name}.{global_name}, which is no tensor") from None
+            raise pickle.UnpicklingError(f"it names {module_name}.{global_name}, which is not a tensor") from None
 
     def persistent_load(self, pid: Any, /) -> tuple[str, np.dtype[Any]]:
         _, dtype, key, *_ = pid
@@ -96,7 +96,7 @@ def parse_checkpoint(data: bytes, source: str) -> dict[str, NDArray[Any]]:
     file = io.BytesIO(data)
     try:
         if _Unpickler(file).load() != MAGIC_NUMBER or _Unpickler(file).load() != PROTOCOL_VERSION:
-            raise ValueError("it is no PyTorch checkpoint of the legacy format")
+            raise ValueError("it is not a PyTorch checkpoint of the legacy format")
         _Unpickler(file).load()  # facts about the machine that wrote it
         tensors: dict[str, _Tensor] = _Unpickler(file).load()
         keys: list[str] = _Unpickler(file).load()
