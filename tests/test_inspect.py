@@ -503,20 +503,3 @@ def test_what_is_named_wrongly_is_an_error_and_no_verdict(toy_model: Path, optio
     assert {"--signature": "serving_default?", "--tag-set": "serve?", "--output-op": "logits"}[
         option[0]
     ] in result.stderr
-
-
-def test_sigmoid_scores_are_refused_and_not_softened(tmp_path: Path, make_photo: Any) -> None:
-    import tensorflow as tf
-
-    def independent(images: Any) -> Any:
-        return {"y": tf.sigmoid(tf.reduce_mean(images, axis=[1, 2]) * 4 - 2)}
-
-    images = tf.TensorSpec([None, 8, 8, 3], tf.float32)
-    tf.saved_model.save(tf.Module(), str(tmp_path / "m"), signatures=tf.function(independent, input_signature=[images]))
-    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
-    options = ["--labels", tmp_path / "labels.txt", "--input-range", "0..1"]
-    found = verdict(tmp_path / "m", *options)
-    assert (found["image_classifier"], "a Sigmoid at the end" in found["why"]) == ("no", True)
-    for command in (["scan", make_photo("a.jpg"), "-n", "--model"], ["models", "add"]):
-        result = phototag(*command, tmp_path / "m", *options)
-        assert (result.exit_code, "as a Sigmoid does" in result.stderr) == (3, True)

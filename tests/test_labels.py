@@ -4,7 +4,7 @@ import pytest
 
 from phototag.core import Label
 from phototag.errors import LabelMismatch
-from phototag.models.labels import format_labels, parse_labels
+from phototag.models.labels import LabelFile, format_labels, parse_label_file, parse_labels
 
 PLAIN = (Label("tench"), Label("goldfish"), Label("great white shark"))
 SYNSETS = (Label("tench", "n01440764"), Label("goldfish", "n01443537"), Label("great white shark", "n01484850"))
@@ -116,3 +116,56 @@ def test_formatted_labels_read_the_same(kind: str) -> None:
     _, _, labels = FILES[kind]
     odd = (*labels, Label("1: x"), Label("a_b", "n01440764"), Label('it\'s "quoted"'))
     assert parse_labels(format_labels(odd), "labels.json") == odd
+
+
+RED, GREEN = Label("red"), Label("green")
+THRESHOLDS = {
+    "CSV": ("l.csv", "name,threshold\nred,0.4\ngreen,\n"),
+    "CSV, in any order": ("l.csv", "threshold,index,label\n,1,green\n.4,0,red\n"),
+    "CSV without a heading for the name": ("l.csv", "colour;Threshold\nred;0,4\ngreen;\n"),
+    "TSV": ("l.tsv", "name\tthreshold\nred\t4e-1\ngreen\t\n"),
+    "JSON": ("l.json", '[{"name": "red", "threshold": 0.4}, "green"]'),
+    "a JSON map": ("l.json", '{"1": "green", "0": {"name": "red", "synset": null, "threshold": 0.4}}'),
+}
+
+
+@pytest.mark.parametrize("kind", THRESHOLDS)
+def test_labels_may_have_thresholds_of_their_own(kind: str) -> None:
+    source, text = THRESHOLDS[kind]
+    assert parse_label_file(text, source) == LabelFile((RED, GREEN), (0.4, None))
+
+
+def test_a_column_of_ones_is_not_the_index() -> None:
+    assert parse_label_file("threshold,name\n1,red\n1,green\n", "l.csv") == LabelFile((RED, GREEN), (1.0, 1.0))
+
+
+def test_a_label_may_be_called_threshold() -> None:
+    labels = (Label("doorsill"), Label("red"))
+    assert parse_label_file("doorsill,threshold\nred,vermilion\n", "l.csv") == LabelFile(labels)
+    assert parse_label_file("threshold\nred\n", "l.csv") == LabelFile((Label("threshold"), RED))
+
+
+@pytest.mark.parametrize("value", ["0", "-0.1", "1.01", "nan", "inf", "often"])
+def test_a_threshold_is_above_0_and_at_most_1(value: str) -> None:
+    with pytest.raises(LabelMismatch, match=r"l\.csv, row 3: a threshold must be above 0 and at most 1"):
+        parse_label_file(f"name,threshold\nred,0.5\ngreen,{value}\n", "l.csv")
+
+
+@pytest.mark.parametrize("value", ["0", "true", '"0.5"', "NaN", "1e400", "1" + "0" * 400, "[]"])
+def test_a_threshold_in_json_is_a_number_above_0_and_at_most_1(value: str) -> None:
+    with pytest.raises(LabelMismatch, match=r"l\.json, 'red': a threshold must be above 0 and at most 1"):
+        parse_label_file(f'[{{"name": "red", "threshold": {value}}}]', "l.json")
+
+
+@pytest.mark.parametrize(
+    "item", ["{}", '{"name": 3}', '{"name": "red", "synset": "n1"}', '{"name": "red", "limit": 1}']
+)
+def test_an_object_of_a_label_file_has_a_name(item: str) -> None:
+    with pytest.raises(LabelMismatch, match="a class must be an object with a name"):
+        parse_label_file(f"[{item}]", "l.json")
+
+
+def test_formatted_thresholds_read_the_same() -> None:
+    file = LabelFile((RED, Label("tench", "n01440764"), GREEN), (0.4, 1.0, None))
+    assert parse_label_file(format_labels(file.labels, file.thresholds), "labels.json") == file
+    assert file.without_first() == LabelFile(file.labels[1:], (1.0, None))

@@ -62,7 +62,7 @@ def test_given_facts_stand_above_the_card() -> None:
         (image(treshold=1), "card: input: there is no key 'treshold'"),
         (card(name=7), "card: name must be a text, not '7'"),
         (card(input=3), "card: input must be a JSON object"),
-        (card(output={"scores": "percent"}), "scores must be one of 'logits', 'probabilities', not 'percent'"),
+        (card(output={"scores": "percent"}), "scores must be one of 'logits', 'probabilities', 'independent', not"),
         (card(output={"background": 1}), "background must be true or false, not '1'"),
         (card(temperature=0), "temperature must be from 0.01 to 100"),
         (card(temperature=1e-60), "temperature must be from 0.01 to 100"),

@@ -92,7 +92,7 @@ def _gives(output: dict[str, Any]) -> str:
     kinds = {
         "probabilities": "probabilities",
         "logits": "logits",
-        "sigmoid": "independent probabilities",
+        "independent": "independent probabilities",
         None: "scores of an unknown kind (--probe measures them)",
     }
     count = "?" if output["classes"] is None else f"{output['classes']:,}"

@@ -112,7 +112,7 @@ def model_card_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
             "--output",
-            type=click.Choice(["logits", "probabilities"]),
+            type=click.Choice(["logits", "probabilities", "independent"]),
             help="What the model's scores are. [default: measured]",
         ),
         click.option("--channel-order", type=click.Choice(["RGB", "BGR"]), help="Order of the colour channels."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,7 @@ from phototag.errors import ConfigError, PhototagError
 
 if TYPE_CHECKING:
     from phototag.models.calibration import RangeScore
+    from phototag.models.card import ScoresKind
     from phototag.models.find import Model
 
 
@@ -110,7 +111,7 @@ def add(
         facts = _calibrated(directory, labels, facts, calibrate)
     model = find_model(os.path.join(directory, ""), labels=labels, given=facts)
     card = settled_card(model, _scores_of(model))
-    place = add_model(name, replace(model, card=card), format_labels(model.labels), link=link)
+    place = add_model(name, replace(model, card=card), format_labels(model.labels, model.thresholds), link=link)
     background = ", a background class" if model.background else ""
     click.echo(printable(f"{name}: {_described(name)}{background}, {card.output.scores}; installed in {place}"))
 
@@ -126,7 +127,7 @@ def _check_scaling(options: dict[str, Any]) -> None:
         raise ConfigError(f"--mean and --std are for pixels of 0 to 255, and these are for 0 to 1; {hint}")
 
 
-def _scores_of(model: Model) -> Literal["logits", "probabilities"]:
+def _scores_of(model: Model) -> ScoresKind:
     """Run the model on an image, which checks it, and say what it gives."""
     import numpy as np
 
@@ -152,9 +153,7 @@ def _calibrated(directory: Path, labels: Path | None, facts: dict[str, Any], pho
     if interface is not None and not interface.takes_floats:
         raise ConfigError(f"{directory} takes {interface.dtype}, whose range is known; leave out --calibrate")
     trials = []
-    for trial in try_ranges(
-        name, photos, lambda model, pixels: Classifier(model, "tensorflow").predict(pixels), labels=labels, given=facts
-    ):
+    for trial in try_ranges(name, photos, lambda model: Classifier(model, "tensorflow"), labels=labels, given=facts):
         trials.append(trial)
         click.echo(f"{trial.range:>8}: {_measured(trial.score)}")
     best = best_range(trials, str(directory), photos)

@@ -258,9 +258,11 @@ def scorer_loader(options: ScanOptions, model: Model, console: Console) -> Calla
         # Only now is there work that takes time: a run with nothing new is over before the photos are counted.
         console.expect(lambda: _count_photos(options))
         ensure_built(model, console.event)
-        from phototag.analysis.classifier import Classifier
+        from phototag.analysis.classifier import Classifier, check_known
 
-        return scorer(options.tags, Classifier(model, options.tags.engine, console.event, options.jobs))
+        classifier = Classifier(model, options.tags.engine, console.event, options.jobs)
+        check_known(model, classifier)
+        return scorer(options.tags, classifier)
 
     return load_scorer
 

@@ -149,9 +149,10 @@ def _explained(options: TagOptions, photos: Iterable[Path], as_json: bool) -> It
         )
     chooser = make_tree_chooser(options, model)
     ensure_built(model, print_event)
-    from phototag.analysis.classifier import Classifier
+    from phototag.analysis.classifier import Classifier, check_known
 
     classifier = Classifier(model, options.engine, print_event)
+    check_known(model, classifier)
     for path in photos:
         try:
             if not path.is_file():  # a pipe would never end

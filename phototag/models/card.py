@@ -21,6 +21,8 @@ MAX_SIDE = 4096  # pixels of a model's input
 
 Triple = tuple[float, float, float]
 ValueRange = Literal["0..1", "-1..1", "0..255", "imagenet", "caffe"]
+# What a model gives. `independent`: a score of 0 to 1 for each class, from a Sigmoid, say, so several may be right.
+ScoresKind = Literal["logits", "probabilities", "independent"]
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,12 @@ class ImageInput:
 class Output:
     """What a model gives. Whatever is None is taken from the SavedModel, or measured.
 
-    `name`: the output's key in the signature, or a graph operation. `scores`: whether they are `logits` or
-    `probabilities`. `background`: whether class 0 stands for none of the others, and has no label.
+    `name`: the output's key in the signature, or a graph operation. `scores`: whether they are `logits`,
+    `probabilities` or `independent`. `background`: whether class 0 stands for none of the others, and has no label.
     """
 
     name: str | None = None
-    scores: Literal["logits", "probabilities"] | None = None
+    scores: ScoresKind | None = None
     background: bool = False
 
     def canonical(self) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from phototag.errors import SignatureMismatch, Spell, python_spelling, spelled
+from phototag.models.card import ScoresKind
 from phototag.models.examine import Examination
 from phototag.models.find import BACKGROUND_NAMES
 from phototag.models.interface import Interface, class_count, scores_kind
@@ -205,9 +206,7 @@ def verdict(examination: Examination, probed: Any = None, spell: Spell = python_
         return _refusal(examination, spell)
     graph = examination.graph
     classes = probed.classes if probed is not None else class_count(graph, interface)
-    scores = examination.card.output.scores or scores_kind(graph, interface)
-    if probed is not None:
-        scores = "probabilities" if probed.are_probabilities else "logits" if scores == "probabilities" else scores
+    scores = _scores(examination, interface, probed)
     custom = sorted(custom_ops(graph))
     return {
         "image_classifier": _likelihood(examination, interface, scores, classes, custom),
@@ -223,6 +222,17 @@ def verdict(examination: Examination, probed: Any = None, spell: Spell = python_
         "labels": _label_facts(examination, classes),
         "missing": [spelled(fact.text, spell) for fact in examination.missing],
     }
+
+
+def _scores(examination: Examination, interface: Interface, probed: Any) -> ScoresKind | None:
+    """Return what the scores are: as measured, unless that may be chance and the card or the graph says otherwise."""
+    stated = examination.card.output.scores or scores_kind(examination.graph, interface)
+    # Independent scores may add up to 1 by chance, and logits may lie between 0 and 1.
+    chances = (("independent", "probabilities"), ("logits", "independent"))
+    if probed is None or (stated, probed.scores) in chances:
+        return stated
+    measured: ScoresKind = probed.scores
+    return measured
 
 
 def _refusal(examination: Examination, spell: Spell) -> dict[str, Any]:
@@ -243,21 +253,21 @@ def _says_nothing(examination: Examination, interface: Interface) -> bool:
 
 
 def _likelihood(
-    examination: Examination, interface: Interface, scores: str | None, classes: int | None, custom: list[str]
+    examination: Examination, interface: Interface, scores: ScoresKind | None, classes: int | None, custom: list[str]
 ) -> str:
-    if custom or scores == "sigmoid" or (classes is not None and classes < 2):
+    # One class that excludes no other is a classifier too: it says whether a photo shows that.
+    if custom or (classes is not None and classes < (1 if scores == "independent" else 2)):
         return "no"
     by_signature = interface.signature is not None and (scores == "logits" or examination.labels is not None)
-    return "yes" if scores == "probabilities" or by_signature else "perhaps"
+    return "yes" if scores in ("probabilities", "independent") or by_signature else "perhaps"
 
 
-def _doubt(examination: Examination, scores: str | None, custom: list[str]) -> str | None:
+def _doubt(examination: Examination, scores: ScoresKind | None, custom: list[str]) -> str | None:
     if custom:
         return f"it needs operations that TensorFlow does not have: {', '.join(custom)}"
-    if examination.interface is not None and examination.interface.signature is None and scores != "probabilities":
+    by_operations = examination.interface is not None and examination.interface.signature is None
+    if by_operations and scores not in ("probabilities", "independent"):
         return "it takes images, but ends without a Softmax, and nothing says that its numbers are scores of classes"
-    if scores == "sigmoid":
-        return "each of its scores is of its own (a Sigmoid at the end); phototag needs classes that exclude each other"
     return None
 
 
@@ -283,14 +293,14 @@ def _channels(values: Sequence[float]) -> str:
 
 def _background(examination: Examination, classes: int | None) -> str:
     labels = examination.labels
-    if examination.card.output.background or (labels and labels[0].name.casefold() in BACKGROUND_NAMES):
+    if examination.card.output.background or (labels and labels.labels[0].name.casefold() in BACKGROUND_NAMES):
         return "yes"
     return "probably" if classes == IMAGENET_CLASSES + 1 and labels is None else "no"
 
 
 def _label_facts(examination: Examination, classes: int | None) -> dict[str, Any]:
     labels = examination.labels
-    count = None if labels is None else len(labels)
+    count = None if labels is None else len(labels.labels)
     # An installed model's file leaves the background class out, and its card says so.
     offsets = {0, 1} if examination.card.output.background else {0}
     fits = None if count is None or classes is None else classes - count in offsets

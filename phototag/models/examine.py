@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from phototag.core import Label
 from phototag.errors import LabelMismatch, ModelError, SignatureMismatch
 from phototag.models.card import ModelCard
 from phototag.models.find import MissingFact, fit_labels, locate, missing_facts, read_card, read_labels
 from phototag.models.interface import Interface, check_harmless, choose_interface, class_count, guess_operations
+from phototag.models.labels import LabelFile
 from phototag.models.saved_model import MetaGraph, choose_meta_graph, read_saved_model
 from phototag.paths import installed_directory
 
@@ -35,7 +35,7 @@ class Examination:
     needs_names: bool
     fault: ModelError | None
     missing: tuple[MissingFact, ...]
-    labels: tuple[Label, ...] | None
+    labels: LabelFile | None
 
 
 def examine(name: str, *, labels: Path | None = None, given: Mapping[str, Any] | None = None) -> Examination:
@@ -78,7 +78,7 @@ def _guessed_interface(graph: MetaGraph, card: ModelCard, directory: Path) -> In
 
 
 def _missing(
-    directory: Path, card: ModelCard, graph: MetaGraph, interface: Interface, labels: tuple[Label, ...] | None
+    directory: Path, card: ModelCard, graph: MetaGraph, interface: Interface, labels: LabelFile | None
 ) -> tuple[MissingFact, ...]:
     missing = tuple(missing_facts(card, graph, interface, labels))
     if labels is not None:

@@ -12,14 +12,14 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from phototag.core import Label, canonical
 from phototag.errors import LabelMismatch, ModelError, NotASavedModel, SignatureMismatch, UnknownModel
 from phototag.images.preprocess import Preprocessing
-from phototag.models.card import CARD_NAME, SCALINGS, ImageInput, ModelCard, Output, Scaling, parse_card
-from phototag.models.interface import Interface, choose_interface, class_count
-from phototag.models.labels import parse_labels
+from phototag.models.card import CARD_NAME, SCALINGS, ImageInput, ModelCard, Output, Scaling, ScoresKind, parse_card
+from phototag.models.interface import Interface, choose_interface, class_count, scores_kind
+from phototag.models.labels import LabelFile, parse_label_file, parse_labels
 from phototag.models.saved_model import (
     FILE_NAMES,
     MetaGraph,
@@ -53,6 +53,12 @@ class Model:
     taxonomy: Taxonomy | None
     weights: str
     digest: str
+    thresholds: tuple[float | None, ...] = ()
+
+    @property
+    def is_independent(self) -> bool:
+        """Whether each score is independent of the others, so that a photo may well have several labels, or none."""
+        return self.card.output.scores == "independent"
 
 
 # --- Finding ----------------------------------------------------------------------------------------------------------
@@ -165,19 +171,19 @@ def read_card(directory: Path, given: Mapping[str, Any] | None) -> ModelCard:
     return parse_card("{}", str(directory), {"name": name, **(given or {})})
 
 
-def read_labels(directory: Path, card: ModelCard, chosen: Path | None) -> tuple[Label, ...] | None:
+def read_labels(directory: Path, card: ModelCard, chosen: Path | None) -> LabelFile | None:
     """Return the labels in the file that the user has `chosen`, or in the card's; None if there is neither.
 
     Raises `ModelError` if the file cannot be read or is wrong.
     """
     if chosen is not None:
-        return parse_labels(read_text(chosen), str(chosen))
+        return parse_label_file(read_text(chosen), str(chosen))
     if card.labels is None:
         return None
     path = directory / card.labels
     if Path(os.path.realpath(path)).parent != Path(os.path.realpath(directory)):
         raise ModelError(f"{path} leads out of its directory, where a card has no business; put the label file there")
-    return parse_labels(read_text(path), str(path))
+    return parse_label_file(read_text(path), str(path))
 
 
 def read_text(path: Path) -> str:
@@ -216,18 +222,24 @@ def digest_of(directory: Path) -> str:
 # --- Bringing card and SavedModel together ----------------------------------------------------------------------------
 
 
-def _model(directory: Path, card: ModelCard, graph: MetaGraph, labels: tuple[Label, ...] | None, weights: str) -> Model:
+def _model(directory: Path, card: ModelCard, graph: MetaGraph, label_file: LabelFile | None, weights: str) -> Model:
     interface = choose_interface(graph, card, directory)
-    missing = tuple(missing_facts(card, graph, interface, labels))
-    if missing or labels is None:
+    missing = tuple(missing_facts(card, graph, interface, label_file))
+    if missing or label_file is None:
         remedy = f"pass {' and '.join(fact.text for fact in missing)}"
         raise ModelError(f"{directory} does not say all that is needed", remedy, missing=missing)
     preprocessing = preprocessing_for(directory, card.input, interface)
-    labels, background = fit_labels(directory, card, labels, interface.classes)
-    labels, taxonomy = _with_taxonomy(card, labels)
+    label_file, background = fit_labels(directory, card, label_file, interface.classes)
+    labels, taxonomy = _with_taxonomy(card, label_file.labels)
+    # A tree needs classes that exclude each other: it adds up their probabilities.
+    if card.output.scores is None and scores_kind(graph, interface) == "independent":
+        card = replace(card, output=replace(card.output, scores="independent"))
+    if card.output.scores == "independent":
+        taxonomy = None
     facts = (weights, interface, preprocessing, card.output, card.temperature, labels)
     digest = hashlib.sha256(canonical(facts).encode("utf-8", "backslashreplace")).hexdigest()
-    return Model(directory, card, interface, preprocessing, labels, background, taxonomy, weights, digest)
+    thresholds = label_file.thresholds
+    return Model(directory, card, interface, preprocessing, labels, background, taxonomy, weights, digest, thresholds)
 
 
 @dataclass(frozen=True)
@@ -244,7 +256,7 @@ class MissingFact:
 
 
 def missing_facts(
-    card: ModelCard, graph: MetaGraph, interface: Interface, labels: tuple[Label, ...] | None
+    card: ModelCard, graph: MetaGraph, interface: Interface, labels: LabelFile | None
 ) -> Iterator[MissingFact]:
     """Yield the settings that have to be given to run the model."""
     if labels is None:
@@ -299,21 +311,19 @@ def _scaling(directory: Path, image: ImageInput, interface: Interface) -> Scalin
     return Scaling(image.mean, image.std)
 
 
-def fit_labels(
-    directory: Path, card: ModelCard, labels: tuple[Label, ...], classes: int | None
-) -> tuple[tuple[Label, ...], bool]:
+def fit_labels(directory: Path, card: ModelCard, label_file: LabelFile, classes: int | None) -> tuple[LabelFile, bool]:
     """Return the labels without that of the background class, and whether the model has one.
 
     Raises `LabelMismatch` if their number does not fit `classes`; None is unknown.
     """
     background = card.output.background
-    if labels[0].name.casefold() in BACKGROUND_NAMES:
-        background, labels = True, labels[1:]
-    elif background and len(labels) == classes:
-        labels = labels[1:]
+    if label_file.labels[0].name.casefold() in BACKGROUND_NAMES:
+        background, label_file = True, label_file.without_first()
+    elif background and len(label_file.labels) == classes:
+        label_file = label_file.without_first()
     if classes is not None:
-        check_classes(directory, classes, len(labels), background=background)
-    return labels, background
+        check_classes(directory, classes, len(label_file.labels), background=background)
+    return label_file, background
 
 
 BACKGROUND_NAMES = ("background", "__background__")
@@ -368,7 +378,7 @@ def imagenet_taxonomy() -> Taxonomy:
     return Taxonomy.parse(read_text(path), str(path))
 
 
-def settled_card(model: Model, scores: Literal["logits", "probabilities"]) -> ModelCard:
+def settled_card(model: Model, scores: ScoresKind) -> ModelCard:
     """Return the card of `model` with every fact in it, so that nothing has to be given again.
 
     `scores` is what the model was found to give. The labels are to be `labels.json` beside the card.

@@ -11,7 +11,7 @@ from typing import Any
 from phototag.core import canonical_record
 from phototag.errors import ModelError, SignatureMismatch
 from phototag.images.preprocess import Layout
-from phototag.models.card import MAX_SIDE, ModelCard
+from phototag.models.card import MAX_SIDE, ModelCard, ScoresKind
 from phototag.models.saved_model import MetaGraph, Node, Shape, Signature, TensorSpec, nearest
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
@@ -221,17 +221,23 @@ def refused_ops(graph: MetaGraph, interface: Interface) -> set[str]:
     return everywhere | {op for op in used if _REFUSED_IN_USE.fullmatch(op)}
 
 
-def scores_kind(graph: MetaGraph, interface: Interface) -> str | None:
-    """Return `probabilities`, `logits` or `sigmoid`, by the operation that the output comes from; None if unclear."""
+def scores_kind(graph: MetaGraph, interface: Interface) -> ScoresKind | None:
+    """Return what the scores are, by the operation that the output comes from; None if that does not tell."""
     producer = graph.producer(_output_tensor(graph, interface))
     return _SCORES_BY_OP.get(producer.op) if producer is not None else None
 
 
 # What the last operation of a classifier says about its scores.
-_SCORES_BY_OP = {
+_SCORES_BY_OP: Mapping[str, ScoresKind] = {
     "Softmax": "probabilities",
-    "Sigmoid": "sigmoid",
-    **dict.fromkeys(("MatMul", "BiasAdd", "Add", "AddV2", "Conv2D", "Mean", "Mul"), "logits"),
+    "Sigmoid": "independent",
+    "MatMul": "logits",
+    "BiasAdd": "logits",
+    "Add": "logits",
+    "AddV2": "logits",
+    "Conv2D": "logits",
+    "Mean": "logits",
+    "Mul": "logits",
 }
 
 

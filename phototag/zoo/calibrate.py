@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from phototag.core import Photo
 from phototag.errors import ConfigError, ModelError, PhotoError, SignatureMismatch
 from phototag.images.decode import prepare_photo
 from phototag.models.calibration import RangeScore, range_score
-from phototag.models.card import SCALINGS
+from phototag.models.card import SCALINGS, ScoresKind
 from phototag.models.find import Model, find_model
 from phototag.photos.find import find_photos
 
@@ -25,8 +25,16 @@ MAX_PHOTOS = 64
 # of one photo, no range gave 0.1.
 MIN_INFORMATION = 0.5
 
-# From a model and uint8 pixels [N, height, width, 3] to its scores, [N, classes].
-Predict: TypeAlias = Callable[[Model, NDArray[np.uint8]], NDArray[np.float32]]
+
+class Classifying(Protocol):
+    """A model that is loaded, such as `analysis.classifier.Classifier`."""
+
+    @property
+    def scores(self) -> ScoresKind:
+        """What the model gives."""
+
+    def predict(self, images: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        """Return scores of 0 to 1, [N, classes], for uint8 pixels [N, height, width, 3]."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +46,17 @@ class RangeTrial:
 
 
 def try_ranges(
-    name: str, photos: Path, predict: Predict, *, labels: Path | None = None, given: Mapping[str, Any] | None = None
+    name: str,
+    photos: Path,
+    load: Callable[[Model], Classifying],
+    *,
+    labels: Path | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Iterator[RangeTrial]:
     """Run the model `name` on some of the `photos`, once for each range of values, and yield what it makes of them.
 
-    `name`, `labels` and `given` are as in `find_model`; `given` must not hold a range, a mean or a deviation.
+    `load` loads a model. `name`, `labels` and `given` are as in `find_model`; `given` must not hold a range, a mean or
+    a deviation.
 
     Raises `ConfigError` if there are no photos that can be read, and `ModelError` if the model cannot be used.
     """
@@ -52,7 +66,9 @@ def try_ranges(
         model = find_model(name, labels=labels, given=with_range(given, value_range))
         pixels = _some_photos(model, photos) if pixels is None else pixels
         try:
-            yield RangeTrial(value_range, range_score(predict(model, pixels)))
+            classifier = load(model)
+            independent = classifier.scores == "independent"
+            yield RangeTrial(value_range, range_score(classifier.predict(pixels), independent=independent))
         except SignatureMismatch:
             raise
         except ModelError:  # the values are beyond what the model can take, so this is not its range
