@@ -100,7 +100,7 @@ def _print_reference(model: str, options: dict[str, Any], *, everything: bool, l
 
 
 def _probe(examination: Examination) -> Any:
-    """Run the model; its values are taken to be 0 to 1 where nothing says what they are."""
+    """Run the model on noise. If the range of its values is unknown, take 0 to 1."""
     from dataclasses import replace
 
     from phototag.analysis.classifier import probe

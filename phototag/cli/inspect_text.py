@@ -49,7 +49,7 @@ def _option(name: str) -> str:
 
 
 def human_lines(data: dict[str, Any]) -> Iterator[str]:
-    """Yield `as_data`'s data as text for people: the verdict first, then what the SavedModel holds."""
+    """Yield the data of `as_data` as text for people: the verdict first, then the content of the SavedModel."""
     yield from _verdict_lines(data["path"], data["verdict"])
     yield ""
     fingerprint = "" if data["fingerprint"] is None else f", fingerprint {data['fingerprint']:016x}"

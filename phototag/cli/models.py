@@ -128,7 +128,7 @@ def _check_scaling(options: dict[str, Any]) -> None:
 
 
 def _scores_of(model: Model) -> ScoresKind:
-    """Run the model on an image, which checks it, and say what it gives."""
+    """Run the model on an image, which checks it, and return what it gives."""
     import numpy as np
 
     from phototag.analysis.classifier import Classifier
@@ -140,7 +140,7 @@ def _scores_of(model: Model) -> ScoresKind:
 
 
 def _calibrated(directory: Path, labels: Path | None, facts: dict[str, Any], photos: Path) -> dict[str, Any]:
-    """Try every range on the photos, print what the model makes of them, and return `facts` with the best range."""
+    """Try every range on the photos, print the results, and return `facts` with the best range."""
     from phototag.analysis.classifier import Classifier
     from phototag.models.examine import examine
     from phototag.zoo.calibrate import best_range, try_ranges, with_range

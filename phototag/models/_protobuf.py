@@ -1,9 +1,9 @@
-"""The protocol buffers of a SavedModel, without TensorFlow: message classes and how to read their values.
+"""The protocol buffers of a SavedModel, without TensorFlow: message classes, and how to decode their values.
 
-The messages are defined here, with the few fields that are needed, and in a pool of their own, so that they never meet
-TensorFlow's. Strings are declared as bytes: a name that is not UTF-8 is odd, not unreadable. Names and numbers are
-TensorFlow's, from saved_model.proto, meta_graph.proto, graph.proto, node_def.proto, attr_value.proto, function.proto,
-saved_object_graph.proto, struct.proto, fingerprint.proto, tensor_shape.proto and types.proto.
+The messages are defined here, with the few fields that phototag needs. They are in a pool of their own, so they never
+meet TensorFlow's. Strings are declared as bytes: a name that is not UTF-8 is odd, but still readable. Names and numbers
+are TensorFlow's, from saved_model.proto, meta_graph.proto, graph.proto, node_def.proto, attr_value.proto,
+function.proto, saved_object_graph.proto, struct.proto, fingerprint.proto, tensor_shape.proto and types.proto.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-# Field: its number and type; `*` repeats it. A map is, on the wire, a repeated message of key and value.
+# Each field has a number and a type, which `*` repeats. On the wire, a map is a repeated message of key and value.
 _MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "SavedModel": {"meta_graphs": (2, "*MetaGraphDef")},
     "MetaGraphDef": {
@@ -86,7 +86,7 @@ _MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "FingerprintDef": {"saved_model_checksum": (1, "uint64")},
 }
 
-# types.proto, in order from 0. A variable's reference to a type has its number plus 100.
+# types.proto, in order from 0. A variable's reference to a type has the type's number plus 100.
 # fmt: off
 _DATA_TYPES = (
     "INVALID", "FLOAT", "DOUBLE", "INT32", "UINT8", "INT16", "INT8", "STRING", "COMPLEX64", "INT64", "BOOL", "QINT8",
@@ -96,7 +96,7 @@ _DATA_TYPES = (
 )
 # fmt: on
 _REFERENCE = 100
-# The names that Python programs use, where they differ.
+# The names in Python programs, if they differ.
 _PYTHON_NAMES = {"FLOAT": "float32", "DOUBLE": "float64", "HALF": "float16"}
 PROTO_NAMES = {python: proto for proto, python in _PYTHON_NAMES.items()}
 
@@ -153,7 +153,7 @@ def _pool() -> descriptor_pool.DescriptorPool:
 
 
 def dtype_name(number: int) -> str:
-    """Return the dtype of that number as Python programs call it: `float32`, or the number if it is unknown."""
+    """Return the dtype with that number as Python programs call it: `float32`, or the number if it is unknown."""
     base = number - _REFERENCE if number > _REFERENCE else number
     if not 0 <= base < len(_DATA_TYPES):
         return str(number)
@@ -162,5 +162,5 @@ def dtype_name(number: int) -> str:
 
 
 def decoded(data: bytes) -> str:
-    r"""Return text; bytes that are not UTF-8 come out as `\xff`."""
+    r"""Return text. Bytes that are not UTF-8 come out as `\xff`."""
     return data.decode("utf-8", "backslashreplace")

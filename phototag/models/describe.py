@@ -1,6 +1,6 @@
-"""What a SavedModel says, in words: as TensorFlow's `saved_model_cli show` prints it, as data, and for people.
+"""Describe a SavedModel: as TensorFlow's `saved_model_cli show` prints it, and as data with a verdict.
 
-Pure: descriptions in, lines out.
+Pure: models in, lines and data out.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def reference_lines(
     signature: str | None,
     list_ops: bool,
 ) -> Iterator[str]:
-    """Yield what `saved_model_cli show` of TensorFlow 2.21 prints, with ops sorted where it has them at random.
+    """Yield what `saved_model_cli show` of TensorFlow 2.21 prints. Ops come sorted; its own order is random.
 
-    `everything` is its `--all`, which wins over the rest. Raises `SignatureMismatch` for a tag-set or a signature that
-    is not there.
+    `everything` is its `--all`, which overrides the other arguments. Raises `SignatureMismatch` if there is no such
+    tag-set or signature.
     """
     if everything:
         yield from _everything(graphs)
@@ -141,7 +141,7 @@ def _argument_lines(argument: Any) -> Iterator[str]:
 
 
 def _reference_value(argument: Any) -> str:
-    """A value as the reference prints it: containers end in two backspaces that take back their last comma."""
+    """Return a value as the reference prints it: two backspaces take back a container's last comma."""
     if isinstance(argument, list | tuple):
         return "[" + "".join(f"{_quoted(item)}, " for item in argument) + "\b\b]"
     if isinstance(argument, dict):
@@ -154,7 +154,7 @@ def _quoted(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A value as Python prints it."""
+    """Return a value as Python prints it."""
     if isinstance(value, TensorSpec):
         return tensor_spec(value)
     if isinstance(value, list):
@@ -180,13 +180,13 @@ def tensor_spec(spec: TensorSpec) -> str:
 
 
 def custom_ops(graph: MetaGraph) -> set[str]:
-    """Return the operations of `graph` that TensorFlow 2.21 does not have, which need somebody's own library."""
+    """Return the operations of `graph` that TensorFlow 2.21 does not have: they need another library."""
     return {node.op for node in graph.every_node()} - graph.functions.keys() - _known_ops()
 
 
 @functools.cache
 def _known_ops() -> frozenset[str]:
-    """The operations of TensorFlow, as benchmarks/tensorflow_ops.py lists them."""
+    """Return the operations of TensorFlow, as benchmarks/tensorflow_ops.py lists them."""
     return frozenset((Path(__file__).parent / "tensorflow_ops.txt").read_text(encoding="ascii").split())
 
 
@@ -196,7 +196,7 @@ def _known_ops() -> frozenset[str]:
 def verdict(examination: Examination, probed: Any = None, spell: Spell = python_spelling) -> dict[str, Any]:
     """Return what phototag would make of the model, as data.
 
-    `probed` is what running the model showed (`analysis.classifier.Probe`), or None. `spell` returns the words for
+    `probed`: what running the model showed (`analysis.classifier.Probe`), or None. `spell`: returns the words for
     settings and commands.
     """
     interface = examination.interface
@@ -225,7 +225,7 @@ def verdict(examination: Examination, probed: Any = None, spell: Spell = python_
 
 
 def _scores(examination: Examination, interface: Interface, probed: Any) -> ScoresKind | None:
-    """Return what the scores are: as measured, unless that may be chance and the card or the graph says otherwise."""
+    """Return what the scores are: as measured, unless that may be chance and the card or the graph differs."""
     stated = examination.card.output.scores or scores_kind(examination.graph, interface)
     # Independent scores may add up to 1 by chance, and logits may lie between 0 and 1.
     chances = (("independent", "probabilities"), ("logits", "independent"))
@@ -244,7 +244,7 @@ def _refusal(examination: Examination, spell: Spell) -> dict[str, Any]:
 
 
 def _says_nothing(examination: Examination, interface: Interface) -> bool:
-    """Is there neither a shape, nor a card, nor a number of classes to tell an image classifier by?"""
+    """Return whether shape, card and number of classes all do not tell that it is an image classifier."""
     if interface.signature is None or examination.card.input.height is not None:
         return False
     signature = examination.graph.signatures[interface.signature]
@@ -255,7 +255,7 @@ def _says_nothing(examination: Examination, interface: Interface) -> bool:
 def _likelihood(
     examination: Examination, interface: Interface, scores: ScoresKind | None, classes: int | None, custom: list[str]
 ) -> str:
-    # One class that excludes no other is a classifier too: it says whether a photo shows that.
+    # A single independent class is a classifier too: the photo shows it or not.
     if custom or (classes is not None and classes < (1 if scores == "independent" else 2)):
         return "no"
     by_signature = interface.signature is not None and (scores == "logits" or examination.labels is not None)
@@ -301,7 +301,7 @@ def _background(examination: Examination, classes: int | None) -> str:
 def _label_facts(examination: Examination, classes: int | None) -> dict[str, Any]:
     labels = examination.labels
     count = None if labels is None else len(labels.labels)
-    # An installed model's file leaves the background class out, and its card says so.
+    # The label file of an installed model leaves the background class out, and its card says so.
     offsets = {0, 1} if examination.card.output.background else {0}
     fits = None if count is None or classes is None else classes - count in offsets
     return {"count": count, "fit": fits}
@@ -310,7 +310,7 @@ def _label_facts(examination: Examination, classes: int | None) -> dict[str, Any
 def as_data(
     examination: Examination, verdict_data: dict[str, Any], fingerprint: int | None, size: int
 ) -> dict[str, Any]:
-    """Return all that is known of the model, to be printed as JSON."""
+    """Return all facts about the model, to be printed as JSON."""
     return {
         "path": str(examination.directory),
         "verdict": verdict_data,
@@ -361,5 +361,5 @@ def _value_data(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _value_data(item) for key, item in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no such numbers
+        return str(value)  # not a number in JSON
     return value.text if isinstance(value, TypeName) else value

@@ -1,7 +1,7 @@
-"""From a name to a model that can be run: cards, labels, trees, and what the SavedModel says, all brought together.
+"""From a name to a model that can be run: combines its card, its labels, its tree and its SavedModel.
 
-A model is a SavedModel, and a model card for the facts that a SavedModel does not hold. What neither tells has to be
-given; nothing is guessed. The SavedModel's graph is all that is ever executed of a model.
+A model is a SavedModel with a model card for the facts that a SavedModel does not hold. The user has to give the facts
+that neither tells: phototag does not guess. It executes nothing of a model but the SavedModel's graph.
 """
 
 from __future__ import annotations
@@ -32,16 +32,19 @@ from phototag.paths import data_directory, installed_directory, shipped_director
 from phototag.vocabulary.taxonomy import Taxonomy
 
 DEFAULT_MODEL = "efficientnet-lite0"
-MAX_TEXT_FILE = 1 << 24  # bytes of a card, a label file or a tree; the largest known label file has 0.5 MB
+MAX_TEXT_FILE = 1 << 24  # bytes of a card, a label file or a tree. The largest known label file has 0.5 MB
 
 
 @dataclass(frozen=True)
 class Model:
     """A model that can be run: its card, how to call it and feed it, its labels, and its tree if it has one.
 
-    A model that comes with phototag is in `directory` once it is built. `labels` has one label a class, save for
-    class 0 where `background` says that it stands for none of the others. `weights` identifies the SavedModel, by its
-    files or its card; `digest` changes whenever the same photo may get other scores.
+    A model that comes with phototag is in `directory` once it is built. `labels` has one label for each class, without
+    class 0 if `background` says that it means none of the other classes. `weights` identifies the SavedModel, by its
+    files or its card. `digest` changes whenever the same photo may get other scores.
+
+    `thresholds` has each label's own threshold, above 0 and at most 1, or None. It is empty if the label file has none,
+    and it changes no scores.
     """
 
     directory: Path
@@ -57,7 +60,7 @@ class Model:
 
     @property
     def is_independent(self) -> bool:
-        """Whether each score is independent of the others, so that a photo may well have several labels, or none."""
+        """Whether each score is independent of the others, so that a photo may have several labels or none."""
         return self.card.output.scores == "independent"
 
 
@@ -65,13 +68,13 @@ class Model:
 
 
 def find_model(name: str, *, labels: Path | None = None, given: Mapping[str, Any] | None = None) -> Model:
-    """Return the model that is installed as `name`, or the one in the directory `name`.
+    """Return the model that is installed as `name`, or the model in the directory `name`.
 
-    `labels` is a label file that stands above the card's; `given` are facts in the form of a model card that stand
-    above the card's, or for one. Reads cards, labels and the SavedModel's protobuf; loads and runs nothing. The default
-    model is found before it is built, see `phototag.building.ensure_built`.
+    `labels`: a label file that overrides the card's. `given`: facts in the form of a model card, which override the
+    card or replace a missing card. This reads cards, labels and the SavedModel's protobuf, and neither loads nor runs
+    the model. It finds the default model before it is built (`phototag.zoo.build.ensure_built`).
 
-    Raises `NotASavedModel` or another `ModelError` where there is no such model, or a fact is missing or wrong.
+    Raises `NotASavedModel` or another `ModelError` if there is no such model, or a fact is missing or wrong.
     """
     if name == DEFAULT_MODEL:
         return _shipped_model(labels, given)
@@ -83,15 +86,15 @@ def find_model(name: str, *, labels: Path | None = None, given: Mapping[str, Any
 
 
 def is_model_name(name: str) -> bool:
-    """Say whether `name` can be that of an installed model: a plain name of a folder, on any system."""
+    """Return whether `name` can be the name of an installed model: a plain folder name on any system."""
     plain = bool(name) and name.isprintable() and not set(name) & set('/\\:*?"<>|') and len(name) <= 100
     return plain and not name.startswith(".") and not name.endswith((".", " "))
 
 
 def is_installed(name: str) -> bool:
-    """Say whether a model is installed as `name`.
+    """Return whether a model is installed as `name`.
 
-    Raises `ModelError` where that cannot be known.
+    Raises `ModelError` if the data directory cannot be read.
     """
     try:
         return is_model_name(name) and installed_directory(name).is_dir()
@@ -100,9 +103,9 @@ def is_installed(name: str) -> bool:
 
 
 def locate(name: str) -> Path:
-    """Return the directory of the installed model `name`, or the directory `name`, or that of the SavedModel's file.
+    """Return the directory of the installed model `name`, the directory `name`, or that of the SavedModel's file.
 
-    Raises `NotASavedModel` where there is none of these, or what belongs to it is no regular file.
+    Raises `UnknownModel` if there is none of these, and `NotASavedModel` if a part of the model is not a regular file.
     """
     if is_installed(name):
         directory = installed_directory(name)
@@ -118,15 +121,15 @@ def locate(name: str) -> Path:
         except OSError as error:
             raise NotASavedModel(f"{name} cannot be read ({error.strerror}); check the path") from None
     for path in saved_model_parts(directory):
-        if not path.is_file():  # a pipe would never end, neither here nor in TensorFlow
+        if not path.is_file():  # reading a pipe would never end, here or in TensorFlow
             raise NotASavedModel(f"{path} is not a regular file; export the model again")
     return directory
 
 
 def saved_model_parts(directory: Path) -> Iterator[Path]:
-    """Yield the files of the SavedModel in `directory`; nothing else in there belongs to it.
+    """Yield the files of the SavedModel in `directory`. Other files there do not belong to it.
 
-    Raises `NotASavedModel` where they cannot be listed.
+    Raises `NotASavedModel` if they cannot be listed.
     """
 
     def fail(error: OSError) -> None:
@@ -146,7 +149,7 @@ def saved_model_parts(directory: Path) -> Iterator[Path]:
 
 
 def _shipped_model(labels: Path | None, given: Mapping[str, Any] | None) -> Model:
-    """The default model, of which all is known before it is built."""
+    """Return the default model, whose facts are all known before it is built."""
     directory = shipped_directory() / DEFAULT_MODEL
     card = read_card(directory, given)
     image = TensorSpec("images", "float32", (None, card.input.height, card.input.width, 3))
@@ -160,7 +163,7 @@ def _shipped_model(labels: Path | None, given: Mapping[str, Any] | None) -> Mode
 
 
 def read_card(directory: Path, given: Mapping[str, Any] | None) -> ModelCard:
-    """Return the model card in `directory`, or a card of that name alone, with the facts that are `given`.
+    """Return the model card in `directory`, with the facts that are `given`; without a card, a card of that name.
 
     Raises `ModelError` if the card cannot be read or is wrong.
     """
@@ -172,7 +175,7 @@ def read_card(directory: Path, given: Mapping[str, Any] | None) -> ModelCard:
 
 
 def read_labels(directory: Path, card: ModelCard, chosen: Path | None) -> LabelFile | None:
-    """Return the labels in the file that the user has `chosen`, or in the card's; None if there is neither.
+    """Return the content of the label file that the user has `chosen`, or of the card's; None if there is neither.
 
     Raises `ModelError` if the file cannot be read or is wrong.
     """
@@ -189,10 +192,10 @@ def read_labels(directory: Path, card: ModelCard, chosen: Path | None) -> LabelF
 def read_text(path: Path) -> str:
     """Return the text of a card, a label file or a tree.
 
-    Raises `ModelError` where it cannot be read, is too large to be one, or is not UTF-8.
+    Raises `ModelError` if it cannot be read, is too large for such a file, or is not UTF-8.
     """
     try:
-        if path.exists() and not path.is_file():  # a pipe would never end
+        if path.exists() and not path.is_file():  # reading a pipe would never end
             raise ModelError(f"{path} is not a regular file; check the path")
         with path.open("rb") as file:
             data = file.read(MAX_TEXT_FILE + 1)
@@ -231,7 +234,7 @@ def _model(directory: Path, card: ModelCard, graph: MetaGraph, label_file: Label
     preprocessing = preprocessing_for(directory, card.input, interface)
     label_file, background = fit_labels(directory, card, label_file, interface.classes)
     labels, taxonomy = _with_taxonomy(card, label_file.labels)
-    # A tree needs classes that exclude each other: it adds up their probabilities.
+    # A tree adds up probabilities, so its classes must exclude each other.
     if card.output.scores is None and scores_kind(graph, interface) == "independent":
         card = replace(card, output=replace(card.output, scores="independent"))
     if card.output.scores == "independent":
@@ -244,21 +247,21 @@ def _model(directory: Path, card: ModelCard, graph: MetaGraph, label_file: Label
 
 @dataclass(frozen=True)
 class MissingFact:
-    """A setting that the user has to give before the model can be run, and `takes`, the words for what it takes."""
+    """A setting that the user has to give before the model can be run, and `takes`, the words for its values."""
 
     setting: str
     takes: str
 
     @property
     def text(self) -> str:
-        """The setting and what it takes, with a placeholder for the setting."""
+        """The setting and its values, with a placeholder for the setting."""
         return f"{{{self.setting}}}{self.takes}"
 
 
 def missing_facts(
     card: ModelCard, graph: MetaGraph, interface: Interface, labels: LabelFile | None
 ) -> Iterator[MissingFact]:
-    """Yield the settings that have to be given to run the model."""
+    """Yield the settings that the user has to give before the model can be run."""
     if labels is None:
         classes = class_count(graph, interface)
         count = "" if classes is None else f"{classes} "
@@ -271,9 +274,10 @@ def missing_facts(
 
 
 def preprocessing_for(directory: Path, image: ImageInput, interface: Interface) -> Preprocessing:
-    """Return what images have to become: by the card, and by the input's shape where it says more.
+    """Return how to prepare images, by the card and by the shape of the input.
 
-    Nothing may be missing, see `missing_facts`. Raises `ModelError` naming `directory` where the two contradict.
+    Call this only if `missing_facts` yields nothing. Raises `ModelError` naming `directory` if card and shape
+    contradict.
     """
     scaling = _scaling(directory, image, interface)
     return Preprocessing(
@@ -312,9 +316,11 @@ def _scaling(directory: Path, image: ImageInput, interface: Interface) -> Scalin
 
 
 def fit_labels(directory: Path, card: ModelCard, label_file: LabelFile, classes: int | None) -> tuple[LabelFile, bool]:
-    """Return the labels without that of the background class, and whether the model has one.
+    """Return the labels without the label of the background class, and whether the model has that class.
 
-    Raises `LabelMismatch` if their number does not fit `classes`; None is unknown.
+    `classes`: how many scores the model gives, or None if unknown.
+
+    Raises `LabelMismatch` if the number of labels does not fit.
     """
     background = card.output.background
     if label_file.labels[0].name.casefold() in BACKGROUND_NAMES:
@@ -330,7 +336,7 @@ BACKGROUND_NAMES = ("background", "__background__")
 
 
 def check_classes(directory: Path, classes: int, labels: int, *, background: bool) -> None:
-    """Raise `LabelMismatch` with both numbers unless each of `classes` has a label, the background class aside."""
+    """Raise `LabelMismatch` with both numbers unless each of `classes` but the background class has a label."""
     if classes == labels + background:
         return
     remedy = "name another file with {labels}"
@@ -340,7 +346,7 @@ def check_classes(directory: Path, classes: int, labels: int, *, background: boo
 
 
 def _with_taxonomy(card: ModelCard, labels: tuple[Label, ...]) -> tuple[tuple[Label, ...], Taxonomy | None]:
-    """The labels with their synsets, if they are ImageNet's, and the tree that they belong to."""
+    """Return the labels, with synsets if they are ImageNet's, and the tree that they belong to."""
     if card.taxonomy == "none":
         return labels, None
     taxonomy = imagenet_taxonomy()
@@ -353,9 +359,9 @@ def _with_taxonomy(card: ModelCard, labels: tuple[Label, ...]) -> tuple[tuple[La
 
 
 def _with_imagenet_synsets(labels: tuple[Label, ...]) -> tuple[Label, ...]:
-    """Give labels that are plainly ImageNet's 1000, in their order, the synsets that go with them.
+    """Return `labels` with synsets if they clearly are ImageNet's 1000 in their order.
 
-    Lists differ in a few names (crane and crane bird); nine of ten that agree class by class are no accident.
+    Lists differ in a few names (crane and crane bird). If nine in ten agree class by class, that is not chance.
     """
     imagenet = imagenet_labels()
     agreeing = sum(a.name.casefold() == b.name.casefold() for a, b in zip(labels, imagenet, strict=False))
@@ -379,9 +385,9 @@ def imagenet_taxonomy() -> Taxonomy:
 
 
 def settled_card(model: Model, scores: ScoresKind) -> ModelCard:
-    """Return the card of `model` with every fact in it, so that nothing has to be given again.
+    """Return the card of `model` with every fact in it, so that the user never has to give one again.
 
-    `scores` is what the model was found to give. The labels are to be `labels.json` beside the card.
+    `scores`: what the model gives. The labels go into `labels.json` beside the card.
     """
     preprocessing, interface, card = model.preprocessing, model.interface, model.card
     scaling = (

@@ -60,12 +60,12 @@ def parse_label_file(text: str, source: str) -> LabelFile:
     - CSV (`.csv`, `.tsv`): the column called `name`, `label` or the like, or without a heading the first of text; a
       column called `threshold` gives each label its own
     - JSON: a list of names; `{"0": "tench"}`, `{"tench": 0}`, or `{"0": ["n01440764", "tench"]}` as Keras has it; in
-      place of a name also `{"name": "tench", "synset": "n01440764", "threshold": 0.4}`, whose name alone is required
+      place of a name also `{"name": "tench", "synset": "n01440764", "threshold": 0.4}`, which needs only the name
 
     A byte order mark, either kind of line break and blank lines at the end do not matter.
 
-    Raises `LabelMismatch` naming `source`, and the line or class, if `text` has none of these formats, a class has no
-    label, or a threshold is not above 0 and at most 1.
+    Raises `LabelMismatch` naming `source`, and the line or class. The reason is an unknown format, a class without a
+    label, or a threshold that is not above 0 and at most 1.
     """
     table, text = text, text.removeprefix("\ufeff").rstrip()
     if not text:

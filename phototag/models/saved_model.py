@@ -1,4 +1,4 @@
-"""What a SavedModel says about itself, read from its protobuf alone, without TensorFlow."""
+"""The content of a SavedModel, read from its protobuf alone, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from phototag.errors import NotASavedModel, SignatureMismatch
 from phototag.models._protobuf import PROTO_NAMES, decoded, dtype_name, message_class
 
 FILE_NAMES = ("saved_model.pb", "saved_model.pbtxt")
-# Protocol buffers cannot be larger (2 GiB), so such a file is something else.
+# Protocol buffers cannot be larger (2 GiB), so a larger file is something else.
 MAX_BYTES = 2**31 - 1
-MAX_GRAPHS = 100  # two or three are usual: for serving, for training, for another device
+MAX_GRAPHS = 100  # two or three are usual, for serving, training or another device
 
 Shape = tuple["int | None", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A tensor: its name, dtype (`float32`, or its number where that is unknown) and shape.
+    """A tensor: its name, dtype (`float32`, or a number if it is unknown) and shape.
 
-    A dimension that is not fixed is None, and so is a shape of unknown rank, or one that is not stated.
+    A dimension that is not fixed is None. So is a shape of unknown rank, or a shape that is not stated.
     """
 
     name: str
@@ -38,7 +38,7 @@ class TensorSpec:
 
     @property
     def data_type(self) -> str:
-        """The dtype as TensorFlow's protocol buffers call it: `DT_FLOAT`, or its number where that is unknown."""
+        """The dtype as TensorFlow's protocol buffers call it: `DT_FLOAT`, or its number if it is unknown."""
         if self.dtype.isdigit():
             return self.dtype
         base = self.dtype.removesuffix("_ref")
@@ -47,7 +47,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A signature: what goes in and what comes out, by key."""
+    """A signature: its inputs and outputs by key."""
 
     key: str
     inputs: Mapping[str, TensorSpec]
@@ -59,9 +59,9 @@ class Signature:
 class Node:
     """An operation of a graph or of a function.
 
-    `inputs` are names of tensors. `dtype` and `shape` are its attributes, which placeholders have; `function` is the
-    one that it calls, `calls` are all that it may call (the branches of an If, say); `constant_shape` is the shape of
-    its value if it is a constant; `is_transposed` says whether its second input is taken with rows for columns.
+    `inputs` are names of tensors. `dtype` and `shape` are attributes of placeholders. `function` is the function that
+    it calls, and `calls` are all that it may call, such as the branches of an If. `constant_shape` is the shape of a
+    constant's value. `is_transposed`: its second input is transposed.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Node:
 class Function:
     """A function of the graph's library.
 
-    `nodes` are its operations by name, `returns` the tensor that each output is, `inputs` how many it takes.
+    `nodes` are its operations by name, `returns` the tensor of each output, and `inputs` the number of its inputs.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Function:
 class TypeName:
     """A value of a function's signature that is itself a type, such as `RaggedTensorSpec`.
 
-    `kind` is what Python calls its type, `text` how it prints, `representation` how it prints inside another.
+    `kind` is what Python calls its type, `text` how it prints, and `representation` how it prints inside a container.
     """
 
     kind: str
@@ -105,14 +105,14 @@ class TypeName:
 
 @dataclass(frozen=True, slots=True)
 class ConcreteFunction:
-    """One way to call a function: by these arguments, which are `TensorSpec`s, constants, and containers of both."""
+    """One way to call a function: its arguments are `TensorSpec`s, constants, and containers of both."""
 
     arguments: tuple[Any, ...]
     keyword_arguments: Mapping[str, Any]
 
 
 class MetaGraph:
-    """One graph of a SavedModel, with the tags that it is chosen by, in stored order."""
+    """One graph of a SavedModel, with its tags in stored order. The tags identify it."""
 
     def __init__(self, proto: Any) -> None:
         self._proto = proto
@@ -120,7 +120,7 @@ class MetaGraph:
 
     @classmethod
     def described(cls, tags: tuple[str, ...], signatures: Mapping[str, Signature]) -> MetaGraph:
-        """Return the description of a graph that is yet to be made."""
+        """Return the description of a graph that does not exist yet."""
         graph = cls(message_class("MetaGraphDef")())
         graph.tags, graph.signatures = tags, dict(signatures)
         return graph
@@ -152,7 +152,7 @@ class MetaGraph:
 
     @property
     def ops(self) -> set[str]:
-        """The kinds of operations in use, as TensorFlow counts them: in the graph, and in functions that it calls."""
+        """The kinds of operations in use, as TensorFlow counts them: in the graph and in functions that it calls."""
         used: set[str] = set()
         pending = list(self.nodes.values())
         while pending:
@@ -165,7 +165,7 @@ class MetaGraph:
         return used - self.functions.keys()
 
     def ops_behind(self, tensor: str) -> set[str]:
-        """Return the kinds of operations that may run for `tensor`: all that it depends on, and functions called."""
+        """Return the kinds of operations that may run for `tensor`: its dependencies and their functions."""
         found: set[str] = set()
         seen: set[str] = set()
         called: set[str] = set()
@@ -189,14 +189,14 @@ class MetaGraph:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the model has learned: those of its variables, or of its constants if it is frozen."""
+        """How many numbers the model has learned: in its variables, or in its constants if it is frozen."""
         nodes = self.nodes.values()
         variables = sum(_size(node.shape) for node in nodes if node.op in ("VarHandleOp", "VariableV2", "Variable"))
         return variables or sum(_size(node.constant_shape) for node in self.every_node())
 
     @property
     def tensorflow_version(self) -> str:
-        """The version of TensorFlow that wrote the graph, or nothing."""
+        """The version of TensorFlow that wrote the graph, or an empty string."""
         return decoded(self._proto.meta_info_def.tensorflow_version)
 
     @property
@@ -231,10 +231,10 @@ class MetaGraph:
         return dict(sorted(found.items()))
 
     def producer(self, tensor: str, through: Collection[str] | None = None) -> Node | None:
-        """Return the operation that makes `tensor` (`name:0`) what it is.
+        """Return the operation that gives `tensor` (`name:0`) its values.
 
-        Calls are looked into, and operations `through` which the first input passes are passed over, by default those
-        that change no score.
+        This looks into calls, and passes over the operations `through`, whose first input goes on. By default these are
+        the operations that change no score.
         """
         through = _PASSING_ON if through is None else through
         nodes: Mapping[str, Node] = self.nodes
@@ -254,7 +254,7 @@ class MetaGraph:
         return None
 
 
-# Operations that hand their first input on; a chain of them longer than this is a loop.
+# Operations that pass their first input on. A longer chain of them is a loop.
 _PASSING_ON = {"Identity", "IdentityN", "Reshape", "Squeeze", "Cast", "StopGradient", "EnsureShape", "PreventGradient"}
 MAX_STEPS = 1000
 
@@ -262,7 +262,7 @@ MAX_STEPS = 1000
 def saved_model_file(directory: Path) -> Path:
     """Return the file in `directory` that makes it a SavedModel.
 
-    Raises `NotASavedModel` where there is none, naming the folder inside that may be meant.
+    Raises `NotASavedModel` if there is none. The error names a SavedModel in a subfolder, if there is one.
     """
     try:
         for name in FILE_NAMES:
@@ -280,7 +280,7 @@ def saved_model_file(directory: Path) -> Path:
 def read_saved_model(directory: Path) -> tuple[MetaGraph, ...]:
     """Return the graphs of the SavedModel in `directory`.
 
-    Raises `NotASavedModel` where there is none or it is damaged.
+    Raises `NotASavedModel` if there is none or it is damaged.
     """
     path = saved_model_file(directory)
     parsed = message_class("SavedModel")()
@@ -289,7 +289,7 @@ def read_saved_model(directory: Path) -> tuple[MetaGraph, ...]:
             raise NotASavedModel(f"{path} is larger than any protocol buffer can be; export the model again")
         with path.open("rb") as file:
             head = file.read(1)
-            # Its first field is the schema's version (1) or a graph (2); other files are not worth reading whole.
+            # The first field is the schema's version (1) or a graph (2). Other files are not read any further.
             if path.suffix == ".pb" and head and head not in (b"\x08", b"\x12"):
                 raise message.DecodeError
             file.seek(0)
@@ -322,7 +322,7 @@ def read_fingerprint(directory: Path) -> int | None:
 
 
 def choose_meta_graph(graphs: tuple[MetaGraph, ...], tag_set: Iterable[str] | None, source: Path) -> MetaGraph:
-    """Return the graph with the tags `tag_set`; without one, the only graph, or that for serving.
+    """Return the graph with the tags `tag_set`. If that is None, return the only graph, or the graph for serving.
 
     Raises `SignatureMismatch` naming the tag-sets that there are.
     """
@@ -341,7 +341,7 @@ def choose_meta_graph(graphs: tuple[MetaGraph, ...], tag_set: Iterable[str] | No
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a question after the one of `known` that was probably meant by `name`, or nothing."""
+    """Return a question that suggests the nearest name in `known`, or an empty string."""
     close = difflib.get_close_matches(name, list(known), 1)
     return f"did you mean {close[0]}? " if close else ""
 
@@ -391,18 +391,19 @@ def _size(shape: Shape | None) -> int:
     return min(MAX_SIZE, math.prod(min(size or 0, MAX_SIZE) for size in shape[:8])) if shape is not None else 0
 
 
-MAX_SIZE = 10**15  # numbers; no model has so many
+MAX_SIZE = 10**15  # of learned numbers, far more than any model has
 
 
 def _loaded_names(functions: Mapping[str, Function]) -> dict[str, str]:
-    """The names that the functions of a library have once TensorFlow has loaded them, which it sorts them by.
+    """Return the names that the functions of a library have after TensorFlow has loaded them. It sorts by these.
 
-    A function is loaded after those that it calls, of the rest the last first (function_deserialization.py,
-    `_sort_function_defs`). Its new name ends in a counter that every tensor of a function increments; to count them
-    takes the definitions of all operations, so those without an output are told by name.
+    TensorFlow loads a function after the functions that it calls, and of the rest the last first
+    (function_deserialization.py, `_sort_function_defs`). The new name ends in a counter that every tensor of a function
+    increments. An exact count takes the definitions of all operations. So the operations without an output are listed
+    here by name.
     """
     waiting = {name: {n for node in f.nodes.values() for n in (node.op, *node.calls)} for name, f in functions.items()}
-    # In this order: `functions.keys() - {name}` would copy all names for each function.
+    # The order matters: `functions.keys() - {name}` would copy all names for each function.
     waiting = {name: (called & functions.keys()) - {name} for name, called in waiting.items()}
     callers: dict[str, list[str]] = {name: [] for name in functions}
     for name, called in waiting.items():
@@ -433,7 +434,7 @@ _WITHOUT_OUTPUT = {"AssignVariableOp", "DisableCopyOnRead", "MergeV2Checkpoints"
 
 def _concrete(function: Any) -> ConcreteFunction:
     signature = _structured(function.canonicalized_input_signature)
-    # A tuple of the positional arguments and a dictionary of the others.
+    # A tuple of the positional arguments and a dictionary of the keyword arguments.
     if isinstance(signature, tuple) and len(signature) == 2 and isinstance(signature[1], dict):
         arguments = signature[0] if isinstance(signature[0], tuple) else ()
         return ConcreteFunction(arguments, signature[1])
@@ -441,7 +442,7 @@ def _concrete(function: Any) -> ConcreteFunction:
 
 
 def _structured(value: Any, depth: int = 0) -> Any:
-    """A structured value as Python's own values."""
+    """Return a structured value as Python's own values."""
     kind = value.WhichOneof("kind") or "none_value"
     if depth > MAX_DEPTH:
         return None
@@ -460,7 +461,7 @@ def _structured(value: Any, depth: int = 0) -> Any:
     return _scalar(value, kind)
 
 
-MAX_DEPTH = 100  # of containers in containers; protocol buffers allow as many
+MAX_DEPTH = 100  # of nested containers, as in protocol buffers
 
 
 def _type_spec(spec: Any, depth: int) -> TypeName:

