@@ -323,7 +323,7 @@ def test_what_does_not_convert_or_differs_runs_in_tensorflow_and_is_said_once(
     ]
     assert reason in said[1]
     assert conversions_in(kept) == [".json"]
-    with pytest.raises(ModelError, match=rf"m cannot run in LiteRT: {reason}.*; leave out --engine litert"):
+    with pytest.raises(ModelError, match=rf"m cannot run in LiteRT: {reason}.*; leave out engine= litert"):
         Classifier(model, "litert")
 
 

@@ -45,11 +45,8 @@ class Runner(ABC):
 
         `images`: uint8 [N, height, width, 3] in RGB order, as `Preprocessing.prepare` makes them. N is at least 1.
 
-        Raises
-
-        - `ValueError` for pixels of another shape or type
-        - `OutOfMemory` if a smaller batch may work
-        - `ModelError` if the model fails or gives scores that are not finite
+        Raises `ValueError` for pixels of another shape or type. Raises `OutOfMemory` if a smaller batch may work, and
+        `ModelError` if the model fails or gives scores that are not finite.
         """
         directory, size = self._directory, (self._preprocessing.height, self._preprocessing.width, 3)
         # Wrong pixels may make an engine end the whole process.
