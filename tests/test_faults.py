@@ -36,7 +36,8 @@ from phototag.metadata.keywords import Unwritable
 from phototag.metadata.rewrite import Stamp
 from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter, untag
 from phototag.photos.digest import content_digest
-from phototag.photos.find import UNFINISHED_PREFIX, find_photos
+from phototag.photos.find import find_photos
+from phototag.photos.kinds import UNFINISHED_PREFIX
 from phototag.run.pipeline import Pipeline, Scorer
 
 from .conftest import lines, phototag, powerless

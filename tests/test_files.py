@@ -14,7 +14,7 @@ import pytest
 
 from phototag.metadata.files import folders_synced_once, remove_unfinished, sync_put_off, write_file
 from phototag.metadata.keywords import Unwritable
-from phototag.photos.find import UNFINISHED_PREFIX, UNFINISHED_SUFFIX
+from phototag.photos.kinds import UNFINISHED_PREFIX, UNFINISHED_SUFFIX
 
 ROOT = Path(__file__).parent.parent
 PIECES = [b"one", memoryview(b"two"), b"", b"three"]

@@ -19,7 +19,8 @@ from PIL import Image
 from phototag.core import Photo, SkippedFile
 from phototag.errors import PhotoError
 from phototag.images.decode import open_image
-from phototag.photos.find import find_photos, reads_raw
+from phototag.photos.find import find_photos
+from phototag.photos.kinds import reads_raw
 
 from .conftest import lines
 from .photo_parts import dng

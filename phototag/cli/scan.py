@@ -19,10 +19,11 @@ import click
 from phototag._version import __version__
 from phototag.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED
 from phototag.cli.finding_options import Finding, NamedPath, default_index, finding_options, index_option, take_finding
+from phototag.cli.messages import spell
 from phototag.cli.run_log import MAX_FAILURES, check_report, open_log, write_report
 from phototag.cli.tag_options import TagOptions, find_wanted_model, make_chooser, scorer, tag_options, take_tag_options
 from phototag.cli.terminal import Console, interruptible, name_of, plural, printable, verbose_option
-from phototag.errors import OutputError
+from phototag.errors import OutputError, spelled
 
 if TYPE_CHECKING:
     from phototag.core import WalkItem
@@ -354,7 +355,7 @@ class Output:
             if isinstance(one, SkippedFile) and one.kind != "unreadable":
                 self.report.other_files += one.kind == "other"
                 if self._options.verbose:
-                    self._console.message(f"{self._name(one.path)}: passed over: {one.reason}")
+                    self._console.message(f"{self._name(one.path)}: passed over: {spelled(one.reason, spell)}")
             yield one
 
     def show(self, outcome: Outcome) -> None:

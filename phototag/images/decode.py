@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from phototag.errors import NO_MEMORY, PhotoError
 from phototag.images.preprocess import Preprocessing
 from phototag.photos.digest import content_digest, stream_digest
-from phototag.photos.find import (
+from phototag.photos.kinds import (
     JPEG_XL,
     RAW,
     RAW_SUFFIXES,

@@ -18,7 +18,7 @@ from phototag.core import Photo, Prediction, Tag
 from phototag.metadata.edits import Data
 from phototag.metadata.keywords import Unwritable
 from phototag.photos.digest import content_digest
-from phototag.photos.find import UNFINISHED_PREFIX, UNFINISHED_SUFFIX
+from phototag.photos.kinds import UNFINISHED_PREFIX, UNFINISHED_SUFFIX
 
 if sys.platform != "win32":
     import fcntl

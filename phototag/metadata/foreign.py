@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, IptcImagePlugin
 
-from phototag.photos.find import READABLE_FORMATS, open_at_once
+from phototag.photos.kinds import READABLE_FORMATS, open_at_once
 
 
 def embedded_keywords(path: Path) -> tuple[bytes | None, tuple[str, ...] | None, tuple[str, ...] | None]:

@@ -21,7 +21,7 @@ from phototag.metadata.edits import packed, replacement
 from phototag.metadata.files import NO_FILE, EarlierTags, Written, moment, now, os_fault, sync_folder, write_file
 from phototag.metadata.keywords import key
 from phototag.photos.digest import content_digest
-from phototag.photos.find import OWN_SUFFIX
+from phototag.photos.kinds import OWN_SUFFIX
 
 MAX_SIDECAR = 1 << 20  # bytes; one of ours has a few thousand
 

@@ -30,7 +30,7 @@ from phototag.metadata.keywords import (
 )
 from phototag.metadata.rewrite import Stamp
 from phototag.photos.digest import content_digest
-from phototag.photos.find import OTHER_SUFFIXES, OWN_SUFFIX, RAW_SUFFIXES, READABLE_SUFFIXES, UNREADABLE, XMP_SUFFIX
+from phototag.photos.kinds import OTHER_SUFFIXES, OWN_SUFFIX, RAW_SUFFIXES, READABLE_SUFFIXES, UNREADABLE, XMP_SUFFIX
 
 MAX_PHOTO = 1 << 29  # bytes; a file is held in memory twice while it is written into
 MAX_OTHER = 1 << 26  # bytes; a file of a kind that is not written into
