@@ -26,13 +26,13 @@ MakePhoto = Callable[..., Path]
 WAITING = """
 import os, time
 import phototag.images.decode as opening
-look_at = opening.look_at
+read_picture = opening.read_picture
 def waiting(path, *others):
     print("looking at", path, flush=True)
     while not os.path.exists(os.environ["GATE"]):
         time.sleep(0.02)
-    return look_at(path, *others)
-opening.look_at = waiting
+    return read_picture(path, *others)
+opening.read_picture = waiting
 """
 
 

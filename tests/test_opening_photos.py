@@ -15,11 +15,17 @@ from PIL import Image
 
 from phototag.errors import PhotoError
 from phototag.images import decode
-from phototag.images.decode import MAX_PIXELS, Looked, look_at, open_image, prepare_photo
+from phototag.images.decode import prepare_photo, read_picture
+from phototag.images.limits import MAX_PIXELS
 from phototag.images.preprocess import Preprocessing
 from phototag.photos.digest import content_digest
 
 from .photo_parts import dng, mpf_base, mpf_photo
+
+
+def open_image(path: Path, shortest_side: int) -> Image.Image:
+    return read_picture(path, shortest_side).image
+
 
 CORNERS = {"top left": "red", "top right": "lime", "bottom left": "blue", "bottom right": "white"}
 
@@ -198,9 +204,9 @@ def test_a_jpeg_decoded_small_is_checked_to_its_end(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         (b"", "the file is empty"),
-        (b"just text", "no photo of a kind that phototag reads"),
-        (b"<!DOCTYPE html><p>404", "no photo, whatever its name says (HTML)"),
-        (b"\0\0\0\x18ftypqt  moov", "no photo, whatever its name says (video)"),
+        (b"just text", "not a photo of a kind that phototag reads"),
+        (b"<!DOCTYPE html><p>404", "not a photo, whatever its name says (HTML)"),
+        (b"\0\0\0\x18ftypqt  moov", "not a photo, whatever its name says (video)"),
         (b"\xff\x0a jxl", "JPEG XL"),
         (b"\xff\xd8\xff\xe0 broken", "the file is truncated"),
         (b"\x89PNG\r\n\x1a\n broken, and for long enough", "begins like a PNG file, but its header cannot be read"),
@@ -216,7 +222,7 @@ def test_what_is_no_photo_says_what_it_is(tmp_path: Path, content: bytes, reason
 def test_postscript_is_never_interpreted(tmp_path: Path) -> None:
     """Pillow would hand it to Ghostscript."""
     (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
-    with pytest.raises(PhotoError, match="no photo of a kind"):
+    with pytest.raises(PhotoError, match="not a photo of a kind"):
         open_image(tmp_path / "a.jpg", 8)
 
 
@@ -377,23 +383,25 @@ def test_one_look_gives_the_pixels_and_the_digest(
         path.write_bytes(dng(corners()))
     else:
         corners(640, 480).save(path, kind)
-    looked = look_at(path, SMALL, crops=2)
-    assert looked.pixels is not None
-    assert looked.pixels.shape == (2, 16, 24, 3)
-    assert (looked.pixels == prepare_photo(path, SMALL, 2)).all()
-    assert look_at(path, SMALL, 1, {looked.digest}.__contains__) == Looked(looked.digest, None)
-    assert looked.digest == content_digest(path.read_bytes())
+    picture = read_picture(path, SMALL.shortest_side)
+    assert picture.digest == content_digest(path.read_bytes())
+    assert picture.view(SMALL, 2).shape == (2, 16, 24, 3)
+    assert (picture.view(SMALL, 2) == prepare_photo(path, SMALL, 2)).all()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"just text", b"\xff\xd8\xff\xe0 broken"])
-def test_a_look_at_a_bad_photo_fails_as_opening_it_does(tmp_path: Path, content: bytes | None) -> None:
+def test_reading_a_bad_photo_fails_when_it_is_decoded(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "a.jpg"
+
+    def view() -> object:
+        return read_picture(path, SMALL.shortest_side).view(SMALL)
+
     if content is not None:
         path.write_bytes(content)
-        digest = content_digest(content)
-        assert look_at(path, SMALL, 1, lambda _: True) == Looked(digest, None)  # not looked at, so not found out
+        assert read_picture(path, SMALL.shortest_side).digest == content_digest(content)  # not decoded yet
     with pytest.raises(PhotoError) as opened:
         prepare_photo(path, SMALL)
     with pytest.raises(PhotoError) as looked:
-        look_at(path, SMALL, 1)
+        view()
     assert str(looked.value) == str(opened.value)
+    assert str(looked.value).startswith(f"{path}: ")

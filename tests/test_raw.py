@@ -18,13 +18,12 @@ from PIL import Image
 
 from phototag.core import Photo, SkippedFile
 from phototag.errors import PhotoError
-from phototag.images.decode import open_image
 from phototag.photos.find import find_photos
 from phototag.photos.kinds import reads_raw
 
 from .conftest import lines
 from .photo_parts import dng
-from .test_opening_photos import CORNERS, STORED, assert_corners, corners
+from .test_opening_photos import CORNERS, STORED, assert_corners, corners, open_image
 
 SENSOR = (400, 300)
 
@@ -146,7 +145,7 @@ def test_finding_a_raw_does_not_import_rawpy(tmp_path: Path) -> None:
     [
         (b"", "the file is empty"),
         (b"II*\0", "damaged"),
-        (b"no RAW at all" * 1000, "it is no RAW file, or of a camera that LibRaw does not know"),
+        (b"no RAW at all" * 1000, "it is not a RAW file, or of a camera that LibRaw does not know"),
         (dng(corners(*SENSOR))[:2000], "damaged"),
         (dng(corners(*SENSOR), preview(corners(800, 600))[:-2000]), "the file is truncated"),
     ],

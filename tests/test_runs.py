@@ -55,7 +55,7 @@ def test_a_report_tells_programs_what_a_run_came_to(scan: Scan, library: Path, t
     assert report["counts"] == {"tagged": 6, "untagged": 1, "unchanged": 0, "skipped": 0, "failed": 1}
     assert (report["ending"], report["run"], report["paths"]) == ("complete", 1, [str(library)])
     assert [Path(failure["path"]).name for failure in report["failures"]] == ["broken.jpg"]
-    assert "no photo" in report["failures"][0]["error"]
+    assert "not a photo" in report["failures"][0]["error"]
     assert scan("--report", file, "--dry-run", library).exit_code == 1
     report = json.loads(file.read_text())
     assert (report["dry_run"], report["run"], report["counts"]["unchanged"]) == (True, None, 7)
@@ -137,7 +137,7 @@ def test_status_tells_of_photos_failures_and_runs(scan: Scan, library: Path, sta
     scan("--dry-run", library)  # leaves no trace
     text = status()
     assert "7 photos: 6 tagged, 1 without tags" in text
-    assert re.search(r"1 failure:\n  .*no photo.* \(1\)\n    .*broken\.jpg\n", text)
+    assert re.search(r"1 failure:\n  .*not a photo.* \(1\)\n    .*broken\.jpg\n", text)
     assert re.search(
         r"\n     1  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d +\d:\d\d:\d\d  complete: 6 tagged, 1 untagged, 1 failed  ", text
     )
@@ -151,7 +151,7 @@ def test_status_groups_failures_by_reason(scan: Scan, library: Path, status: Cal
         (library / f"empty{number}.jpg").touch()
     scan(library)
     text = status()
-    assert text.index("the file is empty (9)") < text.index("no photo")
+    assert text.index("the file is empty (9)") < text.index("not a photo")
     assert "    and 4 more (--verbose names them)" in text
     assert text.count("empty0") == status("--verbose").count("empty8") == 1
 

@@ -73,7 +73,7 @@ def test_json_lines_say_all_there_is(scan: Scan, make_photo: MakePhoto) -> None:
     assert (skipped["status"], skipped["tags"], skipped["written"]) == ("skipped", [], [])
     assert "JPEG XL" in skipped["error"]
     assert (failed["status"], failed["path"]) == ("failed", str(photo.parent / "c.jpg"))
-    assert "no photo" in failed["error"]
+    assert "not a photo" in failed["error"]
 
 
 def test_a_bad_photo_is_named_and_the_rest_is_done(scan: Scan, make_photo: MakePhoto) -> None:

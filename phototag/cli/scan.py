@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from phototag.core import WalkItem
     from phototag.index import Index, Run
     from phototag.models.find import Model
-    from phototag.run.pipeline import Outcome, Pipeline, Scorer, Stage, Timings, Writer
+    from phototag.run.pipeline import Outcome, Pipeline, Pixels, Scorer, Stage, Timings, Writer
 
 # How a run ended; "failed": by an error.
 RunStatus: TypeAlias = Literal["complete", "interrupted", "out of time", "failed"]
@@ -268,14 +268,19 @@ def scorer_loader(options: ScanOptions, model: Model, console: Console) -> Calla
 
 def make_pipeline(options: ScanOptions, model: Model, index: Index, load_scorer: Callable[[], Scorer]) -> Pipeline:
     """Make the pipeline that does what `options` say."""
-    from phototag.images.decode import look_at
+    from phototag.images.decode import read_picture
     from phototag.run.pipeline import Pipeline, Timings, recipe_digest, scores_digest
 
     chooser = make_chooser(options.tags, model)
     crops = options.tags.crops
+
+    def look(path: Path, is_known: Callable[[bytes], bool]) -> tuple[bytes, Pixels | None]:
+        picture = read_picture(path, model.preprocessing.shortest_side)
+        return picture.digest, None if is_known(picture.digest) else picture.view(model.preprocessing, crops)
+
     recipe = recipe_digest(model, crops, chooser, options.write)
     return Pipeline(
-        look=lambda path, is_known: look_at(path, model.preprocessing, crops, is_known),
+        look=look,
         load_scorer=load_scorer,
         chooser=chooser,
         writer=_writer(options, model, index, recipe),

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, get_args
+from typing import Literal, Protocol, TypeAlias, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +31,6 @@ from phototag.metadata.files import EarlierTags, Written, folders_synced_once
 from phototag.metadata.keywords import key
 from phototag.models.find import Model
 from phototag.vocabulary.choose import Chooser, Scores
-
-if TYPE_CHECKING:
-    from phototag.images.decode import Looked
 
 T = TypeVar("T")
 # Finding photos; asking the index; loading the model; reading and decoding; the model; tags into files and the index;
@@ -222,16 +219,17 @@ def _is_there(folder: bytes, name: bytes) -> bool:
 class Pipeline:
     """How photos become outcomes.
 
-    `look` reads a photo and gives its pixels, uint8 [crops, height, width, 3], the same shape for all, unless its
-    second argument says that a file of that digest is known; it runs in `jobs` threads. `load_scorer` is called once,
-    when the first photo needs it, so that a run with nothing to do loads no model; the scores of a photo's crops are
-    averaged. `classes`: how many scores there are. `recipe` and `model` are `recipe_digest`'s and `scores_digest`'s.
+    `look` reads a photo and gives its digest and its pixels, uint8 [crops, height, width, 3], the same shape for all,
+    or None if its second argument says that a file of that digest is known; it runs in `jobs` threads. `load_scorer` is
+    called once, when the first photo needs it, so that a run with nothing to do loads no model; the scores of a photo's
+    crops are averaged. `classes`: how many scores there are. `recipe` and `model` are `recipe_digest`'s and
+    `scores_digest`'s.
     `roots`: the folders that are walked, absolute; what is gone from them is forgotten.
     `dry_run`: nothing is written or recorded. `force`: what is done is done again. `forget_rejections`: tags that
     people removed are written again. `details`: outcomes of unchanged photos tell their tags. `timings`: to be filled.
     """
 
-    look: Callable[[Path, Callable[[bytes], bool]], Looked]
+    look: Callable[[Path, Callable[[bytes], bool]], tuple[bytes, Pixels | None]]
     load_scorer: Callable[[], Scorer]
     chooser: Chooser
     writer: Writer
@@ -397,15 +395,15 @@ class Pipeline:
             return scores is not None
 
         with self._timed("decode"):
-            looked = self.look(photo.path, is_known)
-        if scores is not None or looked.pixels is None:
-            return _Sight(looked.digest, scores)
+            digest, pixels = self.look(photo.path, is_known)
+        if scores is not None or pixels is None:
+            return _Sight(digest, scores)
         loaded = scorer.get()
         if loaded.by_photo:
             # What is too much beside the other threads is left to the one that classifies batches, part by part.
             with contextlib.suppress(OutOfMemory), self._timed("infer"):
-                return _Sight(looked.digest, loaded.classify(looked.pixels).mean(axis=0))
-        return _Sight(looked.digest, pixels=looked.pixels)
+                return _Sight(digest, loaded.classify(pixels).mean(axis=0))
+        return _Sight(digest, pixels=pixels)
 
     # --- In the thread that takes the outcomes ------------------------------------------------------------------------
 
