@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePath
@@ -112,13 +113,15 @@ class Picture:
         """Return the upright image as decoding the photo for `side` alone would give it."""
         if side > self.shortest_side:
             raise ValueError(f"a view needs {side} pixels, and the photo is decoded for {self.shortest_side}")
+        if side == self.shortest_side:
+            return self.image
         whole = self._whole()
         if side < whole.least_side:
             return _without_memory_error(self._name, self._decode(side).upright)
-        size = whole.size_for(side)
-        if size == whole.image.size:
+        scale = whole.scale_for(side)
+        if scale == whole.scale:
             return self.image
-        return _without_memory_error(self._name, lambda: whole.reduced(size).upright())
+        return _without_memory_error(self._name, lambda: whole.reduced(scale).upright())
 
     def _whole(self) -> _Decoded:
         if self._decoded is None:
@@ -212,16 +215,19 @@ def _without_memory_error(name: Name, make: Callable[[], T]) -> T:
 class _Decoded(NamedTuple):
     """A decoded photo: an RGB image, not upright yet, and how it came to its size.
 
-    `stored_size`: the width and height in the file. `full_size`: the same for the upright photo, of a RAW for the
-    picture of the sensor. `drafts`: the decoder itself reduced it. `reduces`: it was reduced after decoding.
+    `stored_size`: the width and height in the file. `scale`: the factor by which the image is smaller. `full_size`: the
+    size of the upright photo, which is larger than the stored one if the image is a preview or a thumbnail.
 
-    `least_side`: for a smaller side, the photo has to be decoded again, because another image in the file suffices.
+    `drafts`: the decoder can reduce the image. `reduces`: it can be reduced after decoding.
+
+    `least_side`: for a smaller side, the photo has to be decoded again, because a smaller image in the file suffices.
     """
 
     image: Image.Image
     orientation: int
     stored_size: Size
     full_size: Size
+    scale: int = 1
     drafts: bool = False
     reduces: bool = False
     least_side: int = 0
@@ -230,19 +236,25 @@ class _Decoded(NamedTuple):
         with one_at_a_time(self.image.width * self.image.height > LARGE_PIXELS):
             return upright(self.image, self.orientation)
 
-    def size_for(self, side: int) -> Size:
-        """Return the width and height of `image` if the photo were decoded for the shortest side `side`."""
-        size = self.stored_size
-        if self.drafts:
-            size = _divided(size, _draft_factor(size, side))
-        return _divided(size, _reduction(size, side)) if self.reduces else size
+    def scale_for(self, side: int) -> int:
+        """Return the `scale` of the photo if it were decoded for the shortest side `side`."""
+        draft = _draft_factor(self.stored_size, side) if self.drafts else 1
+        return draft * (_reduction(_divided(self.stored_size, draft), side) if self.reduces else 1)
 
-    def reduced(self, size: Size) -> _Decoded:
-        """Return the photo with an image of `size`, which is smaller."""
-        factor = self.image.width // size[0]
-        if _divided(self.image.size, factor) == size:
-            return self._replace(image=self.image.reduce(factor))
-        return self._replace(image=self.image.resize(size, Image.Resampling.BOX))
+    def reduced(self, scale: int) -> _Decoded:
+        """Return the photo with a larger `scale`. Each pixel is the average over its area, as in decoding for it."""
+        common = math.gcd(scale, self.scale)
+        repeated, factor = self.scale // common, scale // common
+        image = self.image
+        if repeated == 1:
+            image = image.reduce(factor)
+        else:
+            # Pillow's own BOX filter takes whole pixels, so areas would be up to half a pixel off. That moves scores
+            # three times as far. One direction after the other, so that memory does not grow by the square.
+            image = image.resize((image.width * repeated, image.height), Image.Resampling.NEAREST).reduce((factor, 1))
+            image = image.resize((image.width, image.height * repeated), Image.Resampling.NEAREST).reduce((1, factor))
+            image = image.crop((0, 0, *_divided(self.stored_size, scale)))
+        return self._replace(image=image, scale=scale)
 
 
 def _draft_factor(size: Size, side: int) -> int:
@@ -290,7 +302,8 @@ def _decode_image(
             check_scans(file, name)
         # Not for a TIFF, which may have a million strips and would read a block for each.
         image.decodermaxblock = _BLOCK
-    image.draft("RGB", (shortest_side, shortest_side))
+    image.draft("RGB", (shortest_side, shortest_side))  # a HEIF gives a thumbnail if that is large enough
+    least_side = _thumbnail_side(image) + 1 if image.format == "HEIF" else 0
     with one_at_a_time(image.width * image.height > LARGE_PIXELS):
         image.load()
         if orientation is None:
@@ -299,7 +312,18 @@ def _decode_image(
         factor = _reduction(image.size, shortest_side) if reduces else 1
         # Reduced before anything else that would need memory for all the pixels once more.
         rgb = _to_rgb(image.reduce(factor) if factor > 1 else image)
-    return _Decoded(rgb, orientation, size, upright_size(size, orientation), drafts, reduces)
+    stored_size = size if drafts else image.size  # that of a thumbnail
+    scale = factor * (_draft_factor(size, shortest_side) if drafts else 1)
+    full_size = upright_size(size, orientation)
+    return _Decoded(rgb, orientation, stored_size, full_size, scale, drafts, reduces, least_side)
+
+
+def _thumbnail_side(image: Image.Image) -> int:
+    """Return the shorter side of the largest thumbnail in a HEIF that is smaller than `image`, or -1 without any."""
+    shorter, longer = sorted(image.size)
+    longest_sides = image.info.get("thumbnails", ())  # a thumbnail has the aspect ratio of the photo
+    sides = (math.ceil(side * shorter / longer) for side in longest_sides)
+    return max((side for side in sides if side < shorter), default=-1)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
