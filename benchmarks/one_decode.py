@@ -31,7 +31,7 @@ from phototag.images.decode import read_picture
 from phototag.images.preprocess import Preprocessing
 from phototag.models.find import DEFAULT_MODEL, Model, find_model
 from phototag.photos.find import find_photos
-from phototag.vocabulary.choose import TreeChooser
+from phototag.vocabulary.choose import Chooser, TreeRule
 from phototag.zoo.build import ensure_built
 
 SIDES = (640, 1024)
@@ -52,7 +52,7 @@ def scores_of(path: Path, side: int, preprocessing: Preprocessing, classifier: C
 def compare(photos: Sequence[Path], model: Model, classifier: Classifier, side: int) -> tuple[list[bool], list[float]]:
     """Return for each photo whether its tags are the same when decoded for `side`, and the largest move of a score."""
     assert model.taxonomy is not None
-    chooser = TreeChooser(model.labels, model.taxonomy, levels=model.card.thresholds, max_tags=12)
+    chooser = Chooser((TreeRule(model.labels, model.taxonomy, levels=model.card.thresholds, max_tags=12),), 12)
     are_same, moves = [], []
     for path in photos:
         try:
@@ -60,7 +60,7 @@ def compare(photos: Sequence[Path], model: Model, classifier: Classifier, side: 
         except PhotoError:
             continue
         shared = scores_of(path, side, model.preprocessing, classifier)
-        tags = [{tag.name for tag in chooser.choose(scores)} for scores in (alone, shared)]
+        tags = [{tag.name for tag in chooser.choose({"objects": scores})} for scores in (alone, shared)]
         are_same.append(tags[0] == tags[1])
         moves.append(float(np.abs(alone - shared).max()))
     return are_same, moves

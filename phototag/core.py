@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from phototag.errors import PhotoError
 
@@ -172,6 +172,10 @@ class Journal(Protocol):
 
         `before`: only by changes before that one.
         """
+
+
+# The results of analyzers for one photo, by name.
+Results: TypeAlias = Mapping[str, Any]
 
 
 # --- Events -----------------------------------------------------------------------------------------------------------

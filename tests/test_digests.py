@@ -10,13 +10,13 @@ from phototag.core import Label, canonical
 from phototag.engines.load import _Kept
 from phototag.models.find import find_model
 from phototag.run.pipeline import recipe_digest, scores_digest
-from phototag.vocabulary.choose import LabelChooser, TreeChooser
+from phototag.vocabulary.choose import Chooser, LabelRule, TreeRule
 
 
 def test_the_digests_of_the_default_model_are_those_of_0_1_0() -> None:
     model = find_model("efficientnet-lite0")
     assert model.taxonomy is not None
-    chooser = TreeChooser(model.labels, model.taxonomy, levels=model.card.thresholds, max_tags=12)
+    chooser = TreeRule(model.labels, model.taxonomy, levels=model.card.thresholds, max_tags=12)
     assert model.digest == "b78d8cca5673fa8bb6bac63810eafbb6b248d432ba3c710e31e05763701f6396"
     assert chooser.digest == "65c5af745ecc6f2c3874b976149b68e957dbbb963767f75bf856250ffce0e9e9"
     assert recipe_digest(model, 1, chooser, "json") == "28dfa4095aeab249650120fee061fb90"
@@ -25,9 +25,10 @@ def test_the_digests_of_the_default_model_are_those_of_0_1_0() -> None:
 
 def test_the_digest_of_a_label_chooser_is_that_of_0_1_0() -> None:
     labels = find_model("efficientnet-lite0").labels
-    plain = LabelChooser(labels, threshold=0.7, max_tags=12)
-    logits = LabelChooser(labels, threshold=None, logit_threshold=5.0, temperature=0.95, max_tags=3)
+    plain = LabelRule(labels, threshold=0.7, max_tags=12)
+    logits = LabelRule(labels, threshold=None, logit_threshold=5.0, temperature=0.95, max_tags=3)
     assert plain.digest == "400a1c3d9bfb7d659f5849f5575becaafb559bb6cbfad98cbb2c32220886b587"
+    assert Chooser((plain,), max_tags=12).digest == plain.digest
     assert logits.digest == "22b3d148a17441cc73ca31598392270685c2a1b9ff116009bf113c025c0031e9"
 
 

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phototag.core import Label
+from phototag.core import Label, Prediction, Tag
 from phototag.models.find import find_model
-from phototag.vocabulary.choose import LabelChooser, TreeChooser
+from phototag.vocabulary.choose import Chooser, LabelRule, TreeRule
 from phototag.vocabulary.taxonomy import LevelThresholds, Taxonomy
 from tests.test_taxonomy import TREE
 
@@ -14,14 +14,22 @@ FLAT = LevelThresholds(0.7, 0.7, 0.7)
 WITHOUT_OWN_THRESHOLDS = TREE.replace("0.9", "-")
 
 
+def chosen(rule: TreeRule | LabelRule, scores: np.ndarray, max_tags: int = 12) -> tuple[Tag, ...]:
+    return Chooser((rule,), max_tags).choose({"objects": scores})
+
+
+def top(rule: TreeRule | LabelRule, scores: np.ndarray, count: int) -> tuple[Prediction, ...]:
+    return Chooser((rule,), 12).top({"objects": scores}, count)
+
+
 def chooser(
     threshold: float = 0.7, max_tags: int = 12, levels: LevelThresholds = FLAT, tree: str = WITHOUT_OWN_THRESHOLDS
-) -> TreeChooser:
-    return TreeChooser(LABELS, Taxonomy.parse(tree, "tree.tsv"), levels=levels, threshold=threshold, max_tags=max_tags)
+) -> TreeRule:
+    return TreeRule(LABELS, Taxonomy.parse(tree, "tree.tsv"), levels=levels, threshold=threshold, max_tags=max_tags)
 
 
 def names(*scores: float, **options: object) -> list[str]:
-    return [tag.name for tag in chooser(**options).choose(np.array(scores))]  # type: ignore[arg-type]
+    return [tag.name for tag in chosen(chooser(**options), np.array(scores), options.get("max_tags", 12))]  # type: ignore[arg-type]
 
 
 def test_a_sure_class_comes_with_its_ancestors_the_most_specific_first() -> None:
@@ -35,7 +43,7 @@ def test_weak_classes_add_up_to_a_sure_ancestor() -> None:
 
 def test_a_rolled_up_name_is_never_written_but_counts() -> None:
     assert names(0, 0.95, 0, 0, 0, 0.05) == ["dog", "animal"]
-    (tag,) = chooser().choose(np.array([0, 0, 0, 0.9, 0.1, 0]))
+    (tag,) = chosen(chooser(), np.array([0, 0, 0, 0.9, 0.1, 0]))
     assert (tag.name, tag.path) == ("lamp", ("lamp",))
 
 
@@ -48,7 +56,7 @@ def test_a_class_outside_the_tree_gives_no_tag() -> None:
 
 
 def test_tags_say_how_sure_and_where_they_belong() -> None:
-    pug, dog, _ = chooser().choose(np.array([0.8, 0.1, 0.1, 0, 0, 0]))
+    pug, dog, _ = chosen(chooser(), np.array([0.8, 0.1, 0.1, 0, 0, 0]))
     assert (pug.name, pug.confidence, pug.path, pug.synset) == ("pug", 0.8, ("animal", "dog", "pug"), "n00000010")
     assert (dog.confidence, dog.path, dog.synonyms) == (0.9, ("animal", "dog"), ("hound", "doggy"))
 
@@ -94,7 +102,7 @@ def random_scores(seed: int, sharpness: float) -> np.ndarray:
 @given(seed=st.integers(0, 2**32 - 1), sharpness=st.sampled_from([0.002, 0.02, 0.3]))
 def test_an_ancestor_is_never_less_likely_than_what_is_below_it(imagenet, seed: int, sharpness: float) -> None:  # type: ignore[no-untyped-def]
     labels, tree, levels = imagenet
-    masses = TreeChooser(labels, tree, levels=levels, max_tags=99).masses(random_scores(seed, sharpness))
+    masses = TreeRule(labels, tree, levels=levels, max_tags=99).masses(random_scores(seed, sharpness))
     of = dict(zip(tree.nodes, masses, strict=True))
     assert all(node.parent is None or of[node.parent] >= of[node.id] for node in tree.nodes.values())
     assert max(masses) <= 1 + 1e-9
@@ -111,14 +119,14 @@ def test_a_higher_threshold_never_adds_a_tag(imagenet, seed: int, sharpness: flo
     low, high = sorted((low, high))
     scores = random_scores(seed, sharpness)
     few, many = (
-        {tag.name for tag in TreeChooser(labels, tree, levels=levels, threshold=t, max_tags=999).choose(scores)}
+        {tag.name for tag in chosen(TreeRule(labels, tree, levels=levels, threshold=t, max_tags=999), scores, 999)}
         for t in (high, low)
     )
     assert few <= many
 
 
 def test_the_top_predictions_are_the_models_own() -> None:
-    first, second = chooser().top(np.array([0.1, 0.2, 0.0, 0.0, 0.7, 0.0]), 2)
+    first, second = top(chooser(), np.array([0.1, 0.2, 0.0, 0.0, 0.7, 0.0]), 2)
     assert (first.label.name, first.score) == ("label 14", 0.7)
     assert (second.label.name, second.score) == ("label 11", 0.2)
 
@@ -142,7 +150,7 @@ def test_an_explanation_says_what_adds_up_and_what_is_missing() -> None:
 
 def test_an_explanation_has_every_tag_however_low_the_threshold_and_little_else() -> None:
     low, scores = chooser(threshold=0.01, max_tags=9), np.array([0.03, 0, 0, 0.04, 0.93, 0])
-    tags = {tag.path for tag in low.choose(scores)}
+    tags = {tag.path for tag in chosen(low, scores)}
     assert tags == {("animal", "dog", "pug"), ("animal", "dog"), ("animal",), ("lamp",)}
     explained = low.explain(scores)
     assert {one.path for one in explained if one.obstacle is None} == tags
@@ -154,8 +162,8 @@ def test_the_threshold_that_an_explanation_names_gives_the_tag() -> None:
     for one in chooser(levels=levels, threshold=0.95).explain(scores):
         if one.from_threshold is not None:
             for offset, is_tag in ((-0.001, True), (0.001, False)):
-                chosen = chooser(levels=levels, threshold=one.from_threshold + offset).choose(scores)
-                assert (one.path in {tag.path for tag in chosen}) == is_tag
+                found = chosen(chooser(levels=levels, threshold=one.from_threshold + offset), scores)
+                assert (one.path in {tag.path for tag in found}) == is_tag
 
 
 @pytest.mark.parametrize(
@@ -169,21 +177,21 @@ def test_the_digest_changes_with_the_settings(change: dict[str, object]) -> None
 
 def test_without_a_tree_every_label_stands_alone() -> None:
     labels = [Label("crane", "n02012849"), Label("Crane", "n03126707"), Label("owl")]
-    flat = LabelChooser(labels, max_tags=12)
-    (tag,) = flat.choose(np.array([0.4, 0.4, 0.2]))
+    flat = LabelRule(labels, max_tags=12)
+    (tag,) = chosen(flat, np.array([0.4, 0.4, 0.2]))
     assert (tag.name, tag.confidence, tag.path) == ("crane", 0.8, ("crane",))
-    assert [tag.name for tag in flat.choose(np.array([0.1, 0.1, 0.8]))] == ["owl"]
+    assert [tag.name for tag in chosen(flat, np.array([0.1, 0.1, 0.8]))] == ["owl"]
 
 
 def test_without_a_threshold_the_likeliest_labels_are_tags() -> None:
-    top = LabelChooser(LABELS, threshold=None, max_tags=2)
-    assert [tag.name for tag in top.choose(np.array([0.1, 0.3, 0, 0.2, 0, 0]))] == ["label 11", "label 13"]
+    likeliest = LabelRule(LABELS, threshold=None, max_tags=2)
+    assert [tag.name for tag in chosen(likeliest, np.array([0.1, 0.3, 0, 0.2, 0, 0]), 2)] == ["label 11", "label 13"]
 
 
 def test_logits_are_compared_as_they_are_and_confidence_is_their_softmax() -> None:
-    by_logit = LabelChooser(LABELS[:3], threshold=None, logit_threshold=5.0, temperature=2.0, max_tags=9)
-    (tag,) = by_logit.choose(np.array([4.9, 5.0, 0.0]))
+    by_logit = LabelRule(LABELS[:3], threshold=None, logit_threshold=5.0, temperature=2.0, max_tags=9)
+    (tag,) = chosen(by_logit, np.array([4.9, 5.0, 0.0]))
     assert (tag.name, tag.confidence) == ("label 11", pytest.approx(0.4918, abs=0.0001))
-    assert by_logit.top(np.array([4.9, 5.0, 0.0]), 1)[0].score == pytest.approx(0.4918, abs=0.0001)
-    assert by_logit.choose(np.array([-9.0, 4.99, 0.0])) == ()
-    assert by_logit.digest != LabelChooser(LABELS[:3], threshold=None, max_tags=9).digest
+    assert top(by_logit, np.array([4.9, 5.0, 0.0]), 1)[0].score == pytest.approx(0.4918, abs=0.0001)
+    assert chosen(by_logit, np.array([-9.0, 4.99, 0.0])) == ()
+    assert by_logit.digest != LabelRule(LABELS[:3], threshold=None, max_tags=9).digest

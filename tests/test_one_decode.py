@@ -24,7 +24,7 @@ from phototag.images.preprocess import Preprocessing
 from phototag.models.find import Model
 from phototag.photos.digest import content_digest
 from phototag.photos.find import find_photos
-from phototag.vocabulary.choose import TreeChooser
+from phototag.vocabulary.choose import Chooser, TreeRule
 
 from .photo_parts import dng
 
@@ -214,16 +214,16 @@ def test_other_networks_do_not_change_the_tags(shared: Path, default_model: Mode
     """A sample; benchmarks/one_decode.py takes all photos."""
     assert default_model.taxonomy is not None
     classifier = Classifier(default_model)
-    chooser = TreeChooser(
-        default_model.labels, default_model.taxonomy, levels=default_model.card.thresholds, max_tags=12
-    )
+    rule = TreeRule(default_model.labels, default_model.taxonomy, levels=default_model.card.thresholds, max_tags=12)
+    chooser = Chooser((rule,), 12)
     photos = [one.path for one in find_photos([shared / "photos"]) if isinstance(one, Photo)]
     moves = []
     for path in photos[::15]:
         alone = classifier.predict(prepare_photo(path, default_model.preprocessing))[0]
         beside = classifier.predict(read_picture(path, 640).view(default_model.preprocessing))[0]
         moves.append(float(np.abs(alone - beside).max()))
-        assert {tag.name for tag in chooser.choose(alone)} == {tag.name for tag in chooser.choose(beside)}, path
+        tags = [{tag.name for tag in chooser.choose({"objects": scores})} for scores in (alone, beside)]
+        assert tags[0] == tags[1], path
     assert np.mean(moves) < 0.01
     assert np.percentile(moves, 95) < 0.01
 

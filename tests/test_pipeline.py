@@ -26,9 +26,10 @@ from phototag.metadata.writers import EmbedWriter, XmpSidecarWriter
 from phototag.photos.digest import content_digest
 from phototag.photos.find import find_photos
 from phototag.run.pipeline import Outcome, Pipeline, Scorer
-from phototag.vocabulary.choose import LabelChooser
+from phototag.vocabulary.choose import Chooser, LabelRule
 
-TAGGER = LabelChooser([Label("red"), Label("green"), Label("blue")], max_tags=5)
+LABELS = (Label("red"), Label("green"), Label("blue"))
+TAGGER = Chooser((LabelRule(LABELS, max_tags=5),), max_tags=5)
 PREPROCESSING = Preprocessing(8, 8)
 
 
@@ -330,7 +331,7 @@ def test_a_new_threshold_or_writer_is_applied_without_the_model(
         looked.append(path)
         return look(path, is_known)
 
-    lenient = LabelChooser([Label("red"), Label("green"), Label("blue")], threshold=0.2, max_tags=5)
+    lenient = Chooser((LabelRule(LABELS, threshold=0.2, max_tags=5),), max_tags=5)
     changed = pipeline(chooser=lenient, recipe="lenient", load_scorer=no_model, look=seen)
     grey = run(changed, find_photos([library]))[-1]
     assert ({tag.name for tag in grey.tags}, grey.path.name) == ({"red", "green", "blue"}, "30.jpg")
@@ -558,7 +559,7 @@ def test_what_a_person_removed_goes_with_the_picture_and_not_with_its_name(
     pipeline: Callable[..., Pipeline], make_photo: Callable[..., Path], index: Index
 ) -> None:
     one, other = make_photo("1.jpg", (200, 180, 10)), make_photo("2.jpg", (180, 200, 10))
-    two = LabelChooser([Label("red"), Label("green"), Label("blue")], threshold=0.3, max_tags=2)
+    two = Chooser((LabelRule(LABELS, threshold=0.3, max_tags=2),), max_tags=2)
 
     def tags() -> list[set[str]]:
         return [{tag.name for tag in outcome.tags} for outcome in run(pipeline(chooser=two), find_photos([one.parent]))]

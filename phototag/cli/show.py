@@ -16,7 +16,7 @@ from phototag.cli.model_options import MODEL_FACTS
 from phototag.cli.tag_options import (
     TagOptions,
     find_wanted_model,
-    make_tree_chooser,
+    make_tree_rule,
     tag_options,
     take_tag_options,
 )
@@ -147,7 +147,7 @@ def _explained(options: TagOptions, photos: Iterable[Path], as_json: bool) -> It
         raise ConfigError(
             "--explain is about the words of a tree, and there is none here; see the scores with --top 10"
         )
-    chooser = make_tree_chooser(options, model)
+    chooser = make_tree_rule(options, model)
     ensure_built(model, print_event)
     from phototag.analysis.classifier import Classifier
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from phototag.engines.load import Engine
     from phototag.models.find import Model
     from phototag.run.pipeline import Scorer
-    from phototag.vocabulary.choose import Chooser, LabelChooser, TreeChooser
+    from phototag.vocabulary.choose import Chooser, LabelRule, TreeRule
 
 DEFAULT_MAX_TAGS = 12
 # Kept here too, so that --help loads nothing; a test holds it to preprocessing.MOST_CROPS.
@@ -171,14 +171,16 @@ def find_wanted_model(options: TagOptions) -> Model:
 
 def make_chooser(options: TagOptions, model: Model) -> Chooser:
     """Make what chooses tags from the model's scores as the options say. Raises `ConfigError`."""
+    from phototag.vocabulary.choose import Chooser
+
     if options.wants_labels or model.taxonomy is None:
-        return _label_chooser(options, model)
-    return make_tree_chooser(options, model)
+        return Chooser((_label_rule(options, model),), options.top or options.max_tags or DEFAULT_MAX_TAGS)
+    return Chooser((make_tree_rule(options, model),), options.max_tags or DEFAULT_MAX_TAGS)
 
 
-def make_tree_chooser(options: TagOptions, model: Model) -> TreeChooser:
-    """Make what chooses tags by the model's tree. Raises `ConfigError`."""
-    from phototag.vocabulary.choose import TreeChooser
+def make_tree_rule(options: TagOptions, model: Model) -> TreeRule:
+    """Make what finds tags by the model's tree. Raises `ConfigError`."""
+    from phototag.vocabulary.choose import TreeRule
     from phototag.vocabulary.overlay import apply_overlay
     from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD, ENGLISH
 
@@ -189,7 +191,7 @@ def make_tree_chooser(options: TagOptions, model: Model) -> TreeChooser:
     else:
         text = _read_overlay(options.taxonomy)
         taxonomy = apply_overlay(model.taxonomy, text, str(options.taxonomy), language)
-    return TreeChooser(
+    return TreeRule(
         model.labels,
         taxonomy,
         levels=model.card.thresholds,
@@ -207,15 +209,15 @@ def _read_overlay(path: Path) -> str:
         raise ConfigError(str(error)) from None
 
 
-def _label_chooser(options: TagOptions, model: Model) -> LabelChooser:
-    from phototag.vocabulary.choose import LabelChooser
+def _label_rule(options: TagOptions, model: Model) -> LabelRule:
+    from phototag.vocabulary.choose import LabelRule
     from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD
 
     # What stands in the config file is for the models that have one.
     if any(getattr(options, name) is not None and is_on_command_line(name) for name in ("taxonomy", "language")):
         raise ConfigError(f"the labels of {model.card.name} have no tree; leave out --taxonomy and --language")
     without_threshold = options.top is not None or options.logit_threshold is not None
-    return LabelChooser(
+    return LabelRule(
         model.labels,
         threshold=options.threshold or (None if without_threshold else DEFAULT_THRESHOLD),
         logit_threshold=options.logit_threshold,

@@ -502,7 +502,8 @@ class Pipeline:
         packed = pack(sight.scores)
         scores = unpack(packed)  # what is judged is what is remembered, so that it is judged alike next time
         rejected = () if self.forget_rejections else self._rejected(photo, known, sight.digest)
-        tags, predictions = self.chooser.choose(scores), self.chooser.top(scores, TOP_PREDICTIONS)
+        results = {"objects": scores}
+        tags, predictions = self.chooser.choose(results), self.chooser.top(results, TOP_PREDICTIONS)
         tags = _without(tags, rejected)
         new_scores = packed if sight.is_new else None
         if self.dry_run:
