@@ -44,7 +44,7 @@ def test_words_are_named_in_english_and_must_be_told_apart_in_the_language_that_
     assert overlaid("dog: {name: Tukan}\n").path("n00000002") == ("animal", "Tukan")
     with pytest.raises(ConfigError, match=r"own\.yaml, line 2: the name 'Tukan' is that of n00000012 already"):
         overlaid("lamp: {state: tag}\ndog: {name: Tukan}\n", "de")
-    with pytest.raises(ConfigError, match="there is no word 'Hund' in the tree"):
+    with pytest.raises(ConfigError, match="the tree has no word 'Hund'"):
         overlaid("Hund: {name: x}\n", "de")
     with pytest.raises(ConfigError, match="no names in 'nl'; choose one of"):
         overlaid("", "nl")
@@ -74,10 +74,10 @@ def test_an_empty_overlay_changes_nothing(text: str) -> None:
     [
         (
             "dog:\n  treshold: 0.5\n",
-            "own.yaml, line 2: there is no key 'treshold'; the keys are name,",
+            "own.yaml, line 2: unknown key 'treshold'; the keys are name,",
         ),
-        ("dog: {name: x}\ndgo:\n  name: y\n", "own.yaml, line 2: there is no word 'dgo' in the tree"),
-        ("dog:\n  parent: beast\n", "own.yaml, line 2: there is no word 'beast' in the tree"),
+        ("dog: {name: x}\ndgo:\n  name: y\n", "own.yaml, line 2: the tree has no word 'dgo'"),
+        ("dog:\n  parent: beast\n", "own.yaml, line 2: the tree has no word 'beast'"),
         (
             "dog:\n  name: x\n  threshold: 48\n",
             "own.yaml, line 3: a threshold must be a number .* not 48",
@@ -91,7 +91,7 @@ def test_an_empty_overlay_changes_nothing(text: str) -> None:
         ("dog: {name: 'a,b'}\n", "line 1: the name 'a,b' holds one of"),
         ("dog: {name: ''}\n", "line 1: the name '' is empty"),
         ("dog: {parent: web site}\n", "line 1: 'web site' above it is never a tag; give it another parent"),
-        ("pet: {parent: animal}\n", "line 1: there is no word 'pet' in the tree.*new: true"),
+        ("pet: {parent: animal}\n", "line 1: the tree has no word 'pet'.*new: true"),
         ("dog: {new: true}\n", "line 1: 'dog' is in the tree already; leave out 'new'"),
         ("pet: {new: maybe}\n", "line 1: 'new' can only be true"),
         ("dog: {synonyms: hound}\n", r"line 1: synonyms must be a list, such as \[sofa, couch\]"),
@@ -101,13 +101,13 @@ def test_an_empty_overlay_changes_nothing(text: str) -> None:
         ("dog: {name: a, name: b}\n", "line 1: 'name' is there twice"),
         ("- dog\n", "line 1: there must be words of the tree"),
         ("dog: 5\n", "line 1: there must be some of the keys name"),
-        ("dog: {name: a\n", "own.yaml, line 2: this is no YAML"),
-        ("dog: {name: *x}\n", "own.yaml, line 1: this is no YAML"),
-        ("dog: \x00\n", "own.yaml.*: this is no YAML"),
-        ("a: b\n---\nc: d\n", "own.yaml, line 2: this is no YAML"),
-        ("[" * 20000, "own.yaml.*: this is no YAML"),
-        ('dog: {name: "\\UFFFFFFFF"}\n', "own.yaml.*: this is no YAML"),
-        (f"%YAML 1.{'9' * 5000}\n---\ndog: {{name: x}}\n", "own.yaml.*: this is no YAML"),
+        ("dog: {name: a\n", "own.yaml, line 2: this is not YAML"),
+        ("dog: {name: *x}\n", "own.yaml, line 1: this is not YAML"),
+        ("dog: \x00\n", "own.yaml.*: this is not YAML"),
+        ("a: b\n---\nc: d\n", "own.yaml, line 2: this is not YAML"),
+        ("[" * 20000, "own.yaml.*: this is not YAML"),
+        ('dog: {name: "\\UFFFFFFFF"}\n', "own.yaml.*: this is not YAML"),
+        (f"%YAML 1.{'9' * 5000}\n---\ndog: {{name: x}}\n", "own.yaml.*: this is not YAML"),
         ('"a\\tb": {new: true}\ndog: {parent: "a\\tb"}\n', r"line 1: the name 'a\\tb' is empty, or holds unprintable"),
         ("a|b: {new: true}\ndog: {parent: a|b}\n", r"line 1: the name 'a\|b' holds one of"),
         ('"": {new: true}\ndog: {parent: ""}\n', "line 1: the name '' is empty"),

@@ -186,7 +186,7 @@ def test_a_vocabulary_of_ones_own_changes_the_tags_and_a_mistake_in_it_names_its
     overlay.write_text("American robin:\n  treshold: 0.1\n")
     refused = phototag("scan", "--taxonomy", overlay, robin)
     assert refused.exit_code == 2
-    assert f"{overlay}, line 2: there is no key 'treshold'" in refused.stderr
+    assert f"{overlay}, line 2: unknown key 'treshold'" in refused.stderr
     overlay.write_bytes(b"\xff")
     assert phototag("scan", "--taxonomy", overlay, robin).exit_code == 2
 
