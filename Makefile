@@ -2,14 +2,23 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FRESH := build/fresh
+# The pure modules, of which the tests run every line and every branch.
+PURE := $(addprefix phototag/,errors.py analysis/scores.py images/preprocess.py \
+	$(addprefix metadata/,containers.py edits.py exif.py iptc.py keywords.py png.py) \
+	$(addprefix models/,calibration.py card.py labels.py) \
+	$(addprefix vocabulary/,choose.py overlay.py taxonomy.py))
 
-.PHONY: help demo test lint types format accuracy trust bench bench-inspect bench-embed bench-library bench-crash clean
+.PHONY: help demo test test-fast check lint types dist format accuracy trust bench bench-inspect bench-embed bench-library bench-crash clean
 
 help:
 	@echo "make demo      install into .venv, fetch sample photos into examples/photos, tag them"
-	@echo "make test      install with what the tests need, run them"
+	@echo "make test      install with what the tests need, run all of them, measure their coverage"
+	@echo "make test-fast run the tests that take less than a second each"
+	@echo "make check     before each commit: lint, types, test-fast"
 	@echo "make lint      ruff: the rules and the format"
 	@echo "make types     mypy, strict"
+	@echo "make dist      build the wheel and the sdist into dist/, check both, run phototag from the wheel"
 	@echo "make format    let ruff mend what it can"
 	@echo "make accuracy  the default model on labelled photos: make accuracy PHOTOS=folder"
 	@echo "make trust     how far tags can be trusted, on labelled photos: make trust PHOTOS='folder folder' [FIT=--fit]"
@@ -18,7 +27,7 @@ help:
 	@echo "make bench-embed  writing tags into photos against exiftool, which has to be installed: time a photo"
 	@echo "make bench-library [MILLION=--million]  a scan with nothing to do on 100,000 photos: time and memory"
 	@echo "make bench-crash  scans that are killed 50 times over, and what a normal run makes of what they left"
-	@echo "make clean     remove .venv and the sample photos"
+	@echo "make clean     remove .venv, build, dist and the sample photos"
 
 # Each set of requirements is installed once, and again when pyproject.toml changes.
 $(VENV)/.created:
@@ -43,7 +52,14 @@ demo: $(VENV)/.installed
 	$(BIN)/phototag scan examples/photos --force
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/coverage report --skip-covered --skip-empty
+	$(BIN)/coverage report --include=$$(echo $(PURE) | tr ' ' ,) --show-missing --fail-under=100
+
+test-fast: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not slow"
+
+check: lint types test-fast
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -51,6 +67,16 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
+
+# The wheel goes into an environment of its own, which borrows only the dependencies of the other one.
+dist: $(VENV)/.installed-dev
+	rm -rf dist $(FRESH)
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m venv --without-pip $(FRESH)
+	$(BIN)/python -m pip --disable-pip-version-check --python $(FRESH)/bin/python install --quiet --no-deps --no-index dist/*.whl
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$($(FRESH)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dependencies.pth"
+	cd $(FRESH) && bin/phototag --version && PHOTOTAG_DATA_DIR=data bin/phototag doctor
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
@@ -81,4 +107,4 @@ bench-crash: $(VENV)/.installed
 	$(BIN)/python benchmarks/crash.py
 
 clean:
-	rm -rf $(VENV) examples/photos
+	rm -rf $(VENV) build dist examples/photos

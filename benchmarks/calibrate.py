@@ -35,7 +35,7 @@ from phototag.images.decode import prepare_photo
 from phototag.images.preprocess import MOST_CROPS
 from phototag.models.find import DEFAULT_MODEL, Model, find_model
 from phototag.photos.find import find_photos
-from phototag.vocabulary.choose import Chooser, LabelChooser, TreeChooser
+from phototag.vocabulary.choose import Chooser, LabelRule, TreeRule
 from phototag.vocabulary.taxonomy import LevelThresholds, Taxonomy
 from phototag.zoo.build import ensure_built
 
@@ -137,7 +137,7 @@ def count_tags(
     """Return how many right and how many wrong tags `chooser` gives each photo, [photos] each."""
     counts = []
     for right, row in zip(collection.right, scores, strict=True):
-        ids = [tag.synset or f"x-{tag.name.replace(' ', '-')}" for tag in chooser.choose(row)]
+        ids = [tag.synset or f"x-{tag.name.replace(' ', '-')}" for tag in chooser.choose({"objects": row})]
         judged = [one for one in ids if collection.judged is None or one in collection.judged]
         counts.append((sum(one in right for one in judged), sum(one not in right for one in judged)))
     rights, wrongs = np.array(counts).T
@@ -167,14 +167,18 @@ def policies(model: Model) -> dict[str, tuple[int, bool, Chooser]]:
     assert model.taxonomy is not None
     taxonomy, levels = model.taxonomy, model.card.thresholds
 
-    def tree(threshold: float = 0.7) -> TreeChooser:
-        return TreeChooser(model.labels, taxonomy, levels=levels, threshold=threshold, max_tags=MAX_TAGS)
+    def tree(threshold: float = 0.7) -> Chooser:
+        rule = TreeRule(model.labels, taxonomy, levels=levels, threshold=threshold, max_tags=MAX_TAGS)
+        return Chooser((rule,), MAX_TAGS)
+
+    def flat(threshold: float | None) -> Chooser:
+        return Chooser((LabelRule(model.labels, threshold=threshold, max_tags=5),), 5)
 
     rows: dict[str, tuple[int, bool, Chooser]] = {"default": (1, True, tree())}
     rows |= {f"`--crops {crops}`": (crops, True, tree()) for crops in range(2, MOST_CROPS + 1)}
     rows |= {f"`--threshold {threshold}`": (1, True, tree(threshold)) for threshold in (0.5, 0.6, 0.7, 0.8, 0.9)}
-    rows["the 5 likeliest labels"] = (1, False, LabelChooser(model.labels, threshold=None, max_tags=5))
-    rows["labels with p > 0.1, at most 5"] = (1, False, LabelChooser(model.labels, threshold=0.1, max_tags=5))
+    rows["the 5 likeliest labels"] = (1, False, flat(None))
+    rows["labels with p > 0.1, at most 5"] = (1, False, flat(0.1))
     return rows
 
 
@@ -207,7 +211,8 @@ def count(collection: Collection, probabilities: NDArray[np.float64], model: Mod
         for threshold in thresholds:
             # 1 - 1e-9: no other level gives a tag.
             levels = replace(LevelThresholds(1 - 1e-9, 1 - 1e-9, 1 - 1e-9), **{level: threshold})
-            chooser = TreeChooser(model.labels, model.taxonomy, levels=levels, max_tags=10**6)
+            rule = TreeRule(model.labels, model.taxonomy, levels=levels, max_tags=10**6)
+            chooser = Chooser((rule,), 10**6)
             right[level, threshold], wrong[level, threshold] = count_tags(collection, probabilities, chooser)
     return Counted(right, wrong)
 

@@ -43,6 +43,7 @@ import phototag.analysis.classifier
 
 class Toy:
     by_image = True
+    scores = "probabilities"
 
     def __init__(self, *_, **__):
         pass
@@ -128,7 +129,7 @@ def rows(index_path: Path, folder: Path, model: str) -> dict[str, Any]:
             if index.digest(known) not in (digest, None):
                 raise SystemExit(f"{name} is known with another content than it has")
             files = sorted(os.path.relpath(path, folder) for path in known.written)
-            scores = index.scores(known, model)
+            scores = index.results(known, [model]).get(model)
             known_of[name] = (one.mtime_ns, known.recipe, files, index.tags(known), scores)
         known_of["photos in all"] = index.count()
         known_of["failures"] = index.failures()
@@ -161,10 +162,10 @@ class Library:
 
 def scores_name(model: Path) -> str:
     """What the index calls the scores of the model in that directory."""
+    from phototag.analysis.objects import scores_key
     from phototag.models.find import find_model
-    from phototag.run.pipeline import scores_digest
 
-    return scores_digest(find_model(os.fspath(model)), 1, "probabilities")
+    return scores_key(find_model(os.fspath(model)), 1, "probabilities")
 
 
 def compare(place: Path, model: Path, write: str, *, kills: int, photos: int, seed: int) -> tuple[int, int]:

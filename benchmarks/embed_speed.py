@@ -26,7 +26,7 @@ from PIL import ExifTags, Image
 
 from phototag.core import Photo, Tag
 from phototag.index import Index, open_index
-from phototag.metadata.writers import EmbedWriter
+from phototag.metadata.embed import EmbedWriter
 
 KEYWORDS = ("toucan", "Vögel", "日本")
 TAGS = tuple(Tag(name, 0.9, (name,), None) for name in KEYWORDS)

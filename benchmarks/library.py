@@ -20,16 +20,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from phototag.analysis.scores import pack
-from phototag.cli import cli
-from phototag.cli.tag_options import TagOptions, find_wanted_model, make_chooser, take_tag_options
 from phototag.core import Label, Photo, Prediction, Tag
 from phototag.index import Record, open_index
-from phototag.run.pipeline import recipe_digest, scores_digest
+from phototag.run.session import Session
+from phototag.run.settings import Settings
 
 FOLDER = 500  # photos in one
 BATCH = 5000  # photos that are added to the index together
@@ -41,12 +41,6 @@ atexit.register(lambda: print("heavy:", *sorted({"tensorflow", "keras", "ai_edge
 from phototag.cli import main
 main()
 """
-
-
-def tag_options() -> TagOptions:
-    """The options that decide about tags, as `phototag scan` has them when none is given."""
-    with cli.commands["scan"].make_context("scan", ["."]) as context:
-        return take_tag_options(dict(context.params))
 
 
 def make_photos(root: Path, count: int, *, sidecars: bool) -> Iterator[Photo]:
@@ -66,10 +60,9 @@ def make_photos(root: Path, count: int, *, sidecars: bool) -> Iterator[Photo]:
 
 def fill(index_path: Path, photos: Iterator[Photo], write: str) -> None:
     """Fill an index as a scan with `--write` would have done."""
-    options = tag_options()
-    model = find_wanted_model(options)
-    recipe = recipe_digest(model, options.crops, make_chooser(options, model), write)
-    name = scores_digest(model, options.crops, "probabilities")
+    session = Session(Settings(write=write))
+    recipe = session.recipe
+    key = session.analyzers[0].results[0].key
     tags = (Tag("dog", 0.93, ("animal", "dog"), "n02084071"), Tag("animal", 0.97, ("animal",), "n00015388"))
     predictions = tuple(Prediction(Label(f"breed {n}", f"n0208407{n}"), 0.1 * n) for n in range(5))
     noise = np.random.default_rng(1)
@@ -80,7 +73,9 @@ def fill(index_path: Path, photos: Iterator[Photo], write: str) -> None:
         for number, photo in enumerate(photos):
             files = (Path(f"{photo.path}.phototag.json") if write == "json" else photo.path,)
             digest = number.to_bytes(16, "big")
-            records.append(Record(photo, recipe, tags, predictions, files, digest, name, scores[number % len(scores)]))
+            results = {key: scores[number % len(scores)]}
+            record = Record(photo, recipe, tags, predictions, files, digest, digest, results, {key: "objects"})
+            records.append(replace(record, write=write, own_tags=("dog", "animal")))
             if len(records) == BATCH:
                 index.add(records)
                 records.clear()

@@ -1,24 +1,34 @@
 """phototag writes the tags a person would give a photo into the photo's library.
 
-As a library: `Classifier` runs a model on photos. Importing this package loads nothing heavy.
+As a library: a `Session` tags libraries and single images, `scan` tags a library in one call, and a `Classifier` runs a
+model on photos. Importing this package loads nothing heavy.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from phototag._version import __version__
 
 if TYPE_CHECKING:
     from phototag.run.classifier import Classifier
+    from phototag.run.session import Session, scan
+    from phototag.run.settings import Settings
 
-__all__ = ["Classifier", "__version__"]
+__all__ = ["Classifier", "Session", "Settings", "__version__", "scan"]
+
+# Imported when they are first used: they bring NumPy and Pillow.
+_LAZY = {
+    "Classifier": "phototag.run.classifier",
+    "Session": "phototag.run.session",
+    "Settings": "phototag.run.settings",
+    "scan": "phototag.run.session",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Classifier` when it is asked for; it brings numpy and Pillow, and TensorFlow once it is made."""
-    if name == "Classifier":
-        from phototag.run.classifier import Classifier
-
-        return Classifier
+    """Import a public name when it is first used."""
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,20 +1,20 @@
-"""The values that all parts share: photos as files, labels, tags, events, and how to undo a change of a file."""
+"""The values that all parts share: photos as files, labels, tags, events, and the undoing of changes to files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from phototag.errors import PhotoError
 
 
 class _Named:
-    """A file, known by its path, which is kept as text: to make a `Path` costs more than all else a walk does.
+    """A file with its path, which is stored as text: making a `Path` takes longer than the rest of a walk.
 
-    What takes a path, `os.fsencode` say, takes the file itself at no such cost.
+    Functions that take a path, such as `os.fsencode`, take the file itself without that cost.
     """
 
     __slots__ = ("_name",)
@@ -25,22 +25,22 @@ class _Named:
 
     @property
     def path(self) -> Path:
-        """The absolute path, made anew each time."""
+        """The absolute path. Each access makes a new `Path`."""
         return Path(self._name)
 
 
-_set = object.__setattr__  # what a frozen dataclass's own `__init__` does
+_set = object.__setattr__  # as a frozen dataclass's own `__init__` does
 
 
 @dataclass(frozen=True, init=False)
 class Photo(_Named):
-    """A photo's file as one stat saw it. `size` is in bytes, `mtime_ns` in nanoseconds since 1970.
+    """A photo's file as a stat saw it. `size` is in bytes, `mtime_ns` in nanoseconds since 1970.
 
-    `companions`: the other files of the same shot, which are to get its tags: the RAW, and a Live Photo's video.
+    `companions`: the other files of the same shot, which get the same tags: the RAW, and a Live Photo's video.
     """
 
     __slots__ = ("companions", "mtime_ns", "size")
-    path: Path  # the property above; named here, so that it is compared, shown and replaced like the others
+    path: Path  # the property above, declared so that the dataclass compares, shows and replaces it like a field
     size: int
     mtime_ns: int
     companions: tuple[Path, ...]
@@ -56,9 +56,10 @@ class Photo(_Named):
 
 @dataclass(frozen=True, init=False)
 class SkippedFile(_Named):
-    """A file or folder that is left alone: a photo phototag cannot read, no photo at all, or excluded.
+    """A file or folder that a walk skips: excluded, not a photo, or a photo that phototag cannot read.
 
-    `sidecar`: an XMP sidecar, phototag's or not. `unfinished`: a file that phototag itself was writing.
+    `reason` may hold placeholders for settings, as a remedy does (`errors.spelled`). `sidecar`: any XMP sidecar.
+    `unfinished`: a temporary file of phototag.
     """
 
     __slots__ = ("kind", "reason")
@@ -81,19 +82,19 @@ WalkItem: TypeAlias = Photo | SkippedFile | PhotoError
 
 
 class Canonical(Protocol):
-    """A value that digests hash: its text never changes, however the code spells its class and its fields."""
+    """A value that digests hash. Its text does not change if its class or its fields are renamed."""
 
     def canonical(self) -> str:
-        """Return the text that stands for the value in digests."""
+        """Return the text of the value for digests."""
 
 
 def canonical(value: object) -> str:
     """Return the text of `value` for digests.
 
-    phototag 0.1.0 hashed the `repr`, and its indexes, recipes and conversions hold those digests. This is that text,
-    spelled out. `value`: None, a bool, a number, a string, a `Canonical`, or tuples and lists of these.
+    It is the `repr` that phototag 0.1.0 hashed, because indexes, recipes and conversions hold those digests. `value`:
+    None, a bool, a number, a string, a `Canonical`, or tuples and lists of these.
 
-    Raises `TypeError` for other types, whose `repr` could change with a rename.
+    Raises `TypeError` for other types, because renaming could change their `repr`.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)
@@ -114,7 +115,7 @@ def canonical_record(name: str, /, **fields: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The name that a model gives a class, and the WordNet 3.0 synset it stands for where that is known."""
+    """The name that a model gives a class, and the WordNet 3.0 synset of the class if it is known."""
 
     name: str
     synset: str | None = None
@@ -134,10 +135,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """What phototag says of a photo.
+    """A word that describes a photo.
 
-    `confidence` is the probability, 0 to 1, that it is right by the model's account; `path` leads from the top of the
-    tree to the tag's own name; `synset` is its WordNet 3.0 id, where it has one; `synonyms` are other words for it.
+    `confidence`: the model's probability, 0 to 1, that the tag is right. `path`: the names from the top of the tree to
+    the tag's own. `synset`: its WordNet 3.0 id, or None. `synonyms`: other words for the same thing.
     """
 
     name: str
@@ -149,9 +150,9 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """How a file is taken back to what it was: by packed `edits`, or, where these are None, by removing it.
+    """How to restore a file: by applying packed `edits`, or by removing it if they are None.
 
-    `change`: the number of the change in the journal, later ones have greater ones.
+    `change`: the number of the change in the journal. Later changes have greater numbers.
     """
 
     change: int
@@ -159,19 +160,23 @@ class Undo:
 
 
 class Journal(Protocol):
-    """Remembers how to take back what was done to files."""
+    """A record of how to undo changes to files."""
 
     def note_change(self, path: Path, digest: bytes, undo: bytes | None) -> None:
-        """Note, before it is done, that the file at `path` will have the `content_digest` `digest`, or `NO_FILE`.
+        """Record a change before it is made: the file at `path` will have the `content_digest` `digest`, or `NO_FILE`.
 
-        `undo`: the packed edits that take it back, of nothing where the file goes; None where there was no file.
+        `undo`: the packed edits that restore the file; they start from nothing if it is removed. None: it is new.
         """
 
     def undo_of(self, digest: bytes, before: int | None = None) -> Undo | None:
-        """Return how a file of that `content_digest` is taken back by one change, or None where nothing is known.
+        """Return how to undo the change that gave a file this `content_digest`, or None if none is recorded.
 
-        `before`: only by changes before that one.
+        `before`: consider only changes before this one.
         """
+
+
+# The results of analyzers for one photo, by name.
+Results: TypeAlias = Mapping[str, Any]
 
 
 # --- Events -----------------------------------------------------------------------------------------------------------
@@ -179,7 +184,7 @@ class Journal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelBuilding:
-    """phototag begins to build the model `name` in `directory`, which takes some seconds."""
+    """phototag begins to build the model `name` in `directory`, which takes several seconds."""
 
     name: str
     directory: Path
@@ -187,7 +192,7 @@ class ModelBuilding:
 
 @dataclass(frozen=True, slots=True)
 class ModelConverting:
-    """phototag begins to convert the model `name` for LiteRT, which takes some seconds."""
+    """phototag begins to convert the model `name` for LiteRT, which takes several seconds."""
 
     name: str
 
@@ -202,16 +207,16 @@ class EngineChosen:
 
 @dataclass(frozen=True, slots=True)
 class WaitingFor:
-    """phototag waits until another process is done with the `model` of that name or the `index` at that path."""
+    """phototag waits for another process that uses the `model` with that name or the `index` at that path."""
 
     model: str | None = None
     index: Path | None = None
 
 
-# What the parts below `run` report while they work. `run.events` adds the events of a run.
+# The events that the parts below `run` report. `run.events` adds those of a run.
 WorkEvent: TypeAlias = ModelBuilding | ModelConverting | EngineChosen | WaitingFor
 OnWorkEvent: TypeAlias = Callable[[WorkEvent], None]
 
 
 def ignore(_: object) -> None:
-    """Take an event and do nothing."""
+    """Ignore an event."""

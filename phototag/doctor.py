@@ -1,4 +1,4 @@
-"""Whether this machine can do the job: each thing that a scan needs, looked at without changing anything."""
+"""Whether this machine can do the job: checks of each thing that a scan needs. They change nothing."""
 
 from __future__ import annotations
 
@@ -19,29 +19,34 @@ from phototag.errors import ModelError, PhotoError, PhototagError
 from phototag.models.find import DEFAULT_MODEL, Model, is_installed
 from phototag.paths import data_directory, installed_directory
 
-# Of the disk that holds the index, in bytes: a hundred thousand photos take about 60 MB there.
+# Free space on the disk of the index, in bytes: the index of a hundred thousand photos takes about 60 MB.
 LITTLE_ROOM = 500 << 20
 NO_ROOM = 10 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was looked at and how it is. `fault`: a scan will fail. `remedy`: what to do, where something is amiss."""
+    """One thing that was checked, and what was found.
+
+    state: with a `fault` a scan will fail. finding: one sentence, unless `error` says it. remedy: what to do; it may
+    hold placeholders as in `phototag.errors`.
+    """
 
     subject: str
     state: Literal["ok", "warning", "fault"]
     finding: str
     remedy: str | None = None
+    error: PhototagError | None = None
 
 
 def check_python() -> Check:
-    """Which Python and which phototag these are."""
+    """Return the versions of phototag and Python."""
     system = f"{platform.system()} {platform.machine()}"
     return Check("phototag", "ok", f"{__version__}, Python {platform.python_version()}, {system}")
 
 
 def check_engines() -> Iterator[Check]:
-    """What can run models: TensorFlow, and LiteRT where it is there. Imports neither."""
+    """Check TensorFlow and LiteRT, which run models. Imports neither."""
     if importlib.util.find_spec("tensorflow") is None:
         yield Check(
             "TensorFlow",
@@ -65,7 +70,7 @@ def _version(*distributions: str) -> str:
 
 
 def check_model(model: Model) -> Check:
-    """Is the model there, or can it be built? As far as can be told without running it."""
+    """Check that the model is there or can be built, as far as possible without running it."""
     if model.directory == installed_directory(DEFAULT_MODEL) and not is_installed(DEFAULT_MODEL):
         from phototag.zoo.build import has_weights
 
@@ -77,7 +82,7 @@ def check_model(model: Model) -> Check:
 
 
 def try_model(model: Model) -> Check:
-    """Does the model run? Builds the default one where that is yet to be done."""
+    """Check that the model runs. Builds the default model if it is not built yet."""
     import numpy as np
 
     from phototag.zoo.build import ensure_built
@@ -90,12 +95,14 @@ def try_model(model: Model) -> Check:
         classifier = Classifier(model)
         classifier.predict(np.zeros((1, *size, 3), np.uint8))
     except (ModelError, ImportError) as error:
-        return Check("model runs", "fault", str(error), "Try another --model, or install TensorFlow again.")
+        remedy = "Try another {model}, or install TensorFlow again."
+        known = error if isinstance(error, ModelError) else None
+        return Check("model runs", "fault", str(error), remedy, known)
     return Check("model runs", "ok", f"on an image of {size[1]} x {size[0]} pixels, in {classifier.engine}")
 
 
 def check_decoders() -> Check:
-    """Which kinds of photos can be read."""
+    """Check which formats of photos can be read."""
     from PIL import features
 
     kinds = {
@@ -117,13 +124,13 @@ def check_decoders() -> Check:
 
 
 def check_data_directory() -> Check:
-    """May models and the index be kept where they are to be?"""
+    """Check that models and the index can be kept in the data directory."""
     return _check_folder("data directory", data_directory(), "Correct its permissions, or set PHOTOTAG_DATA_DIR.")
 
 
 def check_index(path: Path) -> Iterator[Check]:
-    """Is the index sound, free, and in a place that it can be written in, with room to grow?"""
-    from phototag.index import examine
+    """Check that the index is sound and free, and that it can be written and has room to grow."""
+    from phototag.index.health import examine
 
     path = path.absolute()
     health = examine(path)
@@ -131,7 +138,7 @@ def check_index(path: Path) -> Iterator[Check]:
         yield Check("index", "ok", f"{path}, which the first scan makes")
     elif health.faults:
         for fault in health.faults:
-            yield Check("index", "fault", fault, _REMEDY if "move it away" in fault else None)
+            yield Check("index", "fault", str(fault), _REMEDY if "move it away" in fault.remedy else None, fault)
     else:
         old = "; of an older phototag, which the next scan brings up to date" if health.is_old else ""
         yield Check("index", "ok", f"{path}, sound, {_several(health.photos or 0, 'photo')}{old}")
@@ -144,7 +151,7 @@ def check_index(path: Path) -> Iterator[Check]:
     yield _check_folder("index's folder", path.parent, _NO_RIGHT)
 
 
-_NO_RIGHT = "Correct its permissions, or choose another with --index."
+_NO_RIGHT = "Correct its permissions, or choose another with {index}."
 _REMEDY = (
     "Move it away, and the files beside it that are called so with -wal and -shm at the end. The next scan makes a new "
     "one and takes over what sidecars and photos say."
@@ -152,7 +159,7 @@ _REMEDY = (
 
 
 def _check_folder(subject: str, folder: Path, remedy: str) -> Check:
-    """May files be made in `folder`, or `folder` itself be made, and is there room?"""
+    """Check that files can be created in `folder`, or `folder` itself, and that its disk has room."""
     there = folder
     while not os.path.lexists(there) and there != there.parent:
         there = there.parent
@@ -168,8 +175,8 @@ def _check_folder(subject: str, folder: Path, remedy: str) -> Check:
 
 
 def check_library(path: Path, found: Iterable[WalkItem]) -> Iterator[Check]:
-    """May tags be written beside the photos that are `found` at and below `path`? Looks at each folder once."""
-    folders: dict[str, bool] = {}  # with photos: may it be written?
+    """Check that tags can be written beside the photos `found` at and below `path`. Looks at each folder once."""
+    folders: dict[str, bool] = {}  # with photos, and whether it can be written
     unreadable: list[PhotoError] = []
     photos = 0
     for one in found:
@@ -190,7 +197,7 @@ def _check_folders(path: Path, photos: int, folders: dict[str, bool]) -> Check:
     locked = [folder for folder, may_be_written in folders.items() if not may_be_written]
     if locked:
         finding = f"{_several(len(locked), 'folder')} may not be written, {locked[0]} is the first"
-        remedy = "Correct its permissions, or scan as the owner of the photos; --write none only prints tags."
+        remedy = "Correct its permissions, or scan as the owner of the photos; {write} none only prints tags."
         return Check("library", "fault", finding, remedy)
     if not photos:
         return Check("library", "warning", f"{path} holds no photos", "Check the path, and whether its disk is there.")
@@ -203,5 +210,5 @@ def _several(count: int, noun: str) -> str:
 
 
 def failed(subject: str, error: PhototagError) -> Check:
-    """What `error` says of `subject`."""
-    return Check(subject, "fault", str(error))
+    """Return the check of a `subject` that failed with `error`."""
+    return Check(subject, "fault", str(error), error=error)

@@ -1,4 +1,4 @@
-"""Where phototag keeps its files: the user's data directory, and the data that ships with the package."""
+"""The folders that phototag uses: the user's data directory, and the data that ships with the package."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ import platformdirs
 
 
 def data_directory() -> Path:
-    """Return where models and the index are kept: `PHOTOTAG_DATA_DIR`, else the user's data directory."""
+    """Return the folder of models and the index: `PHOTOTAG_DATA_DIR`, otherwise the user's data directory."""
     chosen = os.environ.get("PHOTOTAG_DATA_DIR")
     if not chosen:
         return platformdirs.user_data_path("phototag", appauthor=False)
-    return Path(os.path.abspath(os.path.expanduser(chosen)))  # cron has no shell that would replace the ~
+    return Path(os.path.abspath(os.path.expanduser(chosen)))  # cron has no shell to expand the ~
 
 
 def installed_directory(name: str) -> Path:
-    """Return where the model `name` is installed, or would be."""
+    """Return the folder in which the model `name` is or would be installed."""
     return data_directory() / "models" / name
 
 
+def default_index() -> Path:
+    """Return where the index is unless the user names another place."""
+    return data_directory() / "index.sqlite3"
+
+
 def shipped_directory() -> Path:
-    """Return where the cards, labels and trees that come with phototag are: in the wheel or in a checkout."""
+    """Return the folder of the cards, labels and trees that ship with phototag, in a wheel or a checkout."""
     inside = Path(__file__).parent / "_data"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "models"

@@ -1,30 +1,49 @@
-"""What the tests share: toy models that can be computed by hand, odd photos, and a way to run commands."""
+"""The fixtures that tests of all packages use, and what marks make of a test."""
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
 from phototag import Classifier
-from phototag.cli import cli
 from phototag.models.find import Model, find_model
 from phototag.zoo.build import ensure_built
+from tests.helpers import SHARED
+from tests.helpers.program import phototag
+from tests.helpers.toys import export_toy
 
-SHARED = Path(__file__).parent.parent.parent / "shared"
+# The same examples in every run, and as much time for each as a busy machine takes.
+hypothesis.settings.register_profile("phototag", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("phototag")
 
-TOY_CARD: dict[str, Any] = {
-    "name": "toy",
-    "input": {"range": "0..1"},
-    "output": {"scores": "logits"},
-    "labels": "labels.txt",
-}
+MARK_OF_FIXTURE = {"shared": pytest.mark.needs_shared, "exiftool": pytest.mark.needs_exiftool}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a fixture which needs more than the project."""
+    for item in items:
+        for fixture in MARK_OF_FIXTURE.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(MARK_OF_FIXTURE[fixture])
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test if what its marks name is not there."""
+    if item.get_closest_marker("needs_shared") and not SHARED.is_dir():
+        pytest.skip("needs the real photos and models of ../shared, which are not part of the project")
+    for mark in item.iter_markers("needs_exiftool"):
+        for tool in mark.args or ("exiftool",):
+            if shutil.which(tool) is None:
+                pytest.skip(f"needs {tool}")
 
 
 @pytest.fixture(scope="session")
@@ -49,36 +68,8 @@ def data_directory(
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    if not SHARED.is_dir():
-        pytest.skip("needs the real photos and models of ../shared, which are not part of the project")
+    """The folder of the real photos and models. Using it marks a test as `needs_shared`."""
     return SHARED
-
-
-def export_toy(
-    directory: Path,
-    *,
-    factor: float = 30.0,
-    classes: int = 3,
-    labels: str = "red\ngreen\nblue\n",
-    bare: bool = False,
-    **card: Any,
-) -> Path:
-    """Export a SavedModel whose logits are `factor` times the mean of each colour channel, which is 0 to 1.
-
-    `bare`: without card and labels.
-    """
-    tf = pytest.importorskip("tensorflow")
-    module = tf.Module()
-    images = tf.TensorSpec([None, 8, 8, 3], tf.float32, name="images")
-
-    def serve(images: Any) -> Any:
-        return {"logits": tf.reduce_mean(images, axis=[1, 2])[:, :classes] * factor}
-
-    tf.saved_model.save(module, str(directory), signatures=tf.function(serve, input_signature=[images]))
-    if not bare:
-        (directory / "labels.txt").write_text(labels)
-        (directory / "phototag.json").write_text(json.dumps({**TOY_CARD, **card}))
-    return directory
 
 
 @pytest.fixture(scope="session")
@@ -126,27 +117,22 @@ def make_photo(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def phototag(*arguments: str | Path) -> Result:
-    """Run the command line in this process."""
-    return CliRunner().invoke(cli, [os.fspath(argument) for argument in arguments])
-
-
 @pytest.fixture
 def scan(toy_model: Path, tmp_path: Path) -> Callable[..., Result]:
     """Runs `phototag scan` with the toy model and an index of the test's own."""
 
-    def run(*arguments: str | Path, model: str | Path = toy_model) -> Result:
+    def run(*arguments: Any, model: str | Path = toy_model) -> Result:
         return phototag("scan", "--model", model, "--index", tmp_path / "index.sqlite3", *arguments)
 
     return run
 
 
-def powerless(*command: str | Path) -> list[str]:
-    """`command` as somebody runs it who is not root: root may read and write all but where the kernel forgets that."""
-    prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
-    return [*prefix, *map(os.fspath, command)]
+@pytest.fixture(scope="session")
+def exiftool() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs exiftool. Using it marks a test as `needs_exiftool`."""
 
+    def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
+        command = ["exiftool", "-config", "", *map(os.fspath, arguments)]
+        return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
 
-def lines(result: Result) -> list[dict[str, Any]]:
-    """The objects that `--format json` printed."""
-    return [json.loads(line) for line in result.stdout.splitlines()]
+    return run

@@ -1,4 +1,4 @@
-"""Run a model. This package is the only part of phototag that imports TensorFlow or LiteRT, when they are needed."""
+"""Classify photos: from the pixels of images to a score for each label."""
 
 from __future__ import annotations
 
@@ -17,23 +17,30 @@ from phototag.engines.runner import SUM_TOLERANCE, Pixels, is_distribution
 from phototag.errors import SignatureMismatch
 from phototag.images.decode import prepare_photo
 from phototag.images.preprocess import Preprocessing
+from phototag.models.card import ScoresKind
 from phototag.models.find import Model, check_classes
 from phototag.models.interface import Interface
 
+# How far an independent score may lie outside 0 to 1: an engine's own Sigmoid rounds by less.
+RANGE_TOLERANCE = 1e-3
+
 
 class Classifier:
-    """A model, loaded and ready. Takes images and gives probabilities. Many threads may use it at the same time.
+    """A model, loaded and ready. Takes images and gives a score of 0 to 1 for each label.
 
-    `engine` is what runs it: `tensorflow`, which takes some seconds to
-    import; `litert`, for which the SavedModel is converted the first time, checked against TensorFlow, and kept in the
-    data directory; or `auto`, LiteRT unless the model cannot be converted, the scores differ, or TensorFlow sees a GPU.
-    The scores are the same. LiteRT works on one core for each thread that calls it; TensorFlow on all of them, but for
-    several `callers`, the threads that will call at the same time, on one for each too, where it has not been used
-    before. `on_event` is called before a conversion, and after one that failed.
+    Many threads may use it at the same time.
 
-    Raises `NotASavedModel` where the directory cannot be loaded, `SignatureMismatch` where the SavedModel takes or
-    gives something else than is known of it, `LabelMismatch` where it has more or fewer classes than labels,
-    `ModelError` where it cannot run in LiteRT and has to.
+    `engine`: what runs the model. `tensorflow` takes some seconds to import. `litert` needs a conversion, which is made
+    the first time, checked against TensorFlow, and kept in the data directory. `auto` is LiteRT, unless the model
+    cannot be converted, the scores differ, or TensorFlow sees a GPU. The scores are the same in both engines.
+
+    `callers`: how many threads will call at the same time. LiteRT uses one core for each thread that calls it.
+    TensorFlow uses all cores for each call, but with several callers it uses one core for each call too, unless this
+    process has used TensorFlow before. `on_event` is called before a conversion, and after a conversion that failed.
+
+    Raises `NotASavedModel` if the directory cannot be loaded, `SignatureMismatch` if the SavedModel takes or gives
+    something other than its card says, and `LabelMismatch` if it has more or fewer classes than labels. Raises
+    `ModelError` if the model cannot run in LiteRT and `engine` is `litert`.
     """
 
     def __init__(
@@ -45,7 +52,7 @@ class Classifier:
     ) -> None:
         self._model = model
         self._runner = open_runner(model, engine, on_event, callers)
-        self._scores = model.card.output.scores or self._measure_scores()
+        self._scores = model.card.output.scores or measured_kind(self._checked(self._runner.run_on_noise()))
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -54,23 +61,23 @@ class Classifier:
 
     @property
     def engine(self) -> Literal["litert", "tensorflow"]:
-        """What runs the model."""
+        """The engine that runs the model."""
         return "litert" if isinstance(self._runner, LiteRTRunner) else "tensorflow"
 
     @property
     def by_image(self) -> bool:
-        """Is it faster to call it from many threads, for an image each, than from one for many?"""
+        """Whether many threads with one image each are faster than one thread with many images."""
         return self._runner.by_image
 
     @property
-    def scores(self) -> Literal["logits", "probabilities"]:
-        """What the model itself gives, by its card or as measured."""
+    def scores(self) -> ScoresKind:
+        """The kind of scores that the model itself gives, by its card, by its graph, or as measured."""
         return self._scores
 
     def classify(self, photo: str | os.PathLike[str], count: int = 5) -> tuple[Prediction, ...]:
         """Return the `count` likeliest labels of the photo at `photo`, with their scores, 0 to 1, the likeliest first.
 
-        Raises `PhotoError` where the photo cannot be read, `ModelError` where the model fails.
+        Raises `PhotoError` if the photo cannot be read, and `ModelError` if the model fails.
         """
         (scores,) = self.predict(prepare_photo(Path(photo), self._model.preprocessing))
         likeliest = np.argsort(-scores, kind="stable")[:count]
@@ -80,17 +87,18 @@ class Classifier:
         """Return the probabilities of the classes, float32 [N, classes], without the background class.
 
         `images`: uint8 [N, height, width, 3] in RGB order, as the model's `Preprocessing.prepare` makes them. A row
-        adds up to 1, less the probability of the background class.
+        adds up to 1 less the probability of the background class. Independent scores come as the model gives them,
+        and their rows add up to anything.
 
-        Raises `ValueError` for pixels of another shape or type, `ModelError` where the model fails or gives values that
-        are no scores.
+        Raises `ValueError` for pixels of another shape or type, and `ModelError` if the model fails or gives values
+        that cannot be scores.
         """
         raw = self._checked(self._runner.run(images))
+        if self._scores == "independent":
+            self._check_range(raw, -RANGE_TOLERANCE, 1 + RANGE_TOLERANCE, "independent")
+            return self._without_background(raw)
         if self._scores == "probabilities":
-            if raw.min() < 0 or raw.max() > 1 + SUM_TOLERANCE:
-                raise SignatureMismatch(
-                    f"{self._model.directory} gives scores outside 0 to 1, but its card says they are probabilities"
-                )
+            self._check_range(raw, 0, 1 + SUM_TOLERANCE, "probabilities")
             raw = np.log(np.maximum(raw, np.finfo(np.float32).tiny))
         scaled = raw.astype(np.float64) / self._model.card.temperature
         scores = np.exp(scaled - scaled.max(axis=1, keepdims=True))
@@ -99,52 +107,68 @@ class Classifier:
     def logits(self, images: Pixels) -> NDArray[np.float32]:
         """Return the logits of the classes as the model gives them, float32 [N, classes], without the background class.
 
-        `images` and errors are as in `predict`; `SignatureMismatch` too where the model gives probabilities.
+        `images` and errors are as in `predict`. Also raises `SignatureMismatch` if the model does not give logits.
         """
-        if self._scores == "probabilities":
-            raise SignatureMismatch(
-                f"{self._model.directory} gives probabilities and no logits; use --threshold, not --logit-threshold"
-            )
+        if self._scores != "logits":
+            given = "probabilities" if self._scores == "probabilities" else "independent scores"
+            what = f"{self._model.directory} gives {given} and no logits"
+            raise SignatureMismatch(what, "use {threshold}, not {logit_threshold}")
         return self._without_background(self._checked(self._runner.run(images)))
 
     def _without_background(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         return scores[:, 1:] if self._model.background else scores
-
-    def _measure_scores(self) -> Literal["logits", "probabilities"]:
-        raw = self._checked(self._runner.run_on_noise())
-        if is_distribution(raw):
-            return "probabilities"
-        if raw.min() >= 0 and raw.max() <= 1:
-            fault = "gives scores from 0 to 1 that do not add up to 1, each of its own, as a Sigmoid does"
-            raise SignatureMismatch(f"{self._model.directory} {fault}; phototag needs classes that exclude each other")
-        return "logits"
 
     def _checked(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         model = self._model
         check_classes(model.directory, raw.shape[1], len(model.labels), background=model.background)
         return raw
 
+    def _check_range(self, raw: NDArray[np.float32], least: float, greatest: float, kind: str) -> None:
+        if raw.min() < least or raw.max() > greatest:
+            raise SignatureMismatch(
+                f"{self._model.directory} gives scores outside 0 to 1, but its card says they are {kind}"
+            )
+
+
+def measured_kind(raw: NDArray[np.float32]) -> ScoresKind:
+    """Return what the scores that a model gave for some images are, [N, classes].
+
+    Scores from 0 to 1 are independent if those of an image do not add up to 1.
+    """
+    if is_distribution(raw):
+        return "probabilities"
+    return "independent" if raw.min() >= 0 and raw.max() <= 1 else "logits"
+
+
+def check_known(model: Model, classifier: Classifier) -> None:
+    """Raise `SignatureMismatch` if the scores of `model` are independent, but only measuring could tell.
+
+    Tags are chosen from independent scores in another way, and that is decided before the model is loaded.
+    """
+    if classifier.scores == "independent" and not model.is_independent:
+        what = f"{model.directory} gives scores from 0 to 1 that do not add up to 1, each of its own, as a Sigmoid does"
+        raise SignatureMismatch(what, "install it with {command:models add}, which puts that into its card")
+
 
 @dataclass(frozen=True)
 class Probe:
-    """What a model gave for images of noise.
+    """The scores that a model gave for images of noise.
 
-    `classes`: how many scores an image. `least`, `greatest`: of all scores. `are_probabilities`: whether those of an
-    image are not negative and add up to 1.
+    `classes`: how many scores an image gets. `least`, `greatest`: of all scores. `scores`: what they look like.
     """
 
     classes: int
     least: float
     greatest: float
-    are_probabilities: bool
+    scores: ScoresKind
 
 
 def probe(directory: Path, interface: Interface, preprocessing: Preprocessing) -> Probe:
-    """Load the SavedModel in `directory`, run it on noise and measure what comes.
+    """Load the SavedModel in `directory`, run it on noise and measure the scores.
 
-    Raises `ModelError` where it fails.
+    Raises `ModelError` if that fails.
     """
     from phototag.engines.tensorflow_runner import TensorFlowRunner
 
     raw = TensorFlowRunner(directory, interface, preprocessing).run_on_noise()
-    return Probe(raw.shape[1], float(raw.min()), float(raw.max()), is_distribution(raw))
+    return Probe(raw.shape[1], float(raw.min()), float(raw.max()), measured_kind(raw))

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from phototag.cli.exit_codes import EXIT_FAULT
-from phototag.cli.finding_options import NamedPath, default_index, finding_options, index_option, take_finding
+from phototag.cli.finding_options import FINDING_SETTINGS, NamedPath, finding_options, index_option, take
+from phototag.cli.messages import error_message, spell
 from phototag.cli.model_options import given_facts, model_fact_options
 from phototag.cli.terminal import Console, printable, verbose_option
-from phototag.errors import ConfigError, ModelError
+from phototag.errors import ConfigError, ModelError, spelled
+from phototag.run.settings import Settings
 
 if TYPE_CHECKING:
-    from phototag.cli.finding_options import Finding
     from phototag.doctor import Check
 
 _STATES = {"ok": "ok", "warning": "warning", "fault": "FAULT"}
@@ -54,19 +54,26 @@ def doctor(ctx: click.Context, /, paths: tuple[Path, ...], **options: Any) -> No
     console = Console(quiet=False)
     as_json = options["format"] == "json"
     faults = 0
-    for check in _checks(paths, take_finding(options), options):
+    for check in _checks(paths, Settings(**take(options, *FINDING_SETTINGS)), options):
         faults += check.state == "fault"
+        finding = check.finding if check.error is None else error_message(check.error)
+        remedy = None if check.remedy is None else spelled(check.remedy, spell)
         if as_json:
-            console.result(json.dumps(asdict(check)))
+            told = {"subject": check.subject, "state": check.state, "finding": finding, "remedy": remedy}
+            console.result(json.dumps(told))
         else:
-            console.result(f"{_STATES[check.state]:8} {check.subject}: {printable(check.finding)}")
-            if check.remedy is not None:
-                console.result(f"{'':8} {printable(check.remedy)}")
+            console.result(f"{_STATES[check.state]:8} {check.subject}: {printable(finding)}")
+            if remedy is not None:
+                console.result(f"{'':8} {printable(remedy)}")
     ctx.exit(EXIT_FAULT if faults else 0)
 
 
-def _checks(paths: tuple[Path, ...], finding: Finding, options: dict[str, Any]) -> Iterator[Check]:
+def _checks(paths: tuple[Path, ...], settings: Settings, options: dict[str, Any]) -> Iterator[Check]:
     from phototag import doctor as checks
+    from phototag.paths import default_index
+    from phototag.run.session import Session
+
+    session = Session(settings)
 
     yield checks.check_python()
     yield from checks.check_engines()
@@ -76,7 +83,7 @@ def _checks(paths: tuple[Path, ...], finding: Finding, options: dict[str, Any]) 
     yield from checks.check_index(options["index"] or default_index())
     for path in paths:
         try:
-            yield from checks.check_library(path, finding.find([path]))
+            yield from checks.check_library(path, session.find([path]))
         except ConfigError as error:
             yield checks.failed("library", error)
 

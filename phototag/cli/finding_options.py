@@ -1,20 +1,16 @@
-"""The options that say which photos, and which index knows them; for every command that walks a library."""
+"""The options for which photos and which index. Every command that walks a library has them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from phototag.core import WalkItem
-
 
 class NamedPath(click.Path):
-    """A path that is not empty: an empty one would be the current folder, which nobody means by an unset variable."""
+    """A path that is not empty. An empty one would be the current folder, and comes from an unset variable."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse an empty path."""
@@ -23,28 +19,8 @@ class NamedPath(click.Path):
         return super().convert(value, param, ctx)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The options of `finding_options`."""
-
-    exclude: tuple[str, ...]
-    no_default_excludes: bool
-    follow_symlinks: bool
-
-    def find(self, paths: Sequence[Path]) -> Iterator[WalkItem]:
-        """Find what there is at and below `paths`. Raises `ConfigError` where a path or a pattern is wrong."""
-        from phototag.photos.find import find_photos
-
-        return find_photos(
-            paths,
-            exclude=self.exclude,
-            default_excludes=not self.no_default_excludes,
-            follow_symlinks=self.follow_symlinks,
-        )
-
-
 def finding_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say which photos."""
+    """Add the options that say which photos to `command`."""
     for option in (
         click.option("--follow-symlinks", is_flag=True, help="Follow symbolic links inside the folders."),
         click.option(
@@ -63,9 +39,12 @@ def finding_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def take_finding(options: dict[str, Any]) -> Finding:
-    """Take the options of `finding_options` out of a command's parameters."""
-    return Finding(**{name: options.pop(name) for name in Finding.__dataclass_fields__})
+FINDING_SETTINGS = ("exclude", "no_default_excludes", "follow_symlinks")
+
+
+def take(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Take the options of these names out of a command's parameters."""
+    return {name: options.pop(name) for name in names}
 
 
 index_option = click.option(
@@ -74,10 +53,3 @@ index_option = click.option(
     metavar="FILE",
     help="Where to remember what is done. [default: in the user's data directory]",
 )
-
-
-def default_index() -> Path:
-    """Where the index is unless the user names a place."""
-    from phototag.paths import data_directory
-
-    return data_directory() / "index.sqlite3"

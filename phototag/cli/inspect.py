@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from phototag.cli.model_options import MODEL_FACTS, complete_model, given_facts, model_fact_options
+from phototag.cli.messages import spell
+from phototag.cli.model_options import complete_model, given_facts, model_fact_options
 from phototag.cli.terminal import printable, verbose_option
 from phototag.errors import ConfigError
 
 if TYPE_CHECKING:
-    from phototag.models.find import Examination
+    from phototag.models.examine import Examination
 
 
 @click.command()
@@ -59,13 +59,17 @@ def inspect(
         return
     if everything or list_ops:
         raise ConfigError("--all and --list_ops need --format saved_model_cli; the other formats say all that there is")
-    from phototag.models.describe import as_data, human_lines, verdict
-    from phototag.models.find import examine, saved_model_parts
+    from phototag.cli.inspect_text import human_lines, scan_command
+    from phototag.models.describe import as_data, verdict
+    from phototag.models.examine import examine
+    from phototag.models.find import saved_model_parts
     from phototag.models.saved_model import read_fingerprint
 
     examination = examine(model, labels=options["labels"], given=given_facts(options))
     probed = _probe(examination) if probe else None
-    found = verdict(examination, _repeated(options), probed)
+    found = verdict(examination, probed, spell)
+    if "missing" in found:
+        found["command"] = scan_command(examination, options)
     size = sum(path.stat().st_size for path in saved_model_parts(examination.directory))
     data = as_data(examination, found, read_fingerprint(examination.directory), size)
     if output_format == "json":
@@ -81,8 +85,11 @@ def _print_reference(model: str, options: dict[str, Any], *, everything: bool, l
     from phototag.models.saved_model import read_saved_model
 
     directory = locate(model)
+    graphs = read_saved_model(directory)
+    if list_ops and not everything and options["tag_set"] is None:
+        click.echo("--list_ops must be paired with a tag-set or with --all.")
     lines = reference_lines(
-        read_saved_model(directory),
+        graphs,
         directory,
         everything=everything,
         tag_set=options["tag_set"],
@@ -93,7 +100,7 @@ def _print_reference(model: str, options: dict[str, Any], *, everything: bool, l
 
 
 def _probe(examination: Examination) -> Any:
-    """Run the model; its values are taken to be 0 to 1 where nothing says what they are."""
+    """Run the model on noise. If the range of its values is unknown, take 0 to 1."""
     from dataclasses import replace
 
     from phototag.analysis.classifier import probe
@@ -101,7 +108,9 @@ def _probe(examination: Examination) -> Any:
 
     interface = examination.interface
     if interface is None:
-        raise ConfigError(f"{examination.directory} cannot be probed: it {examination.fault}")
+        assert examination.fault is not None, "without a fault there is an interface"
+        why = examination.fault.text(spell).removeprefix(f"{examination.directory} ")
+        raise ConfigError(f"{examination.directory} cannot be probed: it {why}")
     image = examination.card.input
     if interface.takes_floats and image.range is None and image.mean is None:
         image = replace(image, range="0..1")
@@ -110,21 +119,3 @@ def _probe(examination: Examination) -> Any:
             f"{examination.directory} does not say the size of its images; pass --input-size, such as 224"
         )
     return probe(examination.directory, interface, preprocessing_for(examination.directory, image, interface))
-
-
-def _repeated(options: dict[str, Any]) -> list[str]:
-    """The options for a model that were given, as they go into a command line."""
-    parts: list[str] = []
-    for name in ("labels", *MODEL_FACTS):
-        value = options.get(name)
-        if value is None or value is False:
-            continue
-        option = "--" + name.replace("_", "-")
-        if value is True:
-            parts.append(option)
-        else:
-            separator = "x" if name == "input_size" else ","
-            text = shlex.quote(separator.join(map(str, value)) if isinstance(value, tuple) else str(value))
-            # A value that looks like an option, -1..1, has to be joined to its option to be read.
-            parts += [f"{option}={text}"] if text.startswith("-") else [option, text]
-    return parts

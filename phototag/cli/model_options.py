@@ -1,4 +1,4 @@
-"""The options that say what a model is, where no model card does; the same for every command that takes a model."""
+"""The options with facts about a model that has no model card, for every command that takes a model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from click.shell_completion import CompletionItem
 
 from phototag.errors import ModelError
 
-# Kept here too, so that --help loads nothing; a test holds them to model_card.SCALINGS.
+# A copy of the keys of models.card.SCALINGS, so that --help imports nothing heavy. A test compares them.
 INPUT_RANGES = ("0..1", "-1..1", "0..255", "imagenet", "caffe")
 
 
-# The parameters of `model_fact_options`, save the label file.
+# The parameters of `model_fact_options` without the label file.
 MODEL_FACTS = ("tag_set", "signature", "input_op", "output_op", "input_range", "input_size", "background")
 
 
@@ -51,7 +51,7 @@ class _Triple(click.ParamType[tuple[float, float, float]]):
 
 
 class _Tags(click.ParamType[tuple[str, ...]]):
-    """`serve,gpu`; spaces and order do not matter, and `""` is the set without tags."""
+    """`serve,gpu`. Spaces and order do not matter, and `""` is the set without tags."""
 
     name = "tags"
 
@@ -60,19 +60,19 @@ class _Tags(click.ParamType[tuple[str, ...]]):
 
 
 def complete_model(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete a model for the shell: the names of those that are installed, or else files and folders."""
+    """Complete a model for the shell: the names of installed models, or else files and folders."""
     from phototag.models.find import DEFAULT_MODEL
     from phototag.zoo.build import installed_models
 
     installed = []
-    with contextlib.suppress(ModelError):  # a command line is no place for what is wrong with the data directory
+    with contextlib.suppress(ModelError):  # completion has nowhere to print an error
         installed = installed_models()
     names = sorted(name for name in {DEFAULT_MODEL, *installed} if name.startswith(incomplete))
     return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
 
 
 def model_fact_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options for what a SavedModel does not tell."""
+    """Add the options for facts that a SavedModel does not hold."""
     for option in (
         click.option("--background", is_flag=True, help="Class 0 is a background class that has no label."),
         click.option(
@@ -108,11 +108,11 @@ def model_fact_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def model_card_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options for what else a model card can say."""
+    """Add the options for the other facts of a model card."""
     for option in (
         click.option(
             "--output",
-            type=click.Choice(["logits", "probabilities"]),
+            type=click.Choice(["logits", "probabilities", "independent"]),
             help="What the model's scores are. [default: measured]",
         ),
         click.option("--channel-order", type=click.Choice(["RGB", "BGR"]), help="Order of the colour channels."),
@@ -128,7 +128,7 @@ def model_card_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def given_facts(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was said of a model on the command line, in the form of a model card."""
+    """Return the facts about a model on the command line, in the form of a model card."""
     size = options.get("input_size") or (None, None)
     image = {
         "name": options.get("input_op"),

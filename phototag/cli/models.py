@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from phototag.cli.messages import error_message
-from phototag.cli.model_options import INPUT_RANGES, given_facts, model_card_options, model_fact_options
+from phototag.cli.model_options import given_facts, model_card_options, model_fact_options
 from phototag.cli.terminal import print_event, printable, verbose_option
-from phototag.errors import ConfigError, ModelError, PhototagError, SignatureMismatch
+from phototag.errors import ConfigError, PhototagError
 
 if TYPE_CHECKING:
+    from phototag.models.calibration import RangeScore
+    from phototag.models.card import ScoresKind
     from phototag.models.find import Model
-
-# So many photos tell the range of a model's values; more would only take longer.
-CALIBRATION_PHOTOS = 64
-# Of photo and label, in nats: on dozens of photos of different things the right range gave 2.6 and more, and on nine
-# copies of one photo no range gave 0.1.
-MIN_INFORMATION = 0.5
 
 
 @click.group()
@@ -75,7 +70,10 @@ def build(name: str, verbose: bool) -> None:
     del verbose
     from phototag.zoo.build import build_model
 
-    directory = build_model(name, print_event)
+    try:
+        directory = build_model(name, print_event)
+    except ConfigError as error:
+        raise ConfigError(error.what, f"{error.remedy} (phototag models list --verbose names them all)") from None
     click.echo(printable(str(directory)))
 
 
@@ -104,13 +102,16 @@ def add(
     _check_scaling(options)
     facts = given_facts(options)
     name = directory.resolve().name if name is None else name
-    check_name(name)
+    try:
+        check_name(name)
+    except ConfigError as error:
+        raise ConfigError(error.what, f"{error.remedy} with --name") from None
     facts = {**facts, "name": name}
     if calibrate is not None:
         facts = _calibrated(directory, labels, facts, calibrate)
     model = find_model(os.path.join(directory, ""), labels=labels, given=facts)
     card = settled_card(model, _scores_of(model))
-    place = add_model(name, replace(model, card=card), format_labels(model.labels), link=link)
+    place = add_model(name, replace(model, card=card), format_labels(model.labels, model.thresholds), link=link)
     background = ", a background class" if model.background else ""
     click.echo(printable(f"{name}: {_described(name)}{background}, {card.output.scores}; installed in {place}"))
 
@@ -126,8 +127,8 @@ def _check_scaling(options: dict[str, Any]) -> None:
         raise ConfigError(f"--mean and --std are for pixels of 0 to 255, and these are for 0 to 1; {hint}")
 
 
-def _scores_of(model: Model) -> Literal["logits", "probabilities"]:
-    """Run the model on an image, which checks it, and say what it gives."""
+def _scores_of(model: Model) -> ScoresKind:
+    """Run the model on an image, which checks it, and return what it gives."""
     import numpy as np
 
     from phototag.analysis.classifier import Classifier
@@ -139,61 +140,31 @@ def _scores_of(model: Model) -> Literal["logits", "probabilities"]:
 
 
 def _calibrated(directory: Path, labels: Path | None, facts: dict[str, Any], photos: Path) -> dict[str, Any]:
-    """Try every range on the photos, print what the model makes of them, and return `facts` with the best."""
+    """Try every range on the photos, print the results, and return `facts` with the best range."""
     from phototag.analysis.classifier import Classifier
-    from phototag.models.calibration import range_score
-    from phototag.models.find import examine, find_model
+    from phototag.models.examine import examine
+    from phototag.zoo.calibrate import best_range, try_ranges, with_range
 
     image = facts.get("input", {})
     if "range" in image or "mean" in image:
         raise ConfigError("--calibrate finds the input range; leave out --input-range, --mean and --std")
-    found = {}
-    pixels = None
-    interface = examine(os.path.join(directory, ""), labels=labels, given=facts).interface
+    name = os.path.join(directory, "")
+    interface = examine(name, labels=labels, given=facts).interface
     if interface is not None and not interface.takes_floats:
         raise ConfigError(f"{directory} takes {interface.dtype}, whose range is known; leave out --calibrate")
-    for value_range in INPUT_RANGES:
-        tried = {**facts, "input": {**image, "range": value_range}}
-        model = find_model(os.path.join(directory, ""), labels=labels, given=tried)
-        pixels = _calibration_images(model, photos) if pixels is None else pixels
-        try:
-            found[value_range] = range_score(Classifier(model, "tensorflow").predict(pixels))
-        except SignatureMismatch:
-            raise
-        except ModelError:  # values beyond what the model can take, which tells something too
-            click.echo(f"{value_range:>8}: no scores that are numbers")
-            continue
-        one = found[value_range]
-        click.echo(f"{value_range:>8}: confidence {one.confidence:.2f}, information {one.information:.2f}")
-    if not found:
-        raise ModelError(f"{directory} gives no scores that are numbers with any range; export it again")
-    best = max(found, key=lambda value_range: found[value_range].information)
-    if found[best].information < MIN_INFORMATION:
-        raise ConfigError(
-            f"the photos in {photos} are too few or too alike to tell the range; name others, of many things"
-        )
+    trials = []
+    for trial in try_ranges(name, photos, lambda model: Classifier(model, "tensorflow"), labels=labels, given=facts):
+        trials.append(trial)
+        click.echo(f"{trial.range:>8}: {_measured(trial.score)}")
+    best = best_range(trials, str(directory), photos)
     click.echo(f"The model makes the most of the photos with --input-range={best}.")
-    return {**facts, "input": {**image, "range": best}}
+    return with_range(facts, best)
 
 
-def _calibration_images(model: Model, photos: Path) -> Any:
-    """Some of the photos, evenly chosen, prepared for the model: uint8 [N, height, width, 3]."""
-    import numpy as np
-
-    from phototag.core import Photo
-    from phototag.errors import PhotoError
-    from phototag.images.decode import prepare_photo
-    from phototag.photos.find import find_photos
-
-    paths = [one.path for one in find_photos([photos]) if isinstance(one, Photo)]
-    step = max(1, len(paths) // CALIBRATION_PHOTOS)
-    images = []
-    for path in paths[::step][:CALIBRATION_PHOTOS]:
-        with contextlib.suppress(PhotoError):
-            images.append(prepare_photo(path, model.preprocessing)[0])
-    if not images:
-        raise ConfigError(f"{photos} has no photos that can be read; name others")
-    return np.stack(images)
+def _measured(score: RangeScore | None) -> str:
+    if score is None:
+        return "no scores that are numbers"
+    return f"confidence {score.confidence:.2f}, information {score.information:.2f}"
 
 
 @models.command()

@@ -9,7 +9,8 @@ import click
 
 from phototag.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED
 from phototag.cli.finding_options import NamedPath
-from phototag.cli.terminal import Console, interruptible, name_of, plural, printable, verbose_option
+from phototag.cli.messages import plural
+from phototag.cli.terminal import Console, interruptible, name_of, printable, verbose_option
 from phototag.errors import PhotoError
 
 
@@ -24,7 +25,7 @@ def orphans(ctx: click.Context, /, paths: tuple[Path, ...], remove: bool, quiet:
 
     Those are PHOTO.phototag.json, and PHOTO.xmp where phototag made it and nobody else has written into it.
     """
-    from phototag.metadata.writers import is_orphan, remove_orphan
+    from phototag.metadata.sidecars import is_orphan, remove_orphan
     from phototag.photos.find import find_sidecars
 
     console = Console(quiet=quiet)

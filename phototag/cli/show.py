@@ -12,16 +12,11 @@ import click
 from click.core import ParameterSource
 
 from phototag.cli.exit_codes import EXIT_PHOTOS_FAILED
-from phototag.cli.model_options import MODEL_FACTS
-from phototag.cli.tag_options import (
-    TagOptions,
-    find_wanted_model,
-    make_tree_chooser,
-    tag_options,
-    take_tag_options,
-)
+from phototag.cli.messages import error_message
+from phototag.cli.tag_options import TAG_SETTINGS, tag_options, take_tag_settings
 from phototag.cli.terminal import Console, print_event, printable, verbose_option
 from phototag.errors import ConfigError, PhotoError, no_photo
+from phototag.run.settings import Settings
 
 if TYPE_CHECKING:
     from phototag.vocabulary.choose import Explanation
@@ -45,16 +40,16 @@ def show(ctx: click.Context, /, **options: Any) -> None:
 
     With --explain, the options that decide about tags are as in scan; without it, they are refused.
     """
-    tags = take_tag_options(options)
+    settings = take_tag_settings(options)
     if not options["explain"]:
         _refuse_tag_options(ctx)
     console = Console(quiet=False)
     failed = False
     as_json: bool = options["format"] == "json"
-    for lines in _explained(tags, options["photos"], as_json) if options["explain"] else _shown(options, as_json):
+    for lines in _explained(settings, options["photos"], as_json) if options["explain"] else _shown(options, as_json):
         if isinstance(lines, PhotoError):
             failed = True
-            console.failure(f"phototag: {printable(str(lines))}")
+            console.failure(f"phototag: {printable(error_message(lines))}")
         else:
             for line in lines:
                 console.result(line)
@@ -63,7 +58,7 @@ def show(ctx: click.Context, /, **options: Any) -> None:
 
 def _refuse_tag_options(ctx: click.Context) -> None:
     """What is shown was decided when the photos were scanned: an option that cannot change it must not seem to."""
-    for name in (*TagOptions.__dataclass_fields__, *MODEL_FACTS):
+    for name in TAG_SETTINGS:
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = next(param.opts[0] for param in ctx.command.params if param.name == name)
             raise ConfigError(f"{option} only counts with --explain; add that, or leave it out")
@@ -90,11 +85,17 @@ def _shown(options: dict[str, Any], as_json: bool) -> Iterator[list[str] | Photo
             yield error
             continue
         if as_json:
-            said = {"path": str(path), "keywords": [asdict(one) for one in keywords], "removed": removed}
+            said = {
+                "path": str(path),
+                "keywords": [asdict(one) for one in keywords],
+                "removed": removed,
+                "facts": _facts(path),
+            }
             yield [json.dumps(said)]
         else:
             lines = [_shown_line(path, one) for one in keywords] or ["  no keywords"]
             lines += [f"  {printable(name):<28} removed by a person, not written again" for name in removed]
+            lines += _fact_lines(_facts(path))
             yield [printable(str(path)), *lines]
 
 
@@ -105,8 +106,8 @@ def _shown_line(path: Path, one: _Shown) -> str:
 
 
 def _embedded(path: Path) -> Iterator[_Shown]:
+    from phototag.metadata.found import read_keywords
     from phototag.metadata.keywords import FIELDS, LISTS, confidence_of
-    from phototag.metadata.writers import read_keywords
 
     for file, found in read_keywords(path):
         # One line for a keyword; two where phototag and a person have written it, each into a list.
@@ -129,39 +130,55 @@ def _in_json(path: Path) -> Iterator[_Shown]:
 
 def _removed(path: Path) -> list[str]:
     """The names that phototag wrote and a person has removed, each once."""
+    from phototag.metadata.found import read_keywords
     from phototag.metadata.json_sidecar import read_rejected
     from phototag.metadata.keywords import rejected_names
-    from phototag.metadata.writers import read_keywords
 
     noted = [name for _, found in read_keywords(path) for name in rejected_names(found)]
     return list(dict.fromkeys((*noted, *read_rejected(path))))
 
 
-def _explained(options: TagOptions, photos: Iterable[Path], as_json: bool) -> Iterator[list[str] | PhotoError]:
-    """Why the words of the tree are tags of the photos or not: a list of lines for each."""
-    from phototag.images.decode import prepare_photo
-    from phototag.zoo.build import ensure_built
+def _facts(path: Path) -> dict[str, Any]:
+    """Return when, where and with which camera a photo was taken, as its EXIF block says, ready for JSON."""
+    from phototag.metadata.facts import Facts, read_facts
 
-    model = find_wanted_model(options)
-    if options.wants_labels or model.taxonomy is None:
-        raise ConfigError(
-            "--explain is about the words of a tree, and there is none here; see the scores with --top 10"
-        )
-    chooser = make_tree_chooser(options, model)
-    ensure_built(model, print_event)
-    from phototag.analysis.classifier import Classifier
+    facts = read_facts(path) or Facts()
+    taken = facts.taken.replace(tzinfo=facts.zone).isoformat() if facts.taken is not None else None
+    place = [round(one, 6) if one is not None else None for one in (facts.latitude, facts.longitude)]
+    return {
+        "taken": taken[:19] if taken is not None else None,
+        "zone": taken[19:] or None if taken is not None else None,
+        "latitude": place[0],
+        "longitude": place[1],
+        "camera": facts.camera,
+        "lens": facts.lens,
+    }
 
-    classifier = Classifier(model, options.engine, print_event)
-    for path in photos:
-        try:
-            if not path.is_file():  # a pipe would never end
-                raise no_photo(path)
-            scores = classifier.predict(prepare_photo(path, model.preprocessing, options.crops)).mean(axis=0)
-        except PhotoError as error:
-            yield error
-            continue
-        explanations = chooser.explain(scores)
-        yield [_json(path, explanations)] if as_json else [printable(str(path)), *_explanation_lines(explanations)]
+
+def _fact_lines(facts: dict[str, Any]) -> Iterator[str]:
+    if facts["taken"] is not None:
+        yield f"  taken {facts['taken'].replace('T', ' ')}" + (f" {facts['zone']}" if facts["zone"] else "")
+    if facts["latitude"] is not None:
+        yield f"  place {facts['latitude']:.4f}, {facts['longitude']:.4f}"
+    for name in ("camera", "lens"):
+        if facts[name] is not None:
+            yield f"  {name} {printable(facts[name])}"
+
+
+def _explained(settings: dict[str, Any], photos: Iterable[Path], as_json: bool) -> Iterator[list[str] | PhotoError]:
+    """Yield why the words of the tree are tags of each photo or not: a list of lines."""
+    from phototag.run.session import Session
+
+    with Session(Settings(**settings), print_event) as session:
+        for path in photos:
+            try:
+                if not path.is_file():  # a pipe would never end
+                    raise no_photo(path)
+                explanations = session.explain(path)
+            except PhotoError as error:
+                yield error
+                continue
+            yield [_json(path, explanations)] if as_json else [printable(str(path)), *_explanation_lines(explanations)]
 
 
 def _json(path: Path, explanations: Iterable[Explanation]) -> str:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from phototag.cli.finding_options import default_index, index_option
-from phototag.cli.terminal import Console, plural, printable, verbose_option
+from phototag.cli.finding_options import index_option
+from phototag.cli.messages import plural
+from phototag.cli.terminal import Console, printable, verbose_option
 
 if TYPE_CHECKING:
     from phototag.index import Failure, Run
@@ -39,6 +40,7 @@ def status(ctx: click.Context, /, **options: Any) -> None:
     A run's number is what untag --run takes.
     """
     from phototag.index import is_held, open_index
+    from phototag.paths import default_index
 
     path: Path = options["index"] or default_index()
     with open_index(path, read_only=True) as index:

@@ -17,8 +17,8 @@ import click
 
 from phototag.cli.exit_codes import EXIT_INTERRUPTED
 from phototag.cli.messages import event_message
-from phototag.core import WorkEvent
 from phototag.errors import OutputError
+from phototag.run.events import Event
 
 _VERBOSE = "phototag.verbose"
 
@@ -39,11 +39,6 @@ def name_of(path: Path, *, relative: bool) -> str:
     with contextlib.suppress(ValueError):  # there is no way to another drive of Windows
         return printable(os.path.relpath(path) if relative else str(path))
     return printable(str(path))
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 photo`, `2,000 photos`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _escaped(character: str) -> str:
@@ -75,9 +70,11 @@ def print_error(text: str) -> None:
         click.echo(printable(text), err=True)
 
 
-def print_event(event: WorkEvent) -> None:
+def print_event(event: Event) -> None:
     """Print what phototag is doing, to stderr."""
-    click.echo(event_message(event), err=True)
+    line = event_message(event)
+    if line is not None:
+        click.echo(printable(line), err=True)
 
 
 def verbose_option(also: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -173,10 +170,6 @@ class Console:
             self._log.info("%s", line)
         if not self._quiet:
             self._write(line, err=True)
-
-    def event(self, event: WorkEvent) -> None:
-        """Print what phototag is doing."""
-        self.message(event_message(event))
 
     def advance(self) -> None:
         """Note that one more photo is done."""

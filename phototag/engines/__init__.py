@@ -1,1 +1,1 @@
-"""Run models. The only package that imports TensorFlow or LiteRT, inside functions."""
+"""Run models. This is the only package that imports TensorFlow or LiteRT, and only inside functions."""

@@ -1,6 +1,6 @@
-"""Convert a model in a process of its own: what TensorFlow takes is free afterwards, and it may crash there.
+"""Convert a model in another process, so that TensorFlow's memory is free afterwards and a crash does no harm.
 
-Run as a program, by its path, it is that process: nothing of phototag may be imported before `main` says from where.
+That process runs this file by its path. It must import nothing of phototag before `main` has set `sys.path`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from phototag.images.preprocess import Preprocessing
     from phototag.models.interface import Interface
 
-# How a converter ends that came upon a model it cannot cope with; otherwise somebody ended it.
+# The signals of a converter that a model crashed. Other signals come from a user or a system that ended it.
 _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
 
 
 def convert_in_child(directory: Path, interface: Interface, preprocessing: Preprocessing) -> Conversion:
-    """Do what `phototag.classifier._convert.convert` does, and raise what it raises."""
+    """Do what `phototag.engines.convert.convert` does, in another process, and raise what it raises."""
     from phototag.engines.litert_runner import Conversion
 
     request = {
@@ -54,17 +54,17 @@ def _understood(answer: bytes) -> Conversion:
 
 
 def main() -> None:
-    """Convert what the request on stdin asks for; write a line of JSON to stdout, and after it the file's content.
+    """Convert the model that the request on stdin names. Write a line of JSON and the file's content to stdout.
 
-    Nothing is written to disk: who asked may have ended meanwhile.
+    Nothing is written to disk, because the process that asked may have ended meanwhile.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked
     request = json.load(sys.stdin.buffer)
-    sys.path[:] = request["path"]  # the folder of this file is no place to import from
+    sys.path[:] = request["path"]  # without the folder of this file
     answer = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what native code prints is no answer
+    os.dup2(2, 1)  # so that the prints of native code are not part of the answer
     head, content = _converted(request)
-    # Who asked may be gone.
+    # The process that asked may have ended.
     with contextlib.suppress(BrokenPipeError), answer:
         answer.write(json.dumps(head).encode() + b"\n" + content)
 

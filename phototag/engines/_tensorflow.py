@@ -13,23 +13,23 @@ from phototag.paths import data_directory
 
 
 def import_tensorflow(*, one_core_a_call: bool = False) -> Any:
-    """Return the `tensorflow` module, imported without the half dozen lines it writes to stderr.
+    """Return the `tensorflow` module, imported without the six lines that it writes to stderr.
 
-    TensorFlow's notices about the processor and about missing GPU drivers are written by native code, before any log
-    level is read. Anyone who sets `TF_CPP_MIN_LOG_LEVEL` sees them all.
+    Native code writes TensorFlow's notices about the processor and missing GPU drivers before any log level is read. A
+    user who sets `TF_CPP_MIN_LOG_LEVEL` sees them all.
 
-    `one_core_a_call`: let it compute what one call asks for on one core; without effect where it is imported already,
-    when it takes no such setting any more, or sees a GPU.
+    `one_core_a_call`: let each call use one core. This has no effect if TensorFlow is already imported, because it then
+    takes no such setting, or if it sees a GPU.
 
-    Raises `ModelError` where TensorFlow cannot be imported.
+    Raises `ModelError` if TensorFlow cannot be imported.
     """
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
     chatty = "TF_CPP_MIN_LOG_LEVEL" in os.environ
-    # What a user set Keras to for other programs must not change what is built here.
+    # The user's settings of Keras for other programs must not change the models that phototag builds.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.pop("TF_USE_LEGACY_KERAS", None)
-    os.environ.setdefault("KERAS_HOME", str(data_directory() / "keras"))  # else ~/.keras is made at once
+    os.environ.setdefault("KERAS_HOME", str(data_directory() / "keras"))  # otherwise Keras creates ~/.keras
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         with contextlib.nullcontext() if chatty else native_stderr_silenced():
@@ -39,23 +39,23 @@ def import_tensorflow(*, one_core_a_call: bool = False) -> Any:
             if one_core_a_call and not gpus:
                 tensorflow.config.threading.set_intra_op_parallelism_threads(1)
             for gpu in gpus:
-                # By default TensorFlow takes all of a GPU's memory, also what the desktop needs.
+                # By default TensorFlow takes all memory of a GPU, including the desktop's.
                 tensorflow.config.experimental.set_memory_growth(gpu, True)
-            tensorflow.config.list_logical_devices()  # looks for a GPU now, while it may print_error
+            tensorflow.config.list_logical_devices()  # looks for a GPU now, while stderr is silenced
     except ImportError as error:
         raise ModelError(f"TensorFlow cannot be imported ({error}); install it with: pip install tensorflow") from None
     if not chatty:
-        # Retracing and the like: advice to people who write TensorFlow programs, not to those who tag photos.
+        # Warnings about retracing and the like help authors of TensorFlow programs, not users of phototag.
         tensorflow.get_logger().setLevel("ERROR")
     return tensorflow
 
 
 @contextlib.contextmanager
 def native_stderr_silenced() -> Iterator[None]:
-    """Send what native code writes to file descriptor 2 nowhere, for the duration."""
+    """Discard what native code writes to file descriptor 2 inside the `with` block."""
     try:
         saved = os.dup(2)
-    except OSError:  # started with stderr closed: there is nothing to silence
+    except OSError:  # stderr is closed, so there is nothing to silence
         yield
         return
     try:

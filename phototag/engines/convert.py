@@ -1,4 +1,4 @@
-"""Convert a SavedModel for LiteRT, and hold the result to TensorFlow."""
+"""Convert a SavedModel for LiteRT, and check the result against TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from phototag.errors import ModelError
 from phototag.images.preprocess import Preprocessing
 from phototag.models.interface import Interface
 
-# How far scores may be from TensorFlow's, as a share of the largest one. Float32 arithmetic in another order makes
-# 0.00001 of it; a layer that was converted to something else makes far more.
+# How far scores may be from TensorFlow's, as a share of the largest score. Float32 arithmetic in another order makes
+# 0.00001 of it. A layer that was converted wrongly makes far more.
 TOLERANCE = 1e-4
 
 
 def convert(directory: Path, interface: Interface, preprocessing: Preprocessing) -> Conversion:
-    """Convert the SavedModel in `directory`, and compare what both give for images of many kinds.
+    """Convert the SavedModel in `directory`, and compare the scores of both engines for images of many kinds.
 
-    Raises `ModelError` where TensorFlow cannot be imported or the SavedModel not be loaded.
+    Raises `ModelError` if TensorFlow cannot be imported or cannot load the SavedModel.
     """
     tf = import_tensorflow()
     gpu = bool(tf.config.list_physical_devices("GPU"))
@@ -38,30 +38,30 @@ def convert(directory: Path, interface: Interface, preprocessing: Preprocessing)
             warnings.simplefilter("ignore")
             content = _converted(tf, reference, interface)
             converted = LiteRTRunner(directory, interface, preprocessing, content)
-    # What a converter, a tracer and a compiler in native code make of any graph: there is no list of it.
+    # A converter, a tracer and a compiler in native code meet any graph, and their exceptions are not documented.
     except Exception as error:  # noqa: BLE001
         return Conversion(None, f"its conversion failed ({first_line(error)})", gpu)
     images = test_images(preprocessing.height, preprocessing.width)
     try:
         theirs, ours = (_scores(runner, images) for runner in (reference, converted))
     except ModelError as error:
-        return Conversion(None, f"it cannot be checked: {error}", gpu)
+        return Conversion(None, f"it cannot be checked: {error.what}", gpu)
     difference = disagreement(theirs, ours)
     return Conversion(None, difference, gpu) if difference else Conversion(content, None, gpu)
 
 
 def _converted(tf: Any, reference: TensorFlowRunner, interface: Interface) -> bytes:
-    """The flatbuffer of a graph of fixed size."""
-    # LiteRT's own operations alone, which is the default: no TensorFlow inside it, nothing that reads or writes files.
+    """Return the flatbuffer of a graph of fixed size."""
+    # By default it takes LiteRT's own operations alone: without TensorFlow, and without access to files.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([reference.trace(interface.batch or 1)], reference)
     content: bytes = bytes(converter.convert())
     return content
 
 
 def test_images(height: int, width: int) -> Pixels:
-    """Return images of noise, and of what photos have: areas, edges, gradients, and shapes of all sizes.
+    """Return images of noise, and images with the features of photos: areas, edges, gradients, shapes of all sizes.
 
-    The same at every call: uint8 [16, height, width, 3].
+    They are the same at every call: uint8 [16, height, width, 3].
     """
     random = np.random.default_rng(0)
 
@@ -85,12 +85,12 @@ def test_images(height: int, width: int) -> Pixels:
 
 
 def _scores(runner: Runner, images: Pixels) -> NDArray[np.float32]:
-    """Four at a time, for some models take a lot of memory for each."""
+    """Return the scores of `images`, run four at a time because some models take a lot of memory for each."""
     return np.concatenate([runner.run(images[start : start + 4]) for start in range(0, len(images), 4)])
 
 
 def disagreement(theirs: NDArray[np.float32], ours: NDArray[np.float32]) -> str | None:
-    """Say how LiteRT's scores, `ours`, differ from TensorFlow's, both [N, classes]; None where they agree."""
+    """Return how LiteRT's scores, `ours`, differ from TensorFlow's, both [N, classes]; None if they agree."""
     if theirs.shape != ours.shape:
         return f"LiteRT gives {ours.shape[1]} scores and TensorFlow {theirs.shape[1]}"
     largest = np.abs(theirs).max(axis=1)

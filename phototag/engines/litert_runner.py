@@ -1,4 +1,4 @@
-"""Run a converted model in LiteRT: ten times lighter than TensorFlow, which is never imported."""
+"""Run a converted model in LiteRT. It is ten times lighter than TensorFlow, which is never imported."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from phototag.models.interface import Interface
 
 
 def is_litert_installed() -> bool:
-    """Say whether LiteRT can be imported; there are platforms that it has no wheels for."""
+    """Return whether LiteRT can be imported. It has no wheels for some platforms."""
     return importlib.util.find_spec("ai_edge_litert") is not None
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What came of converting a model: the `content` of the file, or the `reason` why there is none.
+    """The result of converting a model: the `content` of the file, or the `reason` why there is none.
 
-    `reason` is the end of a sentence, and `gpu` whether TensorFlow saw a GPU. What is not `lasting` may come out
-    otherwise the next time.
+    `reason` is the end of a sentence. `gpu`: TensorFlow saw a GPU. A conversion that is not `lasting` may have another
+    result next time.
     """
 
     content: bytes | None
@@ -37,13 +37,13 @@ class Conversion:
 
 
 class LiteRTRunner(Runner):
-    """A model as `phototag.classifier._convert` makes it: uint8 [batch, height, width, 3] in, a row of scores each out.
+    """A model that `phototag.engines.convert` made: takes uint8 [batch, height, width, 3], gives a row of scores each.
 
-    One image after the other, on one core. An interpreter is for one thread, so each thread that calls gets its own;
-    they run side by side, for LiteRT releases the GIL. The content is there once, but each interpreter keeps a copy of
-    the weights, laid out for the processor.
+    It runs one image after another, on one core. An interpreter is for one thread, so each thread that calls gets its
+    own. The threads run in parallel, because LiteRT releases the GIL. They share the content, but each interpreter
+    keeps a copy of the weights, laid out for the processor.
 
-    Raises `ValueError` or `RuntimeError` where `content` is no model that this LiteRT can run.
+    Raises `ValueError` or `RuntimeError` if this LiteRT cannot run `content`.
     """
 
     _failures = (ValueError, RuntimeError)
@@ -53,7 +53,7 @@ class LiteRTRunner(Runner):
         super().__init__(directory, interface, preprocessing, interface.batch or 1)
         self._content = content
         self._of_thread = threading.local()
-        with native_stderr_silenced():  # the first interpreter of a process says that it is one
+        with native_stderr_silenced():  # the first interpreter of a process prints a line
             self._interpreter()
 
     def _infer(self, images: Pixels) -> NDArray[Any]:
@@ -64,7 +64,7 @@ class LiteRTRunner(Runner):
         return scores
 
     def _interpreter(self) -> tuple[Any, int, int]:
-        """The interpreter of this thread, and the numbers of its input and output tensors."""
+        """Return this thread's interpreter, and the numbers of its input and output tensors."""
         mine: tuple[Any, int, int] | None = getattr(self._of_thread, "interpreter", None)
         if mine is None:
             from ai_edge_litert.interpreter import Interpreter

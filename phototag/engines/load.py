@@ -1,4 +1,4 @@
-"""Which engine runs a model. Conversions are made once, and kept with what came of them in the data directory."""
+"""Choose the engine that runs a model. Conversions are made once, and kept in the data directory with their results."""
 
 from __future__ import annotations
 
@@ -24,32 +24,33 @@ from phototag.paths import data_directory
 
 Engine = Literal["auto", "litert", "tensorflow"]
 
-# Counts what changed in how models are converted or checked: conversions of another number are made anew.
+# Increment this when models are converted or checked differently. Conversions of another format are made again.
 FORMAT = 1
 MAX_VERDICT = 1 << 16  # bytes
-MAX_CONTENT = 1 << 31  # what a flatbuffer can be at most
+MAX_CONTENT = 1 << 31  # bytes, the limit of a flatbuffer
 
 
 def open_runner(model: Model, engine: Engine, on_event: OnWorkEvent, callers: int) -> Runner:
-    """Load `model` into `engine`; `auto` is LiteRT, save for models that it cannot run and where there is a GPU.
+    """Load `model` into `engine`. `auto` is LiteRT, unless LiteRT cannot run the model or there is a GPU.
 
     `on_event` is called before a model is converted and, with `auto`, if the conversion failed. `callers`: how many
     threads will call it.
 
-    Raises `ModelError` where the model cannot be loaded, or not into LiteRT where that is the `engine`.
+    Raises `ModelError` if the model cannot be loaded, or if LiteRT cannot load it and `engine` is `litert`.
     """
     if engine == "litert" and not is_litert_installed():
-        raise ModelError("LiteRT is not installed; install it with: pip install ai-edge-litert, or leave out --engine")
+        remedy = "install it with: pip install ai-edge-litert, or leave out {engine}"
+        raise ModelError("LiteRT is not installed", remedy)
     if engine != "tensorflow" and is_litert_installed():
         conversion = _conversion(model, on_event, tell=engine == "auto")
         reason = conversion.reason
         if conversion.content is not None and (engine == "litert" or not conversion.gpu):
             try:
                 return LiteRTRunner(model.directory, model.interface, model.preprocessing, conversion.content)
-            except (ValueError, RuntimeError) as error:  # it ran when it was made, but perhaps on another processor
+            except (ValueError, RuntimeError) as error:  # it ran when it was made, perhaps on another processor
                 reason = f"LiteRT cannot load it ({first_line(error)})"
         if engine == "litert":
-            raise ModelError(f"{model.directory} cannot run in LiteRT: {reason}; leave out --engine litert")
+            raise ModelError(f"{model.directory} cannot run in LiteRT: {reason}", "leave out {engine}")
     from phototag.engines.tensorflow_runner import TensorFlowRunner
 
     return TensorFlowRunner(model.directory, model.interface, model.preprocessing, callers)
@@ -59,7 +60,7 @@ def open_runner(model: Model, engine: Engine, on_event: OnWorkEvent, callers: in
 
 
 def _conversion(model: Model, on_event: OnWorkEvent, *, tell: bool) -> Conversion:
-    """What came of converting `model`, now or earlier. `tell`: report why there is none, when that is found out."""
+    """Return the conversion of `model`, made now or earlier. `tell`: report the reason if it fails now."""
     place, kept = _place(), _Kept.of(model)
     found = kept.read(place)
     if found is not None:
@@ -67,7 +68,7 @@ def _conversion(model: Model, on_event: OnWorkEvent, *, tell: bool) -> Conversio
     try:
         place.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(place / ".lock"):
-            found = kept.read(place)  # another process may have made it while this one waited
+            found = kept.read(place)  # another process may have made it meanwhile
             if found is None:
                 on_event(ModelConverting(model.card.name))
                 found = _make(model)
@@ -82,7 +83,7 @@ def _conversion(model: Model, on_event: OnWorkEvent, *, tell: bool) -> Conversio
 
 
 def forget_conversions(directory: Path) -> None:
-    """Remove what is kept of the model in `directory`."""
+    """Remove the conversions of the model in `directory`."""
     _forget(lambda verdict: verdict.get("model") == str(directory))
 
 
@@ -99,7 +100,7 @@ def _forget(is_meant: Callable[[dict[str, Any]], bool]) -> None:
 
 
 def _read_verdict(path: Path) -> dict[str, Any]:
-    """Raises `OSError` or `ValueError` where there is none."""
+    """Return the verdict in the file at `path`. Raises `OSError` or `ValueError` if there is none."""
     verdict = json.loads(_read(path, MAX_VERDICT))
     if not isinstance(verdict, dict):
         raise ValueError("no object")
@@ -107,17 +108,17 @@ def _read_verdict(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, most: int) -> bytes:
-    if not path.is_file() or path.stat().st_size > most:  # a pipe would never end
+    if not path.is_file() or path.stat().st_size > most:  # reading a pipe would never end
         raise ValueError(f"{path} is none of ours")
     return path.read_bytes()
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """Where the conversion of a model is kept: `<key>.json` says what came of it, `<key>.tflite` is the new model.
+    """The place of a model's conversion: `<key>.json` holds the verdict, `<key>.tflite` the new model.
 
-    `model` and `use` tell whose it is: its directory, and how it is called and fed. The key is for these, for the files
-    of the SavedModel, and for the versions of what made the conversion and checked it.
+    `model` and `use` identify the model: its directory, and how it is called and fed. The key is a digest of these, of
+    the SavedModel's files, and of the versions of the programs that converted and checked it.
     """
 
     model: str
@@ -126,11 +127,11 @@ class _Kept:
 
     @classmethod
     def of(cls, model: Model) -> _Kept:
-        # The name of an interpolation or a crop is no part of the graph.
+        # Interpolation and crop are not part of the graph.
         fed = model.preprocessing
         graph = (fed.height, fed.width, fed.mean, fed.std, fed.channel_order, fed.layout)
         use = canonical((model.interface, graph))
-        # A card's digest is what somebody wrote there: a model that was changed under it is another one.
+        # A card's digest does not change if the files beside it do, so they count too.
         files = [(str(path), *_size_and_time(path)) for path in saved_model_parts(model.directory)]
         versions = (FORMAT, _version("tensorflow"), _version("ai-edge-litert"))
         facts = (str(model.directory), use, model.weights, files, versions, _gpus())
@@ -138,7 +139,7 @@ class _Kept:
         return cls(str(model.directory), hashlib.sha256(use.encode()).hexdigest(), key[:32])
 
     def read(self, place: Path) -> Conversion | None:
-        """Return what was kept, None where there is nothing or it is damaged."""
+        """Return the conversion that was kept, or None if there is none or it is damaged."""
         try:
             verdict = _read_verdict(place / f"{self.key}.json")
             reason, gpu, digest = verdict["reason"], bool(verdict["gpu"]), verdict["sha256"]
@@ -150,7 +151,7 @@ class _Kept:
         return Conversion(content, None, gpu) if hashlib.sha256(content).hexdigest() == digest else None
 
     def write(self, place: Path, conversion: Conversion) -> None:
-        """Keep `conversion`, and nothing of the same model that an earlier version of something made."""
+        """Keep `conversion`, and remove earlier conversions of the same model and use."""
         _forget(lambda verdict: (verdict.get("model"), verdict.get("use")) == (self.model, self.use))
         digest = None
         if conversion.content is not None:
@@ -167,7 +168,7 @@ class _Kept:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Make the file at `path` consist of `content`, all or nothing. The lock must be held."""
+    """Replace the file at `path` by `content`, all or nothing. The caller must hold the lock."""
     new = path.with_name(".new")
     new.write_bytes(content)
     os.replace(new, path)
@@ -182,7 +183,7 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 
 def _version(package: str) -> str | None:
-    """The version of an installed package, without importing it."""
+    """Return the version of an installed package without importing it, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -190,10 +191,10 @@ def _version(package: str) -> str | None:
 
 
 def _gpus() -> tuple[object, ...]:
-    """What decides whether TensorFlow sees a GPU, empty where there is plainly none.
+    """Return what decides whether TensorFlow sees a GPU; empty if there clearly is none.
 
-    Whether it does only importing it tells, which takes seconds; so that is found out when a model is converted, and
-    again when any of this has changed.
+    Only importing TensorFlow tells, and that takes seconds. So it is found out when a model is converted, and again
+    when any of this has changed.
     """
     devices = sorted(str(path) for path in Path("/dev").glob("nvidia[0-9]*"))
     devices += [device for device in ("/dev/kfd", "/dev/dxg") if os.path.exists(device)]
@@ -209,9 +210,9 @@ def _gpus() -> tuple[object, ...]:
 
 
 def _make(model: Model) -> Conversion:
-    """Convert `model`: here where TensorFlow is there already, else in another process.
+    """Convert `model`, in this process if TensorFlow is already imported, else in another process.
 
-    Raises `ModelError` where TensorFlow cannot load the model.
+    Raises `ModelError` if TensorFlow cannot load the model.
     """
     if "tensorflow" in sys.modules or not sys.executable:
         from phototag.engines.convert import convert

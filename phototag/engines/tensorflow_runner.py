@@ -13,28 +13,29 @@ from PIL import Image
 
 from phototag.engines._tensorflow import import_tensorflow
 from phototag.engines.runner import Pixels, Runner, first_line
-from phototag.errors import ModelError, NotASavedModel, SignatureMismatch
+from phototag.errors import NotASavedModel, SignatureMismatch
 from phototag.images.preprocess import Preprocessing
-from phototag.models.interface import Interface, refused_ops
+from phototag.models.interface import Interface, check_harmless
 from phototag.models.saved_model import choose_meta_graph, read_saved_model
 
-# Of the JPEG files that models with string inputs get; at 95 their artefacts do not change what is seen.
+# The quality of the JPEG files that models with string inputs get. At 95, artefacts change no result.
 JPEG_QUALITY = 95
 
 
 class TensorFlowRunner(Runner):
-    """A SavedModel, loaded into TensorFlow. The reference for every other engine.
+    """A SavedModel, loaded into TensorFlow. It is the reference for every other engine.
 
-    `call` is the function from its input tensor to its output tensor. `callers`: how many threads will call it. For
-    several, TensorFlow is told to work on one core in each call, if that can still be said and there is no GPU: that
-    gives a third more images a second than calls that share all the cores, where one that is late keeps all waiting.
+    `call` is the function from the input tensor to the output tensor. `callers`: how many threads will call it. With
+    several callers, TensorFlow is told to use one core for each call, if it still takes that setting and there is no
+    GPU. That gives a third more images a second than calls that share all cores, because they wait for the slowest.
 
-    Raises `NotASavedModel` where the directory cannot be loaded, `SignatureMismatch` where it cannot be called so.
+    Raises `NotASavedModel` if the directory cannot be loaded, and `SignatureMismatch` if it cannot be called this way.
     """
 
     def __init__(self, directory: Path, interface: Interface, preprocessing: Preprocessing, callers: int = 1) -> None:
         super().__init__(directory, interface, preprocessing, interface.batch)
-        _check_harmless(directory, interface)
+        graph = choose_meta_graph(read_saved_model(directory), interface.tag_set, directory)
+        check_harmless(graph, interface, directory)
         self._tensorflow = import_tensorflow(one_core_a_call=callers > 1 and interface.batch in (None, 1))
         threads_a_call: int = self._tensorflow.config.threading.get_intra_op_parallelism_threads()
         self._one_core_a_call = threads_a_call == 1
@@ -51,10 +52,10 @@ class TensorFlowRunner(Runner):
         self._tracing, self._function = threading.Lock(), None
 
     def trace(self, batch: int | None) -> Any:
-        """Return the concrete function from pixels as they are, uint8 [batch, height, width, 3], to float32 scores.
+        """Return the concrete function from raw pixels, uint8 [batch, height, width, 3], to float32 scores.
 
-        With the normalisation inside: that costs less there, and Python's lock is not held for it. Not for models that
-        take encoded images. Raises what TensorFlow raises for a graph that does not fit.
+        It includes the normalisation, which costs less there and does not hold Python's lock. It does not work for
+        models that take encoded images. Raises TensorFlow's errors if the graph does not fit.
         """
         tf, interface, preprocessing = self._tensorflow, self._interface, self._preprocessing
 
@@ -89,10 +90,10 @@ class TensorFlowRunner(Runner):
         directory, interface = self._directory, self._interface
         try:
             loaded = self._tensorflow.saved_model.load(str(directory), tags=list(interface.tag_set))
-        # TensorFlow reports a damaged SavedModel by whatever its parsers raise: OSError, ValueError, OpError, ...
+        # TensorFlow's parsers raise OSError, ValueError, OpError and others for a damaged SavedModel.
         except Exception as error:
             raise NotASavedModel(f"{directory} cannot be loaded ({first_line(error)}); export it again") from error
-        self._owner = loaded  # of the variables: without it they would be freed
+        self._owner = loaded  # keeps the variables alive
         if interface.signature is not None:
             signature = loaded.signatures.get(interface.signature)
             if signature is None or interface.output not in signature.structured_outputs:
@@ -102,17 +103,10 @@ class TensorFlowRunner(Runner):
             function = loaded.prune(interface.input, interface.output)
         except (AttributeError, ValueError, KeyError) as error:
             raise SignatureMismatch(
-                f"{directory} cannot be run from {interface.input} to {interface.output} ({first_line(error)}); "
-                "choose others with --input-op and --output-op"
+                f"{directory} cannot be run from {interface.input} to {interface.output} ({first_line(error)})",
+                "choose others with {input_op} and {output_op}",
             ) from error
         return lambda tensor: function(tensor)
-
-
-def _check_harmless(directory: Path, interface: Interface) -> None:
-    graph = choose_meta_graph(read_saved_model(directory), interface.tag_set, directory)
-    refused = refused_ops(graph, interface)
-    if refused:
-        raise ModelError(f"{directory} has the operations {', '.join(sorted(refused))}, which phototag does not run")
 
 
 def _jpeg(image: Pixels) -> bytes:

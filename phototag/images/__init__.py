@@ -1,1 +1,1 @@
-"""From the bytes of a photo to the pixels that a model takes."""
+"""Turning the bytes of a photo into the pixels that a model takes."""

@@ -1,9 +1,9 @@
-"""From the pixels of one image to the numbers a model takes. Knows images and arrays; no paths, no models."""
+"""Crop and resize an image to what a model takes. This module knows images and arrays, but neither paths nor models."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ Resize = Literal["crop", "squash", "pad"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 ChannelOrder = Literal["RGB", "BGR"]
 Layout = Literal["NHWC", "NCHW"]
+# Left, top, right and bottom.
+PixelBox: TypeAlias = tuple[float, float, float, float]
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -29,13 +31,13 @@ MOST_CROPS = 2
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a model wants its images to be.
+    """How a model wants its images.
 
-    `height`, `width`: pixels. `mean`, `std`: per channel in RGB order, on the scale 0 to 255; the model gets
-    (pixel - mean) / std. `resize`: `crop` takes the centre square-like part of the input's aspect ratio, of
-    `crop_fraction` (0 to 1) of the largest such part; `squash` takes the whole image whatever its aspect ratio;
-    `pad` takes the whole image and fills the rest with black. `channel_order` and `layout` are how the model's input
-    tensor is laid out.
+    `height`, `width`: pixels. `mean`, `std`: per channel in RGB order, on the scale 0 to 255. The model gets
+    (pixel - mean) / std. `channel_order` and `layout` describe the model's input tensor.
+
+    `resize`: `crop` takes the central part with the aspect ratio of the input, scaled by `crop_fraction` (0 to 1).
+    `squash` takes the whole image and ignores its aspect ratio. `pad` takes the whole image and fills up with black.
     """
 
     height: int
@@ -65,48 +67,57 @@ class Preprocessing:
 
     @property
     def shortest_side(self) -> int:
-        """The shortest side in pixels that an image needs so that `prepare` has not to enlarge it."""
+        """The pixels that the shorter side of an image needs so that `prepare` does not enlarge it."""
         fraction = self.crop_fraction if self.resize == "crop" else 1.0
         return round(max(self.height, self.width) / fraction)
 
-    def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Return the RGB `image`, cropped and resized, as uint8 [height, width, 3] in RGB order."""
+    def prepare(self, image: Image.Image, box: PixelBox | None = None) -> NDArray[np.uint8]:
+        """Return the RGB `image`, cropped and resized, as uint8 [height, width, 3] in RGB order.
+
+        `box`: take only this part of the image, in pixels and fractions of them.
+        """
         size = (self.width, self.height)
+        part = (0.0, 0.0, float(image.width), float(image.height)) if box is None else box
         if self.resize == "pad":
-            scaled = self._scale(image, _fit(image.size, size), None)
+            scaled = self._scale(image, _fit(part, size), part)
             canvas = Image.new("RGB", size)
             canvas.paste(scaled, ((size[0] - scaled.width) // 2, (size[1] - scaled.height) // 2))
             return np.asarray(canvas)
-        box = _centre_box(image.size, size, self.crop_fraction) if self.resize == "crop" else None
-        return np.asarray(self._scale(image, size, box))
+        if self.resize == "crop":
+            part = _central_box(part, size, self.crop_fraction)
+        return np.asarray(self._scale(image, size, part))
 
     def crops(self, image: Image.Image, count: int = 1) -> NDArray[np.uint8]:
         """Return `count` crops of the RGB `image`, at most `MOST_CROPS`, as uint8 [count, height, width, 3].
 
-        The first is what `prepare` gives, the second its mirror image. Of all that was tried on scenes (closer and
-        wider crops, both ends, four corners, nine tiles, averaged or each on its own), this alone gave more photos a
-        right tag at the same share of wrong ones.
+        The first is the result of `prepare`, the second its mirror image. Other crops were tried on scenes: closer and
+        wider ones, both ends, four corners and nine tiles, averaged or separate. Only the mirror image gave more photos
+        a right tag at the same share of wrong ones.
         """
         first = self.prepare(image)
         return np.stack([first, first[:, ::-1]][:count])
 
-    def _scale(
-        self, image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float] | None
-    ) -> Image.Image:
-        # reducing_gap: average whole blocks of pixels first, down to 3 times the size; the eye sees no difference.
+    def _scale(self, image: Image.Image, size: tuple[int, int], box: PixelBox) -> Image.Image:
+        # reducing_gap: first average whole blocks of pixels, down to 3 times the size. The difference is invisible.
         return image.resize(size, _RESAMPLING[self.interpolation], box, reducing_gap=3.0)
 
 
-def _centre_box(image: tuple[int, int], target: tuple[int, int], fraction: float) -> tuple[float, float, float, float]:
-    """The centre part of `image` with the aspect ratio of `target`, `fraction` of the largest one, as a box."""
-    scale = min(image[0] / target[0], image[1] / target[1]) * fraction
+def _central_box(box: PixelBox, target: tuple[int, int], fraction: float) -> PixelBox:
+    """Return the central part of `box` with the aspect ratio of `target`: `fraction` of the largest such part."""
+    whole = _size(box)
+    scale = min(whole[0] / target[0], whole[1] / target[1]) * fraction
     width, height = target[0] * scale, target[1] * scale
-    left, top = max(0.0, (image[0] - width) / 2), max(0.0, (image[1] - height) / 2)
-    # A rounding error past the edge is an error to Pillow.
-    return left, top, min(left + width, image[0]), min(top + height, image[1])
+    left, top = box[0] + max(0.0, (whole[0] - width) / 2), box[1] + max(0.0, (whole[1] - height) / 2)
+    # Pillow fails if a rounding error puts an edge outside the image.
+    return left, top, min(left + width, box[2]), min(top + height, box[3])
 
 
-def _fit(image: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
-    """The largest size with the aspect ratio of `image` that fits into `target`."""
-    scale = min(target[0] / image[0], target[1] / image[1])
-    return max(1, round(image[0] * scale)), max(1, round(image[1] * scale))
+def _fit(box: PixelBox, target: tuple[int, int]) -> tuple[int, int]:
+    """Return the largest size with the aspect ratio of `box` that fits into `target`."""
+    width, height = _size(box)
+    scale = min(target[0] / width, target[1] / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _size(box: PixelBox) -> tuple[float, float]:
+    return box[2] - box[0], box[3] - box[1]

@@ -1,4 +1,4 @@
-"""The tables of the index, and how those of an older phototag become those of this one."""
+"""The tables of the index, and the migrations from those of older versions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from phototag.errors import IndexUnusable
 
-# In order; a name is never used again and a statement never changed once released.
+# In order. Once released, a name is never used again and a statement never changes.
 MIGRATIONS: Mapping[str, str] = {
     "0001_photos_and_runs": """
         CREATE TABLE runs (
@@ -80,9 +80,28 @@ MIGRATIONS: Mapping[str, str] = {
         ) WITHOUT ROWID;
         CREATE INDEX journal_by_run ON journal (run);
     """,
+    # One row per photo became one per photo and result, so that several models and analyzers keep theirs.
+    "0004_results": """
+        CREATE TABLE result_keys (
+            id INTEGER PRIMARY KEY,
+            key TEXT NOT NULL UNIQUE,   -- identifies all that decides about the result
+            name TEXT NOT NULL          -- of the result: objects
+        );
+        CREATE TABLE results (
+            photo INTEGER NOT NULL REFERENCES photos (id) ON DELETE CASCADE,
+            key INTEGER NOT NULL REFERENCES result_keys (id),
+            value BLOB NOT NULL,        -- packed by the result's type
+            PRIMARY KEY (photo, key)
+        ) WITHOUT ROWID;
+        INSERT INTO result_keys (key, name) SELECT DISTINCT model, 'objects' FROM scores ORDER BY model;
+        INSERT INTO results (photo, key, value)
+            SELECT scores.photo, result_keys.id, scores.scores FROM scores
+            JOIN result_keys ON result_keys.key = scores.model ORDER BY scores.photo;
+        DROP TABLE scores;
+    """,
 }
 
-# Where SQLite keeps the number that tells whose database it is (sqlite.org/fileformat.html, 1.3), and ours: "ptag".
+# The offset of the number that says whose database a file is (sqlite.org/fileformat.html, 1.3), and ours: "ptag".
 APPLICATION_ID_OFFSET = 68
 APPLICATION_ID = int.from_bytes(b"ptag", "big")
 
@@ -90,13 +109,12 @@ APPLICATION_ID = int.from_bytes(b"ptag", "big")
 def migrate(connection: sqlite3.Connection, path: Path, *, allowed: bool) -> None:
     """Bring the tables up to date.
 
-    Raises `IndexUnusable` where that is not `allowed`, or where they are of a newer phototag.
+    Raises `IndexUnusable` if that is not `allowed`, or if a newer phototag made them.
     """
     names = unapplied(connection, path)
     if names and not allowed:
-        raise IndexUnusable(
-            f"the index {path} is of an older phototag; scan once without --dry-run to bring it up to date"
-        )
+        what = f"the index {path} is of an older phototag"
+        raise IndexUnusable(what, "scan once without {dry_run} to bring it up to date")
     for name in names:
         connection.executescript(
             "BEGIN; CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied TEXT NOT NULL);"
@@ -105,19 +123,18 @@ def migrate(connection: sqlite3.Connection, path: Path, *, allowed: bool) -> Non
 
 
 def unapplied(connection: sqlite3.Connection, path: Path) -> list[str]:
-    """Return the names of the migrations that the tables have yet to go through.
+    """Return the names of the migrations that the tables still need.
 
-    Raises `IndexUnusable` where the tables are of a newer phototag.
+    Raises `IndexUnusable` if a newer phototag made the tables.
     """
     known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").fetchone()
     applied = {row[0] for row in connection.execute("SELECT name FROM migrations")} if known else set[str]()
     if not applied <= MIGRATIONS.keys():
-        raise IndexUnusable(
-            f"the index {path} was written by a newer phototag; upgrade phototag or choose another with --index"
-        )
+        what = f"the index {path} was written by a newer phototag"
+        raise IndexUnusable(what, "upgrade phototag or choose another with {index}")
     return [name for name in MIGRATIONS if name not in applied]
 
 
 def now() -> str:
-    """The time, ISO 8601, UTC."""
+    """Return the time, ISO 8601, UTC."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""What is done to the bytes of a photo: a list of small edits, which can be applied, proven and taken back."""
+"""Small edits of a photo's bytes, as values: they can be applied, checked, inverted and stored."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-# What a photo's bytes may be held in: read whole, or mapped into memory.
+# A photo's bytes, either read or mapped into memory.
 Data: TypeAlias = "bytes | memoryview"
 
-# What packed edits may inflate to, and the list of their places in it, in bytes. A change that phototag makes removes
-# a few packets of XMP at most, and has a few edits for each keyword.
+# Limits in bytes for packed edits: their inflated size, and the size of the list of places in it. A change by phototag
+# removes at most a few XMP packets and has a few edits for each keyword.
 MAX_UNPACKED = 1 << 26
 MAX_PLACES = 1 << 20
-# Bytes that are compared at once, in a copy of one side that stays in the processor's cache. A memoryview compares one
-# byte after the other; `bytes.startswith` compares with any buffer, as fast as the memory can be read.
+# Bytes that are compared at once. The copy of one side stays in the processor's cache. A memoryview compares byte by
+# byte; `bytes.startswith` compares with any buffer at the speed of the memory.
 _COMPARED = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """At `offset` of the bytes as they are before, `removed` stands; it goes, and `inserted` comes in its place."""
+    """Replace `removed`, the bytes at `offset` before the edit, by `inserted`."""
 
     offset: int
     removed: bytes
     inserted: bytes
 
 
-# In the order of their offsets, and none reaches into the next.
+# Sorted by offset, without overlaps.
 Edits: TypeAlias = tuple[Edit, ...]
 
 
 def ordered(edits: Iterable[Edit]) -> Edits:
-    """Return `edits` by offset, those at one offset in the order given. Raises ValueError where two overlap."""
+    """Return `edits` sorted by offset. Edits at the same offset keep their order. Raises ValueError if two overlap."""
     result = tuple(sorted(edits, key=lambda edit: edit.offset))
     for one, following in itertools.pairwise(result):
         if one.offset + len(one.removed) > following.offset:
@@ -46,19 +46,19 @@ def ordered(edits: Iterable[Edit]) -> Edits:
 
 
 def shifted(edits: Sequence[Edit], by: int) -> Edits:
-    """Return `edits` of a block as edits of what the block begins in at offset `by`."""
+    """Return `edits` of a block as edits of the data that holds the block at offset `by`."""
     return tuple(Edit(edit.offset + by, edit.removed, edit.inserted) for edit in edits)
 
 
 def growth(edits: Sequence[Edit]) -> int:
-    """How many bytes longer the result is."""
+    """Return how many bytes `edits` add. The number is negative if they remove more."""
     return sum(len(edit.inserted) - len(edit.removed) for edit in edits)
 
 
 def pieces(data: Data, edits: Sequence[Edit]) -> Iterator[Data]:
-    """Yield the parts of the result, one after the other, without copying what stays.
+    """Yield the consecutive parts of the result, without copying unchanged bytes.
 
-    Raises ValueError where what an edit removes is not what stands there.
+    Raises ValueError if the bytes that an edit removes are not in `data` at its offset.
     """
     at = 0
     for edit in edits:
@@ -72,17 +72,17 @@ def pieces(data: Data, edits: Sequence[Edit]) -> Iterator[Data]:
 
 
 def applied(data: Data, edits: Sequence[Edit]) -> bytes:
-    """Return the result of `edits`. Raises ValueError where what an edit removes is not what stands there."""
+    """Return `data` with `edits` applied. Raises ValueError as `pieces` does."""
     return b"".join(pieces(data, edits))
 
 
 def leads_to(edits: Sequence[Edit], before: Data, after: bytes) -> bool:
-    """Is `after` what `edits` make of `before`, and nothing else?"""
+    """Return whether `after` is exactly `before` with `edits` applied."""
     old = memoryview(before)
     at, moved = 0, 0
     for edit in (*edits, Edit(len(before), b"", b"")):
         end = edit.offset + len(edit.removed)
-        # Compared in place: of a whole photo, a copy costs more than the comparison.
+        # Compared in place: a copy of a whole photo costs more than the comparison.
         if not after.startswith(old[at : edit.offset], at + moved) or old[edit.offset : end] != edit.removed:
             return False
         if not after.startswith(edit.inserted, edit.offset + moved):
@@ -92,14 +92,14 @@ def leads_to(edits: Sequence[Edit], before: Data, after: bytes) -> bool:
 
 
 def is_same(one: Data, other: Data) -> bool:
-    """Are they the same bytes?"""
+    """Return whether `one` and `other` hold the same bytes."""
     return len(one) == len(other) and all(
         bytes(one[at : at + _COMPARED]).startswith(other[at : at + _COMPARED]) for at in range(0, len(one), _COMPARED)
     )
 
 
 def inverse(edits: Sequence[Edit]) -> Edits:
-    """Return the edits that take `edits` back: of the result, to what was before."""
+    """Return the edits that undo `edits`. They apply to the result of `edits`."""
     taken_back: list[Edit] = []
     moved = 0
     for edit in edits:
@@ -109,7 +109,7 @@ def inverse(edits: Sequence[Edit]) -> Edits:
 
 
 def replacement(before: bytes, after: bytes) -> Edits:
-    """Return one edit that makes `after` of `before`, without what both begin and end with."""
+    """Return one edit that turns `before` into `after`, without their common start and end."""
     if before == after:
         return ()
     start = len(os.path.commonprefix([before, after]))  # noqa: RUF071
@@ -118,23 +118,24 @@ def replacement(before: bytes, after: bytes) -> Edits:
 
 
 def packed(edits: Sequence[Edit]) -> bytes:
-    """Return `edits` as bytes to be kept, without what they remove: that is in the data they belong to."""
+    """Return `edits` as bytes for storage, without the bytes that they remove: those are in the data."""
     places = [(edit.offset, len(edit.removed), len(edit.inserted)) for edit in edits]
     return zlib.compress(json.dumps(places).encode() + b"\n" + b"".join(edit.inserted for edit in edits))
 
 
 def unpacked(kept: bytes, data: Data) -> Edits:
-    """Return the edits of `data` that were `packed`. Raises ValueError where `kept` is damaged, whatever is in it."""
-    with _damage_told():
+    """Return the edits of `data` from their packed form. Raises ValueError if `kept` is damaged in any way."""
+    with _damage_as_value_error():
         return _at_places(*_inflated(kept), data)
 
 
 def already_back(kept: bytes, data: Data) -> bytes | None:
-    """Return what the edits that were `packed` put in, if all of it stands in `data` as after them; None otherwise.
+    """Return the bytes that packed edits insert, if `data` already holds all of them, otherwise None.
 
-    So it is where a change and the edits that take it back were never made. Raises ValueError as `unpacked` does.
+    `data` holds them if neither the change nor the edits that undo it were ever made. Raises ValueError as `unpacked`
+    does.
     """
-    with _damage_told():
+    with _damage_as_value_error():
         places, content = _inflated(kept)
         at = moved = 0
         for offset, removed, inserted in places:
@@ -146,7 +147,7 @@ def already_back(kept: bytes, data: Data) -> bytes | None:
 
 
 @contextlib.contextmanager
-def _damage_told() -> Iterator[None]:
+def _damage_as_value_error() -> Iterator[None]:
     try:
         yield
     except (zlib.error, TypeError, RecursionError) as error:
@@ -154,7 +155,7 @@ def _damage_told() -> Iterator[None]:
 
 
 def _inflated(kept: bytes) -> tuple[Iterable[tuple[int, int, int]], bytes]:
-    """The places of packed edits, and what they insert."""
+    """Return the places of packed edits, and the bytes that they insert."""
     inflater = zlib.decompressobj()
     inflated = inflater.decompress(kept, MAX_UNPACKED)
     places, _, content = inflated.partition(b"\n")
@@ -167,9 +168,9 @@ def _at_places(places: Iterable[tuple[int, int, int]], content: bytes, data: Dat
     edits: list[Edit] = []
     at = end = 0
     for offset, removed, inserted in places:
-        # A slice would take what is negative or too large, and mean something else.
+        # A slice accepts negative or too large offsets, and would return other bytes.
         if not end <= offset <= offset + removed <= len(data) or not 0 <= inserted <= len(content) - at:
-            raise ValueError(f"there is no such edit at {offset}")
+            raise ValueError(f"no edit fits at {offset}")
         end = offset + removed
         edits.append(Edit(offset, bytes(data[offset:end]), content[at : at + inserted]))
         at += inserted

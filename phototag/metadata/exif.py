@@ -1,7 +1,7 @@
-"""XPKeywords in an EXIF block: the keywords that Windows Explorer shows (Exif 2.3; tag 0x9C9E of Microsoft's).
+"""XPKeywords in an EXIF block: the keywords that Windows Explorer shows (Exif 2.3; Microsoft's tag 0x9C9E).
 
-An EXIF block is a TIFF (Exif 2.3, 4.5.2). MakerNotes address what is around them in ways that only their maker knows,
-so nothing in it moves; see `tiff.with_field`.
+An EXIF block is a TIFF (Exif 2.3, 4.5.2). MakerNotes may address any data in the block, in ways that only the maker
+knows. So nothing in the block moves; see `tiff.with_field`.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ SEPARATOR = ";"
 
 _EXIF_IFD, _GPS_IFD, _INTEROPERABILITY_IFD, _SUB_IFDS = 0x8769, 0x8825, 0xA005, 0x014A
 _POINTERS = (_EXIF_IFD, _GPS_IFD, _INTEROPERABILITY_IFD, _SUB_IFDS)
-# IFD0, IFD1, Exif, GPS, interoperability: five are usual.
+# Five are usual: IFD0, IFD1, Exif, GPS and interoperability.
 _MAX_DIRECTORIES = 64
 
 
 def read_xp_keywords(block: bytes) -> tuple[str, ...] | None:
-    """Return the keywords in XPKeywords, without the spaces around each, or None where there is no such field.
+    """Return the keywords in XPKeywords, each without surrounding spaces, or None if the field is missing.
 
-    `block` begins with the byte order mark. Raises `Unwritable` where IFD0 or the field is malformed.
+    `block` begins with the byte order mark. Raises `Unwritable` if IFD0 or the field is malformed.
     """
     text = _read_text(block, _first(block))
     return None if text is None else _split(text)
 
 
 def update_xp_keywords(block: bytes, keywords: Sequence[str] | None) -> Edits:
-    """Return the edits of `block` after which `read_xp_keywords` gives `keywords`; None takes the field away.
+    """Return the edits of `block` after which `read_xp_keywords` returns `keywords`. None removes the field.
 
-    Raises `Unwritable` where the block is malformed, addresses data outside itself, has no field but this one to be
-    taken away (drop the block then: `is_bare`), or where a keyword cannot be stored (see `create`).
+    Raises `Unwritable` if the block is malformed, addresses data outside itself, or cannot store a keyword (see
+    `create`). Also raises it for None if XPKeywords is the only field: drop the block instead (see `is_bare`).
     """
     check(block)
     order, _ = tiff.read_header(block)
@@ -47,16 +47,15 @@ def update_xp_keywords(block: bytes, keywords: Sequence[str] | None) -> Edits:
         return ()
     value = _encoded(keywords)
     if text and before and before == tuple(keywords[: len(before)]):
-        # What a person typed stays as it was typed, spaces and all.
+        # Keep the user's text as it is, including spaces.
         value = _stored(text.rstrip(SEPARATOR) + SEPARATOR + SEPARATOR.join(keywords[len(before) :]))
     return tiff.with_field(block, order, first, XP_KEYWORDS, value)
 
 
 def create(keywords: Sequence[str]) -> bytes:
-    """Return a new EXIF block that says `keywords` and nothing else.
+    """Return a new EXIF block that holds only `keywords`.
 
-    Raises `Unwritable` where a keyword is empty, begins or ends with a space, or holds `;`, NUL or half a surrogate
-    pair.
+    Raises `Unwritable` if a keyword is empty, begins or ends with a space, or holds `;`, NUL or half a surrogate pair.
     """
     value = _encoded(keywords)
     at = 8 + 2 + 12 + 4
@@ -66,15 +65,15 @@ def create(keywords: Sequence[str]) -> bytes:
 
 
 def is_bare(block: bytes) -> bool:
-    """Does `block` hold nothing but XPKeywords? Raises `Unwritable` where IFD0 is malformed."""
+    """Return whether `block` holds only XPKeywords. Raises `Unwritable` if IFD0 is malformed."""
     first = _first(block)
     return first.next == 0 and [field.tag for field in first.fields] == [XP_KEYWORDS]
 
 
 def check(block: Data) -> None:
-    """Raise `Unwritable` where `block` is malformed, its IFDs loop, or any of them addresses data outside of it.
+    """Raise `Unwritable` if `block` is malformed, its IFDs loop, or one of them addresses data outside the block.
 
-    What MakerNotes address cannot be known.
+    The addresses in MakerNotes are unknown, and not checked.
     """
     order, first = tiff.read_header(block)
     pending, seen = [(first, True)], set[int]()
@@ -90,7 +89,7 @@ def check(block: Data) -> None:
                 pending.extend((pointer, False) for pointer in _pointers(block, order, field))
         for _ in tiff.data_ranges(block, order, directory):
             pass
-        # Only IFD0 and IFD1 are a chain; cameras leave anything behind the others, and nobody follows it.
+        # Only IFD0 and IFD1 form a chain. Cameras leave arbitrary bytes after the other IFDs, and readers ignore them.
         if is_chained and directory.next:
             pending.append((directory.next, True))
 
@@ -107,7 +106,7 @@ def _first(block: Data) -> tiff.Directory:
 
 
 def _read_text(block: bytes, first: tiff.Directory) -> str | None:
-    """Return the value of XPKeywords up to the NUL that ends it."""
+    """Return the text of XPKeywords up to its terminating NUL."""
     field = first.find(XP_KEYWORDS)
     if field is None:
         return None

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written beside their place, made durable, checked, then renamed into it."""
+"""Write files atomically: write a temporary file in the same folder, sync it, check it, then rename it."""
 
 from __future__ import annotations
 
@@ -11,72 +11,41 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from phototag.core import Photo, Prediction, Tag
+from phototag.errors import PhotoError
 from phototag.metadata.edits import Data
 from phototag.metadata.keywords import Unwritable
 from phototag.photos.digest import content_digest
-from phototag.photos.find import UNFINISHED_PREFIX, UNFINISHED_SUFFIX
+from phototag.photos.kinds import UNFINISHED_PREFIX, UNFINISHED_SUFFIX
 
 if sys.platform != "win32":
     import fcntl
 
-# Attributes that the kernel or a privileged program keeps for itself, and gives each new file as it sees fit.
+# Attributes that the kernel or a privileged program manages. It sets them on each new file itself.
 _NOT_OURS = ("security.", "trusted.", "system.nfs4_acl", "com.apple.provenance", "com.apple.quarantine")
 
 
-# What the journal has for the digest of a file that was removed.
+# The journal's digest for a removed file.
 NO_FILE = content_digest(b"")
 _EPOCH = datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a writer did: the `files` that hold the tags now, the `photo` as it is now, and a `note` for its owner.
-
-    `digest`: the `content_digest` of the photo as it is now, where the writer has read or written all of it.
-    `rejected`: names of tags, of those asked for or written before, that a person has removed since; they are not
-    written. `own_tags`: names of the tags there that phototag wrote, and not the user; None: all that were asked for.
-    """
-
-    files: tuple[Path, ...]
-    photo: Photo
-    note: str | None = None
-    digest: bytes | None = None
-    rejected: tuple[str, ...] = ()
-    own_tags: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EarlierTags:
-    """What an earlier run left in the `files` of a photo, for an index that was lost.
-
-    `rejected`: names of tags that a person has removed, as they are noted there.
-    """
-
-    tags: tuple[Tag, ...]
-    predictions: tuple[Prediction, ...]
-    files: tuple[Path, ...]
-    rejected: tuple[str, ...] = ()
-
-
 def now() -> str:
-    """Return the date and time as phototag notes them: ISO 8601, UTC."""
+    """Return the current date and time in phototag's format: ISO 8601, UTC."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
 
 
 def moment(date: str) -> int:
-    """Return what `now` has returned in nanoseconds since 1970. Raises ValueError where it is something else."""
+    """Return a date in the format of `now` as nanoseconds since 1970. Raises ValueError for other formats."""
     try:
         return (datetime.datetime.fromisoformat(date) - _EPOCH) // datetime.timedelta(microseconds=1) * 1000
-    except (TypeError, OverflowError) as error:  # without a time zone; beyond all calendars
+    except (TypeError, OverflowError) as error:  # without a time zone, or out of range
         raise ValueError(str(error)) from None
 
 
 def remove_unfinished(path: Path) -> None:
-    """Remove a file that a run was writing when it died; leave it where one is still writing it, or may be."""
+    """Remove a temporary file of a run that died. Leave it if a process may still be writing it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         try:
@@ -96,16 +65,19 @@ def write_file(
     before_rename: Callable[[bytes | None], None] = lambda _: None,
     read_back: bool = False,
 ) -> None:
-    """Make the file at `path` consist of `pieces`: all of them, or leave it as it is.
+    """Write `pieces` to the file at `path`, replacing it as a whole or, on any error, not at all.
 
-    `like`: the file that `path` is now; the new one gets its mode, owner and extended attributes (with them its ACLs).
-    Without it the mode is `mode`. `times`: of access and of change, in nanoseconds; else now. `before_rename` is called
-    when all is on the disk, with the content read back from there if `read_back`; what it raises leaves the file as it
-    is. After the return a power cut will not bring the old file back, but see `folders_synced_once`.
+    `like` is the status of the existing file: the new one gets its mode, owner and extended attributes, which include
+    ACLs. Without `like`, the mode is `mode`. `times` are the access and modification times in nanoseconds; None means
+    now.
 
-    Raises `OSError` where the folder cannot be written, `Unwritable` where an attribute cannot be kept.
+    `before_rename` is called when the content is on the disk. It gets the content read back from the disk if
+    `read_back`, otherwise None. If it raises an error, the old file stays. After the return, a power cut cannot bring
+    the old file back, except inside `folders_synced_once`.
+
+    Raises `OSError` if the folder cannot be written to, and `Unwritable` if an attribute cannot be kept.
     """
-    with _beside(path) as (descriptor, temporary):
+    with _temporary_file(path) as (descriptor, temporary):
         with os.fdopen(descriptor, "wb", closefd=False) as file:
             for piece in pieces:
                 file.write(piece)
@@ -116,56 +88,56 @@ def write_file(
             _make_like(path, temporary, like)
         os.fsync(descriptor)
         before_rename(_content(descriptor) if read_back else None)
-        if times is not None:  # last: reading counts as access
+        if times is not None:  # last, because reading changes the access time
             os.utime(temporary, ns=times)
         os.replace(temporary, path)
     sync_folder(path.parent)
 
 
-def os_fault(what: str, error: OSError) -> str:
-    """Say why a file could not be written, and what to do about it: the rest of a sentence about a photo."""
-    hint = "check the folder's permissions and the room on the disk"
+def os_fault(path: Path, what: str, error: OSError) -> PhotoError:
+    """Return the `PhotoError` for an OSError. `what` says what failed, for example "it cannot be written"."""
+    remedy = "check the folder's permissions and the room on the disk"
     if error.errno == errno.ENAMETOOLONG:
-        hint = "shorten the photo's name"
-    return f"{what} ({error.strerror}); {hint}"
+        remedy = "shorten the photo's name"
+    return PhotoError(path, f"{what} ({error.strerror})", remedy)
 
 
 @contextlib.contextmanager
 def folders_synced_once() -> Iterator[None]:
-    """Put off what `sync_folder` does in this thread to the end, to do it once for each folder.
+    """Postpone this thread's calls of `sync_folder` to the end, and sync each folder only once.
 
-    Each is a wait for the disk, which for a small photo takes as long as all else. Until the end a power cut may bring
-    back a file as it was before, whole.
+    Each sync waits for the disk. For a small photo that takes as long as everything else. Until the end, a power cut
+    may bring back the old version of a file, undamaged.
     """
-    outer = _put_off.folders
-    _put_off.folders = set()
+    outer = _postponed.folders
+    _postponed.folders = set()
     try:
         yield
     finally:
-        put_off, _put_off.folders = _put_off.folders, outer
+        put_off, _postponed.folders = _postponed.folders, outer
         for folder in put_off:
             sync_folder(folder)
 
 
-def sync_put_off() -> None:
-    """Do now what was put off: before something is removed that has to be there until the rest is durable."""
-    while _put_off.folders:
-        _sync(_put_off.folders.pop())
+def sync_postponed() -> None:
+    """Sync the postponed folders now. Call this before removing a file whose replacement must already be durable."""
+    while _postponed.folders:
+        _sync(_postponed.folders.pop())
 
 
-class _PutOff(threading.local):
-    """The folders that a thread is yet to sync; None where it does so at once."""
+class _Postponed(threading.local):
+    """The folders that a thread has yet to sync. None if the thread syncs at once."""
 
     folders: set[Path] | None = None
 
 
-_put_off = _PutOff()
+_postponed = _Postponed()
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename or a removal in `folder` durable, where the system can."""
-    if _put_off.folders is not None:
-        _put_off.folders.add(folder)
+    """Make renames and removals in `folder` durable, if the system supports it."""
+    if _postponed.folders is not None:
+        _postponed.folders.add(folder)
     else:
         _sync(folder)
 
@@ -180,10 +152,10 @@ def _sync(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _beside(path: Path) -> Iterator[tuple[int, str]]:
-    """A new file in the folder of `path`, locked for as long as it is being written, and gone if that fails."""
+def _temporary_file(path: Path) -> Iterator[tuple[int, str]]:
+    """Create a temporary file in the folder of `path`. It is locked while it is written, and removed on errors."""
     descriptor, temporary = tempfile.mkstemp(prefix=UNFINISHED_PREFIX, suffix=UNFINISHED_SUFFIX, dir=path.parent)
-    _in_the_making.add(temporary)
+    _unfinished.add(temporary)
     try:
         _lock(descriptor)
         yield descriptor, temporary
@@ -192,23 +164,23 @@ def _beside(path: Path) -> Iterator[tuple[int, str]]:
             os.unlink(temporary)
         raise
     finally:
-        _in_the_making.discard(temporary)
+        _unfinished.discard(temporary)
         os.close(descriptor)
 
 
-_in_the_making: set[str] = set()  # paths of this process's unfinished files
+_unfinished: set[str] = set()  # temporary files of this process
 
 
 def abandon_unfinished() -> None:
-    """Remove what this process is writing right now, which another thread may be; for when it ends at once."""
-    for temporary in tuple(_in_the_making):
+    """Remove the temporary files of all threads of this process. For a process that is about to end at once."""
+    for temporary in tuple(_unfinished):
         with contextlib.suppress(OSError):
             os.unlink(temporary)
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock an open file for this process, and say whether nobody else has; the system unlocks it when one dies."""
-    if sys.platform == "win32":  # where nobody can remove a file that is open
+    """Lock an open file, and return whether that succeeded. The system releases the lock if the process dies."""
+    if sys.platform == "win32":  # Windows does not let anyone remove an open file
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -232,7 +204,7 @@ def _make_like(path: Path, temporary: str, like: os.stat_result) -> None:
             except OSError:
                 raise Unwritable("it belongs to another user or group, which a new file could not") from None
     _copy_attributes(path, temporary)
-    # After the owner, whose change takes the special bits away, and the ACLs, which have a say in the mode.
+    # Last: a change of owner clears the special bits, and ACLs affect the mode.
     os.chmod(temporary, stat.S_IMODE(like.st_mode))
 
 
@@ -241,7 +213,7 @@ def _copy_attributes(path: Path, temporary: str) -> None:
         return
     try:
         names = os.listxattr(path)
-    except OSError:  # a file system without them
+    except OSError:  # the file system has no extended attributes
         return
     for name in names:
         if not name.startswith(_NOT_OURS):

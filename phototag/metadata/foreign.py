@@ -1,20 +1,21 @@
-"""Read the keywords of photos that phototag does not write into, with Pillow."""
+"""Read the metadata of photos that phototag does not write into, with Pillow."""
 
 from __future__ import annotations
 
 import functools
+import io
 import logging
 from pathlib import Path
 
 from PIL import ExifTags, Image, IptcImagePlugin
 
-from phototag.photos.find import READABLE_FORMATS, open_at_once
+from phototag.photos.kinds import READABLE_FORMATS, open_at_once
 
 
 def embedded_keywords(path: Path) -> tuple[bytes | None, tuple[str, ...] | None, tuple[str, ...] | None]:
-    """Return the XMP packet in the photo at `path`, its IPTC keywords and its XPKeywords, as far as they can be read.
+    """Return the XMP packet, the IPTC keywords and the XPKeywords of the photo at `path`, each None if not readable.
 
-    For reading alone, of any kind of photo; nothing tells where they stand, or whether they are well-formed.
+    This is for reading only, and works for any kind of photo. It does not check that the metadata is well-formed.
     """
     _prepare_pillow()
     try:
@@ -25,7 +26,7 @@ def embedded_keywords(path: Path) -> tuple[bytes | None, tuple[str, ...] | None,
             packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
             in_exif = image.getexif().get(ExifTags.Base.XPKeywords)
             in_iptc = (IptcImagePlugin.getiptcinfo(image) or {}).get((2, 25))
-    except Exception:  # noqa: BLE001  # decoders of hostile input raise whatever comes
+    except Exception:  # noqa: BLE001  # decoders raise anything for hostile input
         return None, None, None
     datasets = in_iptc if isinstance(in_iptc, list) else [in_iptc] if in_iptc else []
     text = bytes(in_exif).decode("utf-16-le", "replace").rstrip("\0") if isinstance(in_exif, bytes | tuple) else ""
@@ -36,9 +37,23 @@ def embedded_keywords(path: Path) -> tuple[bytes | None, tuple[str, ...] | None,
     )
 
 
+def embedded_exif(photo: Path | bytes) -> bytes | None:
+    """Return the EXIF block of a photo, given as a path or as its content, or None if Pillow finds none."""
+    _prepare_pillow()
+    try:
+        with (
+            io.BytesIO(photo) if isinstance(photo, bytes) else open(photo, "rb", opener=open_at_once) as file,
+            Image.open(file, formats=READABLE_FORMATS) as image,
+        ):
+            block = image.info.get("exif")
+    except Exception:  # noqa: BLE001  # decoders raise anything for hostile input
+        return None
+    return block if isinstance(block, bytes) else None
+
+
 @functools.cache
 def _prepare_pillow() -> None:
-    """Let Pillow read HEIC, keep its log quiet, and lift its size limit: nothing is decoded here."""
+    """Let Pillow read HEIC, silence its log, and lift its size limit. Nothing is decoded here."""
     import pillow_heif
 
     logging.getLogger("PIL").addHandler(logging.NullHandler())

@@ -1,7 +1,7 @@
 """IPTC keywords in Photoshop image resources (IPTC IIM 4.2; Adobe Photoshop File Formats, "Image Resource Blocks").
 
-Only what exists is updated. A resource is a signature, an id, a name, a length and the data, names and data padded to
-an even length. The resource 0x0404 is a sequence of datasets: 0x1C, record, number, length, value.
+Only an existing block is updated. A resource is a signature, an id, a name, a length and the data. Name and data are
+padded to an even length. Resource 0x0404 is a sequence of datasets: 0x1C, record, number, length, value.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from phototag.metadata.edits import applied as applied_edits
 from phototag.metadata.keywords import Unwritable
 
 MAX_KEYWORD = 64  # bytes, IIM 2:25
-UTF_8 = b"\x1b%G"  # ISO 2022's name for it in 1:90
+UTF_8 = b"\x1b%G"  # the ISO 2022 name of UTF-8 in 1:90
 
 _IPTC, _DIGEST = 0x0404, 0x0425
 _SIGNATURES = (b"8BIM", b"PHUT", b"AgHg", b"DCSR", b"MeSa")
 _CHARACTER_SET = (1, 90)
 _KEYWORDS = (2, 25)
-# Record version, rasterised caption, object preview's format, version and data.
+# Record version, rasterized caption, and the object preview's format, version and data.
 _BINARY = frozenset({(2, 0), (2, 125), (2, 200), (2, 201), (2, 202)})
 
 
 @dataclass(frozen=True, slots=True)
 class _Resource:
-    """An image resource whose data are at `start`; `stored_end` is past the padding, where there is any."""
+    """An image resource with its data at `start`. `stored_end` is the end of the padding, if there is any."""
 
     id: int
     start: int
@@ -38,7 +38,7 @@ class _Resource:
 
 @dataclass(frozen=True, slots=True)
 class _Dataset:
-    """A dataset from `at` to `end`; `kind` is its record and number."""
+    """A dataset from `at` to `end`. `kind` is its record and number."""
 
     kind: tuple[int, int]
     at: int
@@ -47,10 +47,10 @@ class _Dataset:
 
 
 def read_keywords(irb: bytes) -> tuple[str, ...] | None:
-    """Return the keywords (2:25) in the image resources `irb`, or None where there is no IPTC.
+    """Return the keywords (2:25) in the image resources `irb`, or None without an IPTC block.
 
-    Text without a character set (1:90) is UTF-8 where it can be, else Windows' Latin-1. Raises `Unwritable` where the
-    resources or the datasets are malformed.
+    Text without a character set (1:90) is read as UTF-8, or else as Windows-1252. Raises `Unwritable` if the resources
+    or the datasets are malformed.
     """
     blocks = [irb[resource.start : resource.end] for resource in _resources(irb) if resource.id == _IPTC]
     if not blocks:
@@ -63,12 +63,14 @@ def read_keywords(irb: bytes) -> tuple[str, ...] | None:
 
 
 def update_keywords(irb: bytes, keywords: Sequence[str]) -> tuple[Edits, tuple[str, ...]]:
-    """Return the edits of `irb` after which its keywords are `keywords`, and those of them that cannot be stored.
+    """Return the edits of `irb` that make its keywords `keywords`, and the keywords that cannot be stored.
 
-    Keywords that are there and wanted stay where they are, and new ones come after the last. What cannot be stored:
-    more than 64 bytes, and what is not ASCII where existing text is neither marked as UTF-8 nor ASCII. Photoshop's
-    digest is refreshed where it was current. Raises `Unwritable` where there is no IPTC or more than one, and where
-    anything is malformed or extended (a length of more than 32,767).
+    Existing keywords that are wanted keep their places. New ones follow the last. A keyword of more than 64 bytes
+    cannot be stored. A keyword that is not ASCII cannot be stored if the existing text is neither marked as UTF-8 nor
+    ASCII. Photoshop's digest is updated if it was current.
+
+    Raises `Unwritable` unless there is exactly one IPTC block. Also raises it if a part is malformed, or extended
+    (longer than 32,767 bytes).
     """
     resources = _resources(irb)
     found = [resource for resource in resources if resource.id == _IPTC]
@@ -91,7 +93,7 @@ def update_keywords(irb: bytes, keywords: Sequence[str]) -> tuple[Edits, tuple[s
 
 
 def _digest_edits(irb: bytes, resources: list[_Resource], block: bytes, edits: Edits) -> Edits:
-    """Refresh the MD5 of the IPTC block that Photoshop compares, but never make one right that was wrong."""
+    """Return the edits that update Photoshop's MD5 of the IPTC block. A wrong MD5 stays wrong."""
     before, after = _md5(block), _md5(applied_edits(block, edits))
     return tuple(
         Edit(resource.start, before, after)
@@ -112,7 +114,7 @@ def _update_datasets(block: bytes, keywords: Sequence[str]) -> tuple[Edits, tupl
     wanted = Counter(keywords)
     edits: list[Edit] = []
     for dataset in datasets:
-        # An empty one is no keyword, but nobody asked to take it away.
+        # An empty dataset is not a keyword, but it stays: its removal was not requested.
         if dataset.kind == _KEYWORDS and dataset.value:
             keyword = _decoded(dataset.value)
             if wanted[keyword]:
@@ -126,7 +128,7 @@ def _update_datasets(block: bytes, keywords: Sequence[str]) -> tuple[Edits, tupl
         added = b"".join(_dataset(_KEYWORDS, keyword.encode()) for keyword in storable)
         edits.append(Edit(_place_for_keywords(datasets), b"", added))
     if not all(keyword.isascii() for keyword in storable) and not _is_utf_8(datasets):
-        # First of the edits at its place: it speaks of what follows, also where a keyword comes or goes there.
+        # Put this edit before others at its place: the character set must precede all text, including new keywords.
         edits.insert(0, Edit(_place_for_character_set(datasets), b"", _dataset(_CHARACTER_SET, UTF_8)))
     return ordered(edits), left_out
 
@@ -144,20 +146,23 @@ def _is_utf_8(datasets: list[_Dataset]) -> bool:
 
 
 def _is_ascii(datasets: list[_Dataset]) -> bool:
-    """Could all of the text be marked as UTF-8 without another reading?"""
+    """Return whether marking the text as UTF-8 would not change its meaning."""
     return not any(dataset.kind == _CHARACTER_SET for dataset in datasets) and all(
         dataset.value.isascii() for dataset in datasets if dataset.kind not in _BINARY
     )
 
 
 def _place_for_keywords(datasets: list[_Dataset]) -> int:
-    """After the last keyword, else at the end of record 2; records ascend, and that one has no order (IIM 1.5)."""
+    """Return the place after the last keyword, or else the end of record 2.
+
+    Records ascend, but the order within record 2 is free (IIM 1.5).
+    """
     keywords = [dataset.end for dataset in datasets if dataset.kind == _KEYWORDS]
     return keywords[-1] if keywords else max((d.end for d in datasets if d.kind[0] <= _KEYWORDS[0]), default=0)
 
 
 def _place_for_character_set(datasets: list[_Dataset]) -> int:
-    """In ascending order within record 1, and before all that it speaks of."""
+    """Return the place that keeps record 1 ascending and precedes all text."""
     end = datasets[-1].end if datasets else 0
     return next((dataset.at for dataset in datasets if dataset.kind > _CHARACTER_SET), end)
 
@@ -180,7 +185,7 @@ def _datasets(block: bytes) -> list[_Dataset]:
     at = 0
     while at < len(block):
         if block[at] == 0 and not block[at:].strip(b"\0"):
-            break  # some programs pad the block and count the padding
+            break  # some programs pad the block and include the padding in its length
         if block[at] != 0x1C or at + 5 > len(block):
             raise Unwritable("its IPTC block is malformed")
         length = int.from_bytes(block[at + 3 : at + 5], "big")
@@ -211,7 +216,7 @@ def _resources(irb: bytes) -> list[_Resource]:
         end = start + int.from_bytes(irb[start - 4 : start], "big")
         if start > len(irb) or end > len(irb):
             raise Unwritable("its Photoshop resources are truncated")
-        # The padding of the last one is missing at times.
+        # Some programs omit the padding of the last resource.
         at = min(end + (end - start) % 2, len(irb))
         found.append(_Resource(identity, start, end, at))
     return found

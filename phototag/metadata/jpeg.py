@@ -1,9 +1,8 @@
-"""JPEG files (ITU-T T.81, annex B): XMP, EXIF and Photoshop segments, and what must not move against each other.
+"""JPEG files (ITU-T T.81, annex B): XMP, EXIF and Photoshop segments, and the data that must not move.
 
-An MPF segment addresses images behind this one, relative to itself (CIPA DC-007), and an EXIF block may address data
-outside itself, relative to its own header. What grows must therefore come before both. Other trailers are left alone
-where they are found from the end of the file; where their offsets are counted from its start, or are not known, the
-photo is refused.
+An MPF segment addresses later images relative to itself (CIPA DC-007). An EXIF block may address data outside itself,
+relative to its own header. So segments may only grow before both. Trailers stay as they are if readers find them from
+the end of the file. A photo is refused if a trailer is unknown or uses offsets from the start of the file.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from typing import Literal
 import numpy as np
 
 from phototag.metadata import exif, tiff
-from phototag.metadata.containers import Blocks, BlockUnwritable, Change, Changes, Drop
+from phototag.metadata.blocks import Blocks, BlockUnwritable, Change, Changes, Drop
 from phototag.metadata.edits import Data, Edit, Edits, growth, ordered, shifted
 from phototag.metadata.keywords import Unwritable
 
-# What a segment's payload begins with: XMP specification part 3, 1.1.3; Exif 2.3, 4.7.2; Photoshop.
+# The first bytes of a segment's payload: XMP specification part 3, 1.1.3; Exif 2.3, 4.7.2; Photoshop.
 _XMP, _EXIF, _PHOTOSHOP, _MPF = b"http://ns.adobe.com/xap/1.0/\0", b"Exif\0\0", b"Photoshop 3.0\0", b"MPF\0"
 MAX_PACKET = 65502  # bytes, XMP specification part 3, 1.1.3
 _MAX_PAYLOAD = 65533
-_MAX_IMAGES = 256  # of one MPF segment or container; a panorama has some dozens
+_MAX_IMAGES = 256  # of one MPF segment or container; a panorama has a few dozen
 _MAX_SEGMENTS = 10_000  # before the image; 16 MB of extended XMP take 256
 
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
@@ -34,16 +33,17 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF})
 _BEFORE_SCAN = _FRAMES | _TABLES | frozenset(range(_APP0, _APP15 + 1)) | {_COM}
 _BETWEEN_SCANS = _TABLES | {_COM, _SOS}
-# Bytes of entropy-coded data that are looked through at once: what is computed of them stays in the processor's cache.
-_LOOKED_THROUGH = 1 << 17
-_LOOKED_THROUGH_FIRST = 1 << 8  # in case there is a segment behind a segment
+# The entropy-coded data is searched in parts of this many bytes, so that temporary arrays stay in the processor's
+# cache.
+_SEARCHED = 1 << 17
+_SEARCHED_FIRST = 1 << 8  # a smaller first part, because another segment may follow soon
 _FILL = re.compile(rb"\xff+")
 _ZEROS = re.compile(rb"\0*")
 
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """A segment from its marker at `at` to `end`; the payload follows the length."""
+    """A segment from its marker at `at` to `end`. The payload follows the length."""
 
     marker: int
     at: int
@@ -56,7 +56,7 @@ class _Segment:
 
 @dataclass(frozen=True, slots=True)
 class _Jpeg:
-    """The segments before the first scan, where that begins, and where the image ends."""
+    """The segments before the first scan, the start of that scan, and the end of the image."""
 
     segments: tuple[_Segment, ...]
     scan: int
@@ -65,7 +65,7 @@ class _Jpeg:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where the blocks of a photo are. Nothing that begins at `limit` or behind may change its length."""
+    """The positions of the blocks. Nothing at `limit` or later may change its length."""
 
     jpeg: _Jpeg
     xmp: _Segment | None
@@ -75,7 +75,7 @@ class _Layout:
 
     @property
     def start(self) -> int:
-        """Behind SOI and the JFIF segments, which come first (JFIF 1.02)."""
+        """The end of SOI and the JFIF segments, which come first (JFIF 1.02)."""
         at = 2
         for segment in self.jpeg.segments:
             if segment.marker != _APP0:
@@ -91,9 +91,9 @@ def read_blocks(data: Data) -> Blocks:
 
 
 def reread_blocks(data: Data, before: Blocks) -> Blocks:
-    """See `containers`. What takes long is to find where the image ends, which is known to be the same.
+    """See `containers`. This skips the slow search for the end of the image, which is known not to have changed.
 
-    Where something may be addressed by its place, what follows the image is looked at anew all the same.
+    If the photo has data that other parts address, this rereads everything after the image too.
     """
     layout = before.layout
     assert isinstance(layout, _Layout)
@@ -121,18 +121,27 @@ def _blocks(
     )
 
 
+def read_exif(data: Data) -> Data | None:
+    """See `containers.read_exif`. Returns the first block if there are several."""
+    segments, _ = _read_segments(data, 0)
+    for segment in segments:
+        if segment.marker == _APP1 and data[segment.payload : segment.payload + 5] == b"Exif\0":
+            return data[segment.payload : segment.end]
+    return None
+
+
 def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:
-    """See `containers.rewrite`. A new EXIF block comes behind JFIF, and a new packet behind both where it may."""
+    """See `containers.rewrite`. A new EXIF block follows JFIF. A new packet follows both if it may."""
     layout = blocks.layout
     assert isinstance(layout, _Layout)
-    # EXIF first: where both are new, they go to the same place.
+    # EXIF first: if both are new, they go to the same place.
     edits = [*_exif_edits(data, layout, changes.exif), *_xmp_edits(data, layout, changes.xmp)]
     return ordered([*edits, *_block_edits(data, layout, layout.photoshop, _PHOTOSHOP, "iptc", changes.iptc)])
 
 
 def foreign(data: Data) -> Iterator[Data]:
-    """See `containers`: every segment but the three blocks', and all from the first scan to the end of the file."""
-    segments, scan = _read_segments(data, 0)  # not `_layout`: that looks through the whole image for its end
+    """See `containers`: all segments other than the three blocks, and everything from the first scan on."""
+    segments, scan = _read_segments(data, 0)  # not `_layout`, which searches the whole image for its end
     for segment in segments:
         if _kind(data, segment) not in (_XMP, _EXIF, _PHOTOSHOP):
             yield data[segment.at : segment.end]
@@ -193,7 +202,7 @@ def _segment_edits(data: Data, segment: _Segment, signature_size: int, change: E
         return (Edit(segment.at, bytes(data[segment.at : segment.end]), b""),)
     edits = shifted(change, segment.payload + signature_size)
     length = segment.end - segment.at - 2 + growth(edits)
-    # A length that does not fit is refused by the callers, who see the same growth.
+    # The callers refuse a length that does not fit: they check the same growth.
     stored = min(length, 0xFFFF).to_bytes(2, "big")
     before = bytes(data[segment.at + 2 : segment.at + 4])
     return edits if stored == before else (Edit(segment.at + 2, before, stored), *edits)
@@ -237,7 +246,7 @@ def _packet(by_kind: dict[bytes, list[_Segment]]) -> _Segment | None:
 
 
 def _kind(data: Data, segment: _Segment) -> bytes | None:
-    """Which of the four kinds is it that matter here? Raises `Unwritable` for signatures and odd XMP packets."""
+    """Return the segment's kind if it is one of the four. Raises `Unwritable` for signatures and odd XMP packets."""
     head = bytes(data[segment.payload : min(segment.payload + 32, segment.end)])
     if segment.marker == _APP11 and head.startswith(b"JP"):
         payload = bytes(data[segment.payload : segment.end])
@@ -248,7 +257,8 @@ def _kind(data: Data, segment: _Segment) -> bytes | None:
             return _EXIF
         if head.startswith(_XMP):
             return _XMP
-        # Flickr's are headed "XMP\0://ns.adobe.com/xap/1.0/\0"; exiftool reads them, and beside another one they hide.
+        # Flickr's header is "XMP\0://ns.adobe.com/xap/1.0/\0". exiftool reads such a packet, but not next to a regular
+        # one.
         if any(sign in head for sign in (b"ns.adobe.com/xap/", b"<?xpacket", b"<x:xmpmeta")):
             raise Unwritable("its XMP packet has an unusual header")
     if segment.marker == _APP2 and head.startswith(_MPF):
@@ -263,10 +273,10 @@ def _content(data: Data, segment: _Segment, signature: bytes) -> bytes:
 
 
 def _is_self_contained(data: Data, segment: _Segment, images: list[int]) -> bool:
-    """Does the EXIF block address only itself, and none of the `images` behind this one?
+    """Return whether the EXIF block addresses only itself, and none of the later `images`.
 
-    A malformed block may address anything. What a MakerNote addresses is told by the value alone, which no other value
-    is likely to be. Raises `Unwritable` where an offset is counted from the start of the file.
+    A malformed block may address anything. The addresses in a MakerNote are recognized by their values, because other
+    values are unlikely to be equal. Raises `Unwritable` for an offset from the start of the file.
     """
     block = _content(data, segment, _EXIF)
     if any(_holds(block, image) for image in images):
@@ -283,13 +293,13 @@ def _holds(block: bytes, offset: int) -> bool:
 
 
 def _read_jpeg(data: Data, at: int) -> _Jpeg:
-    """Return the JPEG that begins at `at`. Raises `Unwritable` where it is not whole and well-formed."""
+    """Return the JPEG that begins at `at`. Raises `Unwritable` if it is truncated or malformed."""
     segments, scan = _read_segments(data, at)
     return _Jpeg(tuple(segments), scan.at, _end_of_image(data, scan.end))
 
 
 def _read_segments(data: Data, at: int) -> tuple[list[_Segment], _Segment]:
-    """Return the segments of the JPEG that begins at `at` up to its first scan, and that. Raises `Unwritable`."""
+    """Return the segments before the first scan of the JPEG at `at`, and the scan's segment. Raises `Unwritable`."""
     if bytes(data[at : at + 2]) != bytes([0xFF, _SOI]):
         raise Unwritable("its segments are malformed")
     at += 2
@@ -310,7 +320,7 @@ def _read_segments(data: Data, at: int) -> tuple[list[_Segment], _Segment]:
 
 
 def _read_segment(data: Data, at: int) -> _Segment:
-    """Return the segment at `at`, behind any fill bytes (T.81, B.1.1.2)."""
+    """Return the segment at `at`, after any fill bytes (T.81, B.1.1.2)."""
     fill = _FILL.match(data, at)
     if fill is None:
         raise Unwritable("its segments are malformed" if at < len(data) else "it is truncated")
@@ -325,7 +335,7 @@ def _read_segment(data: Data, at: int) -> _Segment:
 
 
 def _end_of_image(data: Data, at: int) -> int:
-    """Return where the image ends whose first scan's data begin at `at`: behind EOI."""
+    """Return the end of the image (after EOI) whose first entropy-coded data begin at `at`."""
     for _ in range(_MAX_SEGMENTS):
         at = _next_marker(data, at)
         marker = data[at + 1]
@@ -338,12 +348,12 @@ def _end_of_image(data: Data, at: int) -> int:
 
 
 def _next_marker(data: Data, at: int) -> int:
-    """Return where, from `at` on, the first marker in entropy-coded data is that ends them. Raises `Unwritable`.
+    """Return the position of the marker that ends the entropy-coded data at `at`. Raises `Unwritable`.
 
-    It is neither a stuffed byte, nor a fill byte, nor a restart. NumPy finds it five times as fast as a regular
-    expression would, which stops at each of the ten thousands of stuffed bytes in a photo.
+    Stuffed bytes, fill bytes and restart markers do not end the data. NumPy is five times as fast as a regular
+    expression. That would stop at each of the tens of thousands of stuffed bytes in a photo.
     """
-    content, size = np.frombuffer(data, np.uint8), _LOOKED_THROUGH_FIRST
+    content, size = np.frombuffer(data, np.uint8), _SEARCHED_FIRST
     while at < len(content) - 1:
         part = content[at : at + size + 1]
         is_mark = part[:-1] == 0xFF
@@ -354,7 +364,7 @@ def _next_marker(data: Data, at: int) -> int:
             markers = marks[(behind != 0xFF) & (behind & 0xF8 != 0xD0)]
             if markers.size:
                 return at + int(markers[0])
-        at, size = at + size, min(2 * size, _LOOKED_THROUGH)
+        at, size = at + size, min(2 * size, _SEARCHED)
     raise Unwritable("it is truncated")
 
 
@@ -362,14 +372,14 @@ def _next_marker(data: Data, at: int) -> int:
 
 
 def _images_in_trailer(data: Data, at: int, mpf: list[_Segment], packet: bytes) -> list[int]:
-    """Return the offsets of the further images that follow the one that ends at `at`.
+    """Return the offsets of further images after the image that ends at `at`.
 
-    Raises `Unwritable` where what follows is unknown, or depends on its offset in the file.
+    Raises `Unwritable` if unknown data follow, or data that depend on their offset in the file.
     """
     images: list[int] = []
     end = _start_of_footers(data, at)
     addressed = {target for segment in mpf for target in _mpf_targets(data, segment)}
-    # Google's containers say the lengths of what follows, in its order.
+    # Google's containers list the lengths of the following items, in order.
     is_container = b"http://ns.google.com/photos/1.0/container/" in packet
     while at < end:
         if bytes(data[at : at + 3]) == b"\xff\xd8\xff" and (at in addressed or is_container):
@@ -379,7 +389,7 @@ def _images_in_trailer(data: Data, at: int, mpf: list[_Segment], packet: bytes) 
             at = _end_of_video(data, at, end)
         else:
             at = _end_of_zeros(data, at, end)
-    # What is addressed behind the end was lost before.
+    # An address beyond the end of the file was already invalid.
     is_lost = all(target >= len(data) for target in addressed.difference(images))
     if at > end or not is_lost or len(images) > _MAX_IMAGES:
         raise Unwritable("unknown data follow its image")
@@ -387,7 +397,7 @@ def _images_in_trailer(data: Data, at: int, mpf: list[_Segment], packet: bytes) 
 
 
 def _mpf_targets(data: Data, segment: _Segment) -> Iterator[int]:
-    """Yield the offsets in the file of the images that an MPF segment addresses (CIPA DC-007, 5.2.3)."""
+    """Yield the file offsets of the images that an MPF segment addresses (CIPA DC-007, 5.2.3)."""
     base = segment.payload + len(_MPF)
     block = bytes(data[base : segment.end])
     order, first = tiff.read_header(block)
@@ -397,7 +407,7 @@ def _mpf_targets(data: Data, segment: _Segment) -> Iterator[int]:
     tiff.check_inside(block, field.start, field.size)
     for entry in range(field.start, field.end, 16):
         offset = int.from_bytes(block[entry + 8 : entry + 12], order)
-        if offset:  # the first image is this one
+        if offset:  # 0 means the first image
             yield base + offset
 
 
@@ -405,13 +415,13 @@ def _end_of_zeros(data: Data, at: int, end: int) -> int:
     zeros = _ZEROS.match(data, at, end)
     if zeros is None or zeros.end() == at:
         raise Unwritable("unknown data follow its image")
-    # Up to three of them may be the first bytes of the length of a video's first box.
+    # The last three zeros may belong to the length of a video's first box.
     starts = range(max(at, zeros.end() - 3), zeros.end())
     return next((start for start in starts if bytes(data[start + 4 : start + 8]) == b"ftyp"), zeros.end())
 
 
 def _end_of_video(data: Data, at: int, end: int) -> int:
-    """Return where the boxes of an MP4 end (ISO/IEC 14496-12, 4.2), which is where no box follows or at `end`."""
+    """Return the end of an MP4's boxes (ISO/IEC 14496-12, 4.2): `end`, or the first bytes that are not a box."""
     while at < end:
         head = bytes(data[at : at + 16])
         size, kind = int.from_bytes(head[:4], "big"), head[4:8]
@@ -428,7 +438,7 @@ def _end_of_video(data: Data, at: int, end: int) -> int:
 
 
 def _start_of_footers(data: Data, start: int) -> int:
-    """Return where those trailers begin that are found from the end of the file and address only themselves."""
+    """Return the start of the trailers that readers find from the end of the file and that address only themselves."""
     end = len(data)
     while True:
         size = 0
@@ -442,7 +452,10 @@ def _start_of_footers(data: Data, start: int) -> int:
 
 
 def _samsung(data: Data, start: int, end: int) -> int:
-    """The size of Samsung's trailer that ends at `end`, or 0: blocks, and a directory counted back from itself."""
+    """Return the size of Samsung's trailer that ends at `end`, or 0.
+
+    It holds blocks and a directory, whose offsets count back from the directory.
+    """
     tail = bytes(data[max(end - 8, start) : end])
     if tail[4:] != b"SEFT":
         return 0
@@ -465,14 +478,14 @@ def _samsung(data: Data, start: int, end: int) -> int:
 
 
 def _check_samsung_block(head: bytes) -> None:
-    # Some hold, in place of the video, its offset in the file.
+    # Some blocks hold the file offset of the video instead of the video.
     name, separator, content = head[8:].partition(b"MotionPhoto_Data")
     if separator and not name and content[4:8] != b"ftyp":
         raise Unwritable("its Samsung trailer addresses data by their offsets")
 
 
 def _canon(data: Data, start: int, end: int) -> int:
-    """The size of the recipe data of Canon's Digital Photo Professional that end at `end`, or 0."""
+    """Return the size of the recipe data of Canon's Digital Photo Professional that end at `end`, or 0."""
     mark = b"CANON OPTIONAL DATA\0"
     footer = bytes(data[max(end - 64, start) : end])
     if len(footer) < 64 or not footer.startswith(mark):
@@ -483,13 +496,13 @@ def _canon(data: Data, start: int, end: int) -> int:
 
 
 def _photo_mechanic(data: Data, start: int, end: int) -> int:
-    """The size of Photo Mechanic's trailer that ends at `end`, or 0: datasets, their length, and a mark."""
+    """Return the size of Photo Mechanic's trailer that ends at `end`, or 0: datasets, their length, and a mark."""
     footer = bytes(data[max(end - 12, start) : end])
     return int.from_bytes(footer[:4], "big") + 12 if footer[4:] == b"cbipcbbl" else 0
 
 
 def _foto_station(data: Data, start: int, end: int) -> int:
-    """The size of a record of FotoStation's that ends at `end`, or 0: data, a tag, the length of all, and a mark."""
+    """Return the size of a FotoStation record that ends at `end`, or 0: data, a tag, the total length, and a mark."""
     footer = bytes(data[max(end - 10, start) : end])
     size = int.from_bytes(footer[2:6], "big")
     return size if footer[6:] == b"\xa1\xb2\xc3\xd4" and size >= 10 else 0

@@ -1,6 +1,6 @@
-"""`photo.jpg.phototag.json`: tags beside a photo, for programs.
+"""`photo.jpg.phototag.json`: a sidecar with the tags of a photo, for programs.
 
-Never `photo.jpg.json` or `*.supplemental-metadata.json`: those belong to Google Takeout, osxphotos and PhotoPrism.
+The names `photo.jpg.json` and `*.supplemental-metadata.json` belong to Google Takeout, osxphotos and PhotoPrism.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from phototag._version import __version__
 from phototag.core import Journal, Label, Photo, Prediction, Tag
 from phototag.errors import PhotoError
 from phototag.metadata.edits import packed, replacement
-from phototag.metadata.files import NO_FILE, EarlierTags, Written, moment, now, os_fault, sync_folder, write_file
+from phototag.metadata.files import NO_FILE, moment, now, os_fault, sync_folder, write_file
 from phototag.metadata.keywords import key
+from phototag.metadata.writer import EarlierTags, Written
 from phototag.photos.digest import content_digest
-from phototag.photos.find import OWN_SUFFIX
+from phototag.photos.kinds import OWN_SUFFIX
 
-MAX_SIDECAR = 1 << 20  # bytes; one of ours has a few thousand
+MAX_SIDECAR = 1 << 20  # bytes; phototag writes a few thousand
 
 
 @dataclass(frozen=True)
 class JsonSidecarWriter:
-    """Writes the tags that one model gave into sidecars.
+    """The writer of JSON sidecars, for the tags of one model.
 
-    `journal`: told of each change before it is made. `recipe`: what `standing` knows its own work by.
-    `forget_rejections`: tags that a person has removed from a sidecar are written again.
+    `journal` records each change before it is made. `earlier_tags` accepts only sidecars with the same `recipe`. With
+    `forget_rejections`, tags that the user removed from a sidecar are written again.
     """
 
     model_name: str
@@ -45,15 +46,15 @@ class JsonSidecarWriter:
     def write(
         self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], previous: Sequence[str] = ()
     ) -> Written:
-        """Make the sidecar of `photo` say `tags`, and return the files that now hold them: the sidecar or none.
+        """Write `tags` to the sidecar of `photo`, and return the files that now hold them: the sidecar or none.
 
-        Without tags there is no sidecar, and an earlier one of phototag's is removed. One that says the same already
-        is left as it is. What is written appears whole or not at all.
+        Without tags, phototag removes its earlier sidecar. A sidecar with equal content stays unchanged. Writing is
+        atomic.
 
-        `previous`: the names that were written there before. Those that a person has removed from it since are not
-        written again, and are remembered there, also in one that has no tags left.
+        `previous` are the names that phototag wrote there before. If the user has removed some of them, they are not
+        written again. The sidecar records them, even if it has no tags left.
 
-        Raises `PhotoError` where the folder cannot be written or another program's file has the sidecar's name.
+        Raises `PhotoError` if the folder cannot be written to, or if another program's file has the sidecar's name.
         """
         path = photo.path
         sidecar = sidecar_path(path)
@@ -70,11 +71,11 @@ class JsonSidecarWriter:
                 sync_folder(sidecar.parent)
             return Written((sidecar,) if tags else (), photo, rejected=rejected)
         except OSError as error:
-            raise PhotoError(path, os_fault(f"its sidecar {sidecar.name} cannot be written", error)) from None
+            raise os_fault(path, f"its sidecar {sidecar.name} cannot be written", error) from None
 
-    def standing(self, photo: Photo) -> EarlierTags | None:
-        """Return what an earlier run of the same recipe left, if `photo` has not changed since; None otherwise."""
-        if not os.path.lexists(os.fspath(photo) + OWN_SUFFIX):  # as with nearly all that are looked at
+    def earlier_tags(self, photo: Photo) -> EarlierTags | None:
+        """Return the tags of an earlier run with the same recipe, or None. None if `photo` has changed since."""
+        if not os.path.lexists(os.fspath(photo) + OWN_SUFFIX):  # true for nearly all photos that get here
             return None
         sidecar = sidecar_path(photo.path)
         try:
@@ -96,7 +97,7 @@ class JsonSidecarWriter:
         write_file(
             sidecar,
             [data],
-            # A sidecar is as public as its photo, but its owner can always write it.
+            # A sidecar is as readable as its photo, but its owner can always write it.
             mode=photo.stat().st_mode & 0o666 | 0o200,
             before_rename=lambda _: self.journal.note_change(sidecar, content_digest(data), undo),
         )
@@ -127,38 +128,35 @@ class JsonSidecarWriter:
 
 
 def sidecar_path(photo: Path) -> Path:
-    """The JSON sidecar that belongs to `photo`."""
+    """Return the path of the JSON sidecar of `photo`."""
     return photo.with_name(photo.name + OWN_SUFFIX)
 
 
 def read_tags(photo: Path) -> tuple[tuple[str, float], ...]:
-    """Return name and confidence of each tag in the JSON sidecar of `photo`. Raises `PhotoError`."""
+    """Return the name and confidence (0 to 1) of each tag in the JSON sidecar of `photo`. Raises `PhotoError`."""
     sidecar = sidecar_path(photo)
     try:
         existing = _read(photo, sidecar)
         tags = existing.content["tags"] if existing is not None else ()
         return tuple((str(tag["name"]), float(tag["confidence"])) for tag in tags)
     except OSError as error:
-        raise PhotoError(photo, f"its sidecar cannot be read ({error.strerror}); check its permissions") from None
+        raise PhotoError(photo, f"its sidecar cannot be read ({error.strerror})", "check its permissions") from None
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise PhotoError(photo, f"{sidecar.name} beside it is damaged; remove it") from None
+        raise PhotoError(photo, f"{sidecar.name} beside it is damaged", "remove it") from None
 
 
 def read_rejected(photo: Path) -> tuple[str, ...]:
-    """Return the names of tags that a person has removed, as the JSON sidecar of `photo` has them.
-
-    Raises `PhotoError`.
-    """
+    """Return the names of removed tags that the JSON sidecar of `photo` records. Raises `PhotoError`."""
     sidecar = sidecar_path(photo)
     try:
         existing = _read(photo, sidecar)
     except OSError as error:
-        raise PhotoError(photo, f"its sidecar cannot be read ({error.strerror}); check its permissions") from None
+        raise PhotoError(photo, f"its sidecar cannot be read ({error.strerror})", "check its permissions") from None
     return tuple(_rejected_in(existing.content)) if existing is not None else ()
 
 
-def removed_by_people(photo: Path, previous: Sequence[str], journal: Journal) -> tuple[str, ...]:
-    """Return the names that a person has removed from the JSON sidecar of `photo`, into which `previous` were written.
+def removed_by_user(photo: Path, previous: Sequence[str], journal: Journal) -> tuple[str, ...]:
+    """Return the names that the user removed from the JSON sidecar of `photo` after phototag wrote `previous`.
 
     Raises `PhotoError` and `OSError`.
     """
@@ -166,12 +164,12 @@ def removed_by_people(photo: Path, previous: Sequence[str], journal: Journal) ->
 
 
 def is_ours(data: bytes) -> bool:
-    """Is `data` the content of a JSON sidecar of phototag's?"""
+    """Return whether `data` is the content of a JSON sidecar that phototag wrote."""
     return _parsed(data) is not None
 
 
 def remove_sidecar(photo: Path, *, dry_run: bool = False) -> bool:
-    """Remove the JSON sidecar of `photo`, and say whether there was one of phototag's. Raises `PhotoError`."""
+    """Remove phototag's JSON sidecar of `photo`, and return whether there was one. Raises `PhotoError`."""
     sidecar = sidecar_path(photo)
     try:
         if not os.path.exists(sidecar) or _read(photo, sidecar) is None:
@@ -179,19 +177,19 @@ def remove_sidecar(photo: Path, *, dry_run: bool = False) -> bool:
         if not dry_run:
             sidecar.unlink()
     except OSError as error:
-        raise PhotoError(photo, f"its sidecar cannot be removed ({error.strerror}); check the permissions") from None
+        raise PhotoError(photo, f"its sidecar cannot be removed ({error.strerror})", "check the permissions") from None
     except PhotoError:
-        return False  # another program's
+        return False  # another program's file
     return True
 
 
-_ENCODE = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each call
+_ENCODE = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would create an encoder for each call
 
 
 def _dumped(content: dict[str, Any]) -> str:
-    """`content`, whose names are plain ASCII, as JSON with a line for each tag.
+    """Return `content` as JSON with one line for each tag. Its keys are plain ASCII.
 
-    The library's own indentation is slower than all else here.
+    The indentation of the standard library takes longer than the rest of the work.
     """
     members = []
     for name, value in content.items():
@@ -209,13 +207,13 @@ def _without_date(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rejected(existing: _Existing | None, previous: Sequence[str], journal: Journal) -> tuple[str, ...]:
-    """The names that a person has removed from the sidecar, each once; none where it is gone."""
+    """Return the names that the user removed from the sidecar, each once. Empty if the sidecar is missing."""
     tags = existing.content.get("tags") if existing is not None else None
     if existing is None or not isinstance(tags, list):
         return ()
     there = {key(tag["name"]) for tag in tags if isinstance(tag, dict) and isinstance(tag.get("name"), str)}
     names = [*_rejected_in(existing.content)]
-    # As phototag left it, whatever the index says: a run may have died before it could say so.
+    # The sidecar is as phototag left it, even if the index disagrees: a run may have died before updating the index.
     if journal.undo_of(content_digest(existing.data)) is None:
         names += previous
     return tuple({key(name): name for name in reversed(names) if key(name) not in there}.values())[::-1]
@@ -229,7 +227,7 @@ def _rejected_in(content: dict[str, Any]) -> Iterator[str]:
 
 
 def _tag(said: dict[str, Any]) -> Tag:
-    """A tag as `asdict` wrote it. Raises ValueError, KeyError and TypeError where that has been changed."""
+    """Return a tag from its `asdict` form. Raises ValueError, KeyError or TypeError if another program changed it."""
     path, synonyms = (tuple(map(_text, said[field])) for field in ("path", "synonyms"))
     synset = said["synset"]
     return Tag(
@@ -244,37 +242,37 @@ def _prediction(said: dict[str, Any]) -> Prediction:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("it is no text")
-    value.encode()  # half of a surrogate pair can be neither kept nor shown
+        raise ValueError("it is not text")
+    value.encode()  # half a surrogate pair can be neither stored nor printed
     return value
 
 
 def _share(value: object) -> float:
     if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError("it is no number from 0 to 1")
+        raise ValueError("it is not a number from 0 to 1")
     return float(value)
 
 
 @dataclass(frozen=True, slots=True)
 class _Existing:
-    """A sidecar of ours as it is there: its bytes, and what they say."""
+    """An existing sidecar of phototag's: its bytes and its parsed content."""
 
     data: bytes
     content: dict[str, Any]
 
 
 def _read(photo: Path, sidecar: Path) -> _Existing | None:
-    """An existing sidecar of ours, or None where there is no file."""
+    """Return phototag's existing sidecar, or None if the file is missing."""
     try:
-        if not stat.S_ISREG(sidecar.stat().st_mode):  # a pipe would never end
-            raise PhotoError(photo, f"{sidecar.name} beside it is no regular file; move it away")
+        if not stat.S_ISREG(sidecar.stat().st_mode):  # reading a pipe would block
+            raise PhotoError(photo, f"{sidecar.name} beside it is not a regular file", "move it away")
         with sidecar.open("rb") as file:
             data = file.read(MAX_SIDECAR)
     except FileNotFoundError:
         return None
     content = _parsed(data)
     if content is None:
-        raise PhotoError(photo, f"{sidecar.name} beside it was not written by phototag; move that file away")
+        raise PhotoError(photo, f"{sidecar.name} beside it was not written by phototag", "move that file away")
     return _Existing(data, content)
 
 

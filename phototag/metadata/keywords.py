@@ -1,8 +1,8 @@
-"""Keywords: the lists of them that a photo can hold, and what those lists should say. Pure.
+"""The lists of keywords in a photo, and the plan for new ones. Pure.
 
-Applications read different lists, and many read only the first that is not empty. So a keyword goes into every list
-that is there, and a list that is created begins with the keywords that the other lists hold: else it would hide them.
-What phototag added is noted beside the lists (`Provenance`), and only that is ever removed again.
+Applications read different lists, and many read only the first one that is not empty. So a keyword goes into every
+existing list. A new list begins with the keywords of the other lists. Otherwise it would hide them. Next to the lists,
+phototag records what it added (`Provenance`). It never removes anything else.
 """
 
 from __future__ import annotations
@@ -12,22 +12,36 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from phototag.core import Tag
+from phototag.errors import python_spelling, spelled
 
 
 class Unwritable(Exception):
-    """A photo, or a block of one, that must not be written into; the text says why, as the rest of a sentence."""
+    """phototag must not write into a photo or one of its blocks.
+
+    `reason` says why, as the rest of a sentence about the photo: "it is read-only". `remedy` is what to do about it,
+    with placeholders as in `errors`, or empty.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason, remedy)
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {spelled(self.remedy, python_spelling)}" if self.remedy else self.reason
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What phototag noted in a photo about its own doing.
+    """phototag's record in a photo of what it wrote there.
 
-    `tags`: name and confidence (0 to 1) of each keyword that it added and that was in none of the lists before; and,
-    led by `|`, each path that it added and that has a level which is no such name: `|animal|bird|toucan`. A name that
-    stands in none of the lists any more was removed by a person, and stays noted; with the confidence `REMOVED`, it is
-    the person's own where it stands again.
-    `created`: which of the lists (by their names in `Keywords`) were not there before, and "packet" for the XMP packet.
-    `model`, `version`, `date` (ISO 8601), `recipe`: by what and when.
+    `tags` holds the name and confidence (0 to 1) of each keyword that phototag added and that was in none of the lists
+    before. It also holds each added path with a level that is not such a name, with a leading `|`:
+    `|animal|bird|toucan`. If a recorded name is in none of the lists any more, the user removed it, and the record
+    stays. With the confidence `REMOVED`, a name that is in the lists again is the user's own.
+
+    `created` names the lists that did not exist before, as in `Keywords`, and "packet" for the XMP packet. `model`,
+    `version`, `date` (ISO 8601) and `recipe` say how and when the tags were made.
     """
 
     tags: tuple[tuple[str, float], ...]
@@ -40,11 +54,11 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is known of earlier runs beside what is noted where the keywords are.
+    """Knowledge about earlier runs that is not recorded with the keywords themselves.
 
-    `written`: names that phototag wrote there; they count where the note is gone. `rejected`: names that a person has
-    removed elsewhere, from a photo's sidecar or from the photo of a sidecar. `forget`: what a person has removed is
-    written again.
+    `written` are names that phototag wrote there; they only count if the record is gone. `rejected` are names that the
+    user removed in another place: from the photo's sidecar, or from the sidecar's photo. With `forget`, names that the
+    user removed are written again.
     """
 
     written: tuple[str, ...] = ()
@@ -57,11 +71,11 @@ NOTHING = Memory()
 
 @dataclass(frozen=True, slots=True)
 class Keywords:
-    """The lists of keywords in one photo, in their order; None where the photo has no such list.
+    """The lists of keywords in one photo, in order. None if the photo does not have the list.
 
-    `subject` is dc:subject; `hierarchical` lr:hierarchicalSubject, levels parted by `|`; `tags_list` digiKam:TagsList,
-    levels parted by `/`; `last_keyword` MicrosoftPhoto:LastKeywordXMP, levels parted by `/`; `iptc` IPTC's Keywords
-    (2:25); `xp` EXIF's XPKeywords, split at `;`.
+    `subject` is dc:subject. `hierarchical` is lr:hierarchicalSubject, with levels separated by `|`. `tags_list` is
+    digiKam:TagsList, with levels separated by `/`. `last_keyword` is MicrosoftPhoto:LastKeywordXMP, with levels
+    separated by `/`. `iptc` is IPTC's Keywords (2:25). `xp` is EXIF's XPKeywords, separated by `;`.
     """
 
     subject: tuple[str, ...] | None = None
@@ -73,7 +87,7 @@ class Keywords:
     provenance: Provenance | None = None
 
 
-# What the lists are called outside of phototag.
+# The names of the lists for users.
 FIELDS = {
     "subject": "dc:subject",
     "hierarchical": "lr:hierarchicalSubject",
@@ -85,22 +99,22 @@ FIELDS = {
 LISTS = ("subject", "hierarchical", "tags_list", "last_keyword", "iptc", "xp")
 MAX_IPTC_KEYWORD = 64  # bytes (IIM 4.2, 2:25)
 REMOVED = 0.0
-# What is noted of a tag of which the model is not sure at all, which `--top` can ask for.
+# The recorded confidence of a tag with a score of 0, which `top` may ask for.
 _LEAST = 1e-9
-# What parts the levels of one keyword in the lists that have levels.
+# The separators of a keyword's levels, in the lists that have levels.
 _SEPARATORS = {"hierarchical": "|", "tags_list": "/", "last_keyword": "/"}
-# Leads those of `Provenance.tags` that are no name but a path in the lists with levels. Without them, a path with a
-# level that is no tag (`animal`, cut off by `--max-tags`) could not be told from `places|toucan`, which a person made.
+# The first character of paths in `Provenance.tags`. Paths are recorded if one of their levels is not a tag, for example
+# `animal`, which `max_tags` cut off. Otherwise they would look like `places|toucan`, a path of the user's.
 _PATH = "|"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a photo's lists should say.
+    """The planned lists of a photo.
 
-    `keywords` equals what was found where nothing is to be done. `left_out`: (list, keyword) for each keyword that the
-    list cannot hold, in no list by a name of `LISTS` where it can be written nowhere: then the list is "".
-    `rejected`: the names that a person has removed, which are not written.
+    `keywords` equals the existing lists if they need no change. `left_out` holds (list, keyword) for each keyword that
+    a list cannot hold; the list is "" if no list can. `rejected` are the names that the user removed, which are not
+    written.
     """
 
     keywords: Keywords
@@ -109,48 +123,49 @@ class Plan:
 
 
 def key(keyword: str) -> str:
-    """What two keywords share that are one to a person: NFC (Unicode's composed form), without case and outer space."""
+    """Return the form in which equal keywords compare equal: NFC (Unicode's composed form), casefolded and stripped."""
     return _nfc(_nfc(keyword.strip()).casefold())
 
 
 def same(one: str, other: str) -> bool:
-    """Are the two one keyword to a person?"""
+    """Return whether users would see `one` and `other` as the same keyword."""
     return key(one) == key(other)
 
 
 def noted_names(provenance: Provenance) -> tuple[tuple[str, float], ...]:
-    """Return the names in `provenance.tags` and how sure phototag was of each, without the paths."""
+    """Return the names in `provenance.tags` with their confidence, without the paths."""
     return tuple((name, confidence) for name, confidence in provenance.tags if not name.startswith(_PATH))
 
 
 def rejected_names(found: Keywords, written: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the names that phototag wrote and a person has removed: those noted that stand in none of the lists.
+    """Return the names that phototag wrote and the user removed: recorded names that are in none of the lists.
 
-    XPKeywords does not count where there is a note: phototag adds it to JPEGs, and photo applications leave it as it is
-    when a keyword is removed, while what writes into it (Windows) writes dc:subject too.
+    XPKeywords do not count if there is a record. phototag adds them to JPEGs. Photo applications leave them unchanged
+    when the user removes a keyword. Windows writes them, but also updates dc:subject.
 
-    `written`: names that phototag wrote there. Where nothing is noted (a program has dropped what it does not know),
-    those of them that are missing, if any still stands: else the photo was restored, or stripped of everything.
+    `written` are names that phototag wrote there. They count if the record is gone, because another program dropped it.
+    Then the missing names count as removed, but only if at least one name is left. Otherwise the photo was restored or
+    stripped of all metadata.
     """
     if found.provenance is not None:
-        kept = standing_keys(replace(found, xp=None))
+        kept = present_keys(replace(found, xp=None))
         return tuple(name for name, _ in noted_names(found.provenance) if key(name) not in kept)
-    there = standing_keys(found)
+    there = present_keys(found)
     if there.isdisjoint(map(key, written)):
         return ()
     return tuple(name for name in written if key(name) not in there)
 
 
-def standing_keys(found: Keywords) -> set[str]:
-    """Return the `key` of each keyword in the lists, and of all that is above it."""
+def present_keys(found: Keywords) -> set[str]:
+    """Return the `key` of each keyword in the lists and of each of its upper levels."""
     return {key(level) for path in all_paths(found) for level in path}
 
 
 def noted_tags(found: Keywords) -> tuple[Tag, ...]:
-    """Return the tags that phototag noted and that still stand, each with the longest path that is phototag's."""
+    """Return the recorded tags that are still in the lists, each with phototag's longest path for it."""
     if found.provenance is None:
         return ()
-    ours, rejected = _Ours(found.provenance), set(map(key, rejected_names(found)))
+    ours, rejected = _OwnEntries(found.provenance), set(map(key, rejected_names(found)))
     paths: dict[str, tuple[str, ...]] = {}
     for name, entries in _existing(found):
         for entry in entries:
@@ -178,18 +193,18 @@ def wanted_keywords(
     has_iptc: bool,
     can_hold_xp: bool,
 ) -> Plan:
-    """Plan the lists of a photo in which `found` stands and which should have `tags`.
+    """Plan the lists of a photo that has `found` and should have `tags`.
 
-    `model`, `version`, `date`, `recipe` go into the provenance. `has_packet`: there is an XMP packet; `has_iptc`: there
-    is an IPTC block that can be written into, also if it holds no keywords; `can_hold_xp`: the container can hold
-    XPKeywords.
+    `model`, `version`, `date` and `recipe` go into the provenance. `has_packet` says whether there is an XMP packet.
+    `has_iptc` says whether there is a writable IPTC block, with or without keywords. `can_hold_xp` says whether the
+    container can hold XPKeywords.
 
-    A keyword that a person wrote stays as it is, is not added again and not claimed; one that a person has removed is
-    not written again, on its own or as a level above another. Tags of an earlier run that are no longer wanted go;
-    those that are wanted stay where they stand, new ones come last. A new confidence, model, date or recipe alone
-    changes nothing. Without tags to write, this is `without_ours`, save that what was removed stays noted.
+    The user's keywords stay as they are; phototag neither repeats nor claims them. A keyword that the user removed is
+    not written again, neither alone nor as an upper level. Tags of an earlier run are removed if they are not wanted
+    any more. Wanted ones keep their places, and new ones follow. A new confidence, model, date or recipe alone changes
+    nothing. Without tags, the plan is `without_ours`, but the record of removed names stays.
     """
-    ours = _Ours(found.provenance)
+    ours = _OwnEntries(found.provenance)
     rejected = _rejected(found, memory)
     chosen, left_out = _own_tags(found, ours, _without(tags, rejected))
     notes = () if memory.forget else _notes_of(found, rejected)
@@ -223,8 +238,8 @@ def wanted_keywords(
     return Plan(Keywords(**lists, provenance=provenance), left_out, rejected)
 
 
-def _without_tags(found: Keywords, ours: _Ours, provenance: Provenance) -> Keywords:
-    """`without_ours`, and what a person has removed noted as `provenance` says, where there was a note."""
+def _without_tags(found: Keywords, ours: _OwnEntries, provenance: Provenance) -> Keywords:
+    """Return `without_ours`, with the record `provenance` of removed names if the photo had a record."""
     left = without_ours(found)
     if found.provenance is None or not provenance.tags:
         return left
@@ -235,14 +250,14 @@ def _without_tags(found: Keywords, ours: _Ours, provenance: Provenance) -> Keywo
 
 
 def without_ours(found: Keywords) -> Keywords:
-    """Return the lists as they would be without phototag, by what it noted in the photo; `provenance` is None.
+    """Return the lists without what phototag recorded as its own. The `provenance` is None.
 
-    A list that it created goes as a whole, unless it holds a keyword that none of the lists has that stay: a person
-    has put that one in.
+    A list that phototag created is removed as a whole. It stays if it holds a keyword that is in none of the remaining
+    lists, because only the user can have added that.
     """
     if found.provenance is None:
         return found
-    ours = _Ours(found.provenance)
+    ours = _OwnEntries(found.provenance)
     left: dict[str, tuple[str, ...]] = {}
     for name, existing in _existing(found):
         left[name] = tuple(entry for entry in existing if not ours.has(name, entry))
@@ -252,7 +267,7 @@ def without_ours(found: Keywords) -> Keywords:
         if name not in found.provenance.created
         for entry in entries
     }
-    # A keyword with levels is also held by the lists without: by its last one.
+    # Lists without levels hold the last level of such a keyword.
     paths |= {path[-1:] for path in paths}
     kept = {
         name: entries
@@ -264,21 +279,21 @@ def without_ours(found: Keywords) -> Keywords:
 
 
 def all_paths(keywords: Keywords) -> Iterator[tuple[str, ...]]:
-    """Yield each keyword of each list, as its levels from the top."""
+    """Yield each keyword of each list as a tuple of levels from the top."""
     return (_levels(name, entry) for name, entries in _existing(keywords) for entry in entries)
 
 
 def confidence_of(provenance: Provenance | None, name: str, entry: str) -> float | None:
-    """Return how sure phototag was of `entry` in the list `name`; None where it is a person's."""
-    if provenance is None or not _Ours(provenance).has(name, entry):
+    """Return phototag's confidence in `entry` of the list `name`, or None if the user wrote the entry."""
+    if provenance is None or not _OwnEntries(provenance).has(name, entry):
         return None
     noted = {_nfc(noted): confidence for noted, confidence in provenance.tags}
     levels = tuple(map(_nfc, _levels(name, entry)))
     return noted.get(levels[-1], noted.get(_noted_path(levels)))
 
 
-class _Ours:
-    """Which entries of the lists phototag wrote. By their exact names: one that a person re-cased is a person's."""
+class _OwnEntries:
+    """The entries that phototag wrote, told by their exact names. An entry with another case is the user's."""
 
     def __init__(self, provenance: Provenance | None) -> None:
         tags = provenance.tags if provenance is not None else ()
@@ -288,15 +303,15 @@ class _Ours:
         self.names = written - self._paths
 
     def has(self, name: str, entry: str) -> bool:
-        """Is `entry` of the list `name` phototag's: a name of its own, or a path of which each level is one or it is?
+        """Return whether phototag wrote `entry` of the list `name`: a name, a path of names, or a recorded path.
 
-        `places|animal` is a person's, also where `animal` is phototag's.
+        `places|animal` is the user's, even if `animal` is phototag's.
         """
         levels = tuple(map(_nfc, _levels(name, entry)))
         return self.names.issuperset(levels) or (len(levels) > 1 and _noted_path(levels) in self._paths)
 
     def is_all(self, claimed: Iterable[tuple[str, float]]) -> bool:
-        """Has been noted what `claimed` says, and nothing else?"""
+        """Return whether `claimed` has exactly the recorded names."""
         return self._noted == {_nfc(name) for name, _ in claimed}
 
 
@@ -320,18 +335,18 @@ def _existing(found: Keywords) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield name, entries
 
 
-def _humans(found: Keywords, ours: _Ours) -> list[tuple[str, ...]]:
-    """The keywords of `found` that are not phototag's, as their levels from the top."""
+def _users_paths(found: Keywords, ours: _OwnEntries) -> list[tuple[str, ...]]:
+    """Return the user's keywords in `found`, as levels from the top."""
     return [
         _levels(name, entry) for name, entries in _existing(found) for entry in entries if not ours.has(name, entry)
     ]
 
 
 def _rejected(found: Keywords, memory: Memory) -> tuple[str, ...]:
-    """The names that a person has removed, by what stands in `found` and what is known beside; each once."""
+    """Return the names that the user removed, from `found` and `memory`, each once."""
     if memory.forget:
         return ()
-    there = standing_keys(found)
+    there = present_keys(found)
     elsewhere = (name for name in memory.rejected if key(name) not in there)
     names = (*rejected_names(found, memory.written), *elsewhere)
     return tuple({key(name): name for name in reversed(names)}.values())[::-1]
@@ -347,7 +362,7 @@ def _without(tags: Sequence[Tag], rejected: Iterable[str]) -> list[Tag]:
 
 
 def _notes_of(found: Keywords, rejected: Iterable[str]) -> tuple[tuple[str, float], ...]:
-    """What stays noted of what a person has removed: the names, also of what the person has put back since."""
+    """Return the record of removed names. It includes names that the user has put back since."""
     noted = found.provenance.tags if found.provenance is not None else ()
     back = [name for name, confidence in noted if confidence == REMOVED]
     gone = {key(name): name for name in (*back, *rejected)}
@@ -355,9 +370,11 @@ def _notes_of(found: Keywords, rejected: Iterable[str]) -> tuple[tuple[str, floa
     return tuple((name, REMOVED) for name in (*gone.values(), *paths))
 
 
-def _own_tags(found: Keywords, ours: _Ours, tags: Sequence[Tag]) -> tuple[dict[str, Tag], tuple[tuple[str, str], ...]]:
-    """Those of `tags` that are phototag's to write, by their names in NFC; and what can be written nowhere."""
-    humans = _humans(found, ours)
+def _own_tags(
+    found: Keywords, ours: _OwnEntries, tags: Sequence[Tag]
+) -> tuple[dict[str, Tag], tuple[tuple[str, str], ...]]:
+    """Return the tags that phototag should write, by their names in NFC, and what no list can hold."""
+    humans = _users_paths(found, ours)
     taken = {key(path[-1]) for path in humans if _nfc(path[-1]) not in ours.names}
     chosen: dict[str, Tag] = {}
     left_out: list[tuple[str, str]] = []
@@ -369,7 +386,8 @@ def _own_tags(found: Keywords, ours: _Ours, tags: Sequence[Tag]) -> tuple[dict[s
             left_out.append(("", tag.name))
         else:
             chosen[_nfc(tag.name)] = tag
-    # A path that a person made of names that are all to be phototag's would pass for phototag's: its end is theirs.
+    # A user's path that consists only of names in `chosen` would look like phototag's. So its last level stays the
+    # user's.
     for path in humans:
         if all(_nfc(level) in chosen for level in path):
             del chosen[_nfc(path[-1])]
@@ -377,32 +395,32 @@ def _own_tags(found: Keywords, ours: _Ours, tags: Sequence[Tag]) -> tuple[dict[s
 
 
 def _is_created(name: str, found: Keywords, *, has_iptc: bool, can_hold_xp: bool) -> bool:
-    """Is the list `name`, which is not there, to be made?"""
-    if name == "hierarchical":  # one of the three that Immich reads
+    """Return whether phototag creates the missing list `name`."""
+    if name == "hierarchical":  # one of the three lists that Immich reads
         return found.tags_list is None and not found.iptc and not has_iptc
     return {"subject": True, "iptc": has_iptc, "xp": can_hold_xp}.get(name, False)
 
 
 def _entries(name: str, chosen: dict[str, Tag]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What the list `name` should hold of `chosen`, and the names of those it cannot hold."""
+    """Return the entries of the list `name` for `chosen`, and the names that the list cannot hold."""
     held = {tag.name: _form(name, tag) for tag in chosen.values() if _fits(name, _form(name, tag))}
     left_out = tuple(tag.name for tag in chosen.values() if tag.name not in held)
-    # A path says all that is above it.
+    # A path implies its upper levels.
     above = {path[:depth] for path in held.values() for depth in range(1, len(path))}
     separator = _SEPARATORS.get(name, "")
     return tuple(separator.join(path) for path in dict.fromkeys(held.values()) if path not in above), left_out
 
 
 def _form(name: str, tag: Tag) -> tuple[str, ...]:
-    """The levels of `tag` in the list `name`."""
+    """Return the levels of `tag` in the list `name`."""
     return tag.path if name in _SEPARATORS else (tag.name,)
 
 
-def _seeds(name: str, found: Keywords, ours: _Ours) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The human keywords of `found` as the list `name` should begin with them, and those it cannot hold."""
-    humans = _humans(found, ours)
+def _seeds(name: str, found: Keywords, ours: _OwnEntries) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the user's keywords with which a new list `name` begins, and those that it cannot hold."""
+    humans = _users_paths(found, ours)
     if name in _SEPARATORS:
-        # With levels before without, so that one that has both is not listed twice.
+        # Paths first, so that a keyword that also exists without levels is not listed twice.
         humans.sort(key=lambda path: len(path) == 1)
     else:
         humans = [path[-1:] for path in humans]
@@ -422,7 +440,7 @@ def _seeds(name: str, found: Keywords, ours: _Ours) -> tuple[tuple[str, ...], tu
 
 
 def _fits(name: str, levels: tuple[str, ...]) -> bool:
-    """Can the list `name` hold a keyword of these levels?"""
+    """Return whether the list `name` can hold a keyword with these levels."""
     if not all(map(_is_clean, levels)):
         return False
     if name == "iptc":
@@ -432,16 +450,16 @@ def _fits(name: str, levels: tuple[str, ...]) -> bool:
 
 
 def _is_clean(text: str) -> bool:
-    """Is `text` something that every list can hold: not empty, of characters that XML 1.0 knows, none of control?"""
+    """Return whether every list can hold `text`: not empty, only characters of XML 1.0, no control characters."""
     return bool(text.strip()) and not any(
         unicodedata.category(character) in ("Cc", "Cs") or character in "\ufffe\uffff" for character in text
     )
 
 
-def _claimed(found: Keywords, ours: _Ours, chosen: dict[str, Tag]) -> tuple[tuple[str, float], ...]:
-    """What provenance says of `chosen`: the names, and the paths that are not known by the names of their levels."""
+def _claimed(found: Keywords, ours: _OwnEntries, chosen: dict[str, Tag]) -> tuple[tuple[str, float], ...]:
+    """Return the provenance for `chosen`: the names, and the paths that are not made of such names."""
     claimed = [(tag.name, max(tag.confidence, _LEAST)) for tag in chosen.values()]
-    theirs = {tuple(map(_nfc, path)) for path in _humans(found, ours)}
+    theirs = {tuple(map(_nfc, path)) for path in _users_paths(found, ours)}
     for tag in chosen.values():
         path = tuple(map(_nfc, tag.path))
         if not all(level in chosen for level in path) and path not in theirs:

@@ -7,15 +7,15 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from phototag.metadata.containers import MAX_PACKET, Blocks, Changes, changed, packet_bytes
+from phototag.metadata.blocks import MAX_PACKET, Blocks, Changes, changed, packet_bytes
 from phototag.metadata.edits import Data, Edit, Edits, applied, growth, ordered, shifted
 from phototag.metadata.keywords import Unwritable
 
 _KEYWORD = b"XML:com.adobe.xmp"
 _MAX_CHUNK = 2**31 - 1
-# The longest keyword of a text chunk is 79 bytes; what follows it here takes 4, but languages have no limit.
+# The keyword takes up to 79 bytes and the next fields take 4, but the length of a language is not limited.
 _MAX_TEXT_HEADER = 512
-_MAX_CHUNKS = 1 << 18  # of 8 KB as libpng writes them: 2 GB
+_MAX_CHUNKS = 1 << 18  # libpng writes 8 KB each, which makes 2 GB
 _ZEROS = re.compile(rb"\0*")
 
 
@@ -31,7 +31,7 @@ class _Chunk:
 
 @dataclass(frozen=True, slots=True)
 class _Packet:
-    """The chunk of the packet; `text` is where the packet begins in the file, deflated if `is_compressed`."""
+    """The chunk of the packet. The packet begins at `text` in the file, and is deflated if `is_compressed`."""
 
     chunk: _Chunk
     text: int
@@ -50,6 +50,11 @@ def reread_blocks(data: Data, before: Blocks) -> Blocks:
     return read_blocks(data)
 
 
+def read_exif(data: Data) -> Data | None:
+    """See `containers.read_exif`. The block has its own chunk (PNG specification, third edition, 11.3.4.5)."""
+    return next((data[chunk.start : chunk.end] for chunk in _chunks(data) if chunk.type == b"eXIf"), None)
+
+
 def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:
     """See `containers.rewrite`. A compressed packet stays compressed."""
     chunks = _chunks(data)
@@ -62,7 +67,7 @@ def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:
         if packet is not None:
             at, end = packet.chunk.at, packet.chunk.end + 4
             return (Edit(at, bytes(data[at:end]), b""),)
-        # Before the animation's first frame, too: it may be the first image.
+        # Also before the first frame of an animation, which may be the first image.
         place = next(chunk.at for chunk in chunks if chunk.type in (b"IDAT", b"fcTL"))
         return (Edit(place, b"", _new_chunk(after or b"")),)
     edits = shifted(changes.xmp if isinstance(changes.xmp, tuple) else (), packet.text)
@@ -72,7 +77,7 @@ def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:
 
 
 def foreign(data: Data) -> Iterator[Data]:
-    """See `containers`: all chunks but the packet's."""
+    """See `containers`: all chunks except the packet's."""
     chunks = _chunks(data)
     packet = _packet(data, chunks)
     for chunk in chunks:
@@ -97,7 +102,7 @@ def _crc(content: bytes) -> bytes:
 
 
 def _chunks(data: Data) -> list[_Chunk]:
-    """Return the chunks. Raises `Unwritable` where they are not those of a whole PNG, or the file is signed."""
+    """Return the chunks. Raises `Unwritable` if the PNG is truncated, malformed or signed."""
     found: list[_Chunk] = []
     at = 8
     while not found or found[-1].type != b"IEND":
@@ -134,7 +139,7 @@ def _packet(data: Data, chunks: list[_Chunk]) -> _Packet | None:
         if chunk.type not in (b"iTXt", b"tEXt", b"zTXt"):
             continue
         keyword = bytes(data[chunk.start : min(chunk.start + 80, chunk.end)]).partition(b"\0")[0]
-        # ImageMagick's own ways of keeping a packet; APP1 may be one.
+        # ImageMagick stores packets in these chunks; APP1 may be one.
         if keyword.lower() in (b"raw profile type xmp", b"raw profile type app1"):
             raise Unwritable("its XMP packet is a raw profile")
         if keyword == _KEYWORD:

@@ -1,4 +1,4 @@
-"""Tags into the bytes of a photo or of an XMP sidecar, and out of them again. Pure: bytes in, edits out."""
+"""Put tags into the bytes of a photo or an XMP sidecar, and take them out again. Pure: bytes in, edits out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 from phototag.core import Tag
 from phototag.metadata import containers, exif, iptc, xmp
-from phototag.metadata.containers import DROP, Blocks, BlockUnwritable, Change, Changes
+from phototag.metadata.blocks import DROP, Blocks, BlockUnwritable, Change, Changes
 from phototag.metadata.edits import Data, Edits, applied, growth, leads_to
 from phototag.metadata.keywords import (
     NOTHING,
@@ -19,31 +19,23 @@ from phototag.metadata.keywords import (
     key,
     noted_names,
     noted_tags,
+    present_keys,
     rejected_names,
-    standing_keys,
     wanted_keywords,
     without_ours,
 )
+from phototag.metadata.stamp import Stamp
 
 _Block = Literal["exif", "iptc"]
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
-    """Who says so: the model's name, phototag's version, the date (ISO 8601) and the recipe, for the provenance."""
-
-    model: str
-    version: str
-    date: str
-    recipe: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Rewriting:
-    """What becomes of a photo's bytes: `edits` of the file, which make `changes` of its `blocks`.
+    """The change of a photo: `edits` of the file, which make `changes` to its `blocks`.
 
-    `left_out`: (list, keyword) of each keyword that a list cannot hold, by the names of the lists in `Keywords`.
-    `rejected`: the names that a person has removed, which are not written. `own_tags`: those that are phototag's own.
+    `left_out` holds (list, keyword) for each keyword that a list cannot hold, with the list names of `Keywords`.
+    `rejected` are the names that the user removed, which are not written. `own_tags` are the names of phototag's own
+    tags.
     """
 
     edits: Edits
@@ -55,16 +47,16 @@ class Rewriting:
 
 
 def read_keywords(data: Data) -> Keywords:
-    """Return all keywords in the photo `data`. Raises `Unwritable` where it is not one that phototag writes into."""
+    """Return all keywords in the photo `data`. Raises `Unwritable` if phototag does not write into it."""
     return _read(containers.read_blocks(data))
 
 
 def with_tags(data: Data, tags: Sequence[Tag], stamp: Stamp, memory: Memory = NOTHING) -> Rewriting:
-    """Return what makes the photo `data` say `tags` beside what people wrote in it, and nothing else of phototag's.
+    """Return the change that makes `tags` phototag's only tags in the photo `data`, next to the user's keywords.
 
-    Not those that a person has removed, by what the photo notes and by `memory`. Without edits where it does already.
-    What a list cannot hold is left out of that list; XPKeywords and IPTC are left
-    as they are where they cannot be changed. Raises `Unwritable` where the photo must not be written into.
+    Names that the user removed are left out; the photo and `memory` record them. The edits are empty if the photo
+    already has the tags. A list does not get keywords that it cannot hold. XPKeywords and IPTC stay unchanged if they
+    cannot be changed. Raises `Unwritable` if phototag must not write into the photo.
     """
     blocks = containers.read_blocks(data)
     found = _read(blocks)
@@ -94,9 +86,9 @@ def with_tags(data: Data, tags: Sequence[Tag], stamp: Stamp, memory: Memory = NO
 
 
 def without_tags(data: Data) -> Rewriting:
-    """Return what removes from the photo `data` all that phototag wrote, by what it noted there.
+    """Return the change that removes everything that phototag recorded as its own in the photo `data`.
 
-    Without edits where there is nothing of phototag's. Raises `Unwritable` where that cannot be done.
+    It has no edits if there is nothing to remove. Raises `Unwritable` if phototag cannot remove it.
     """
     blocks = containers.read_blocks(data)
     found = _read(blocks)
@@ -107,17 +99,17 @@ def without_tags(data: Data) -> Rewriting:
 def sidecar_with_tags(
     packet: bytes | None, held: Keywords, tags: Sequence[Tag], stamp: Stamp, memory: Memory = NOTHING
 ) -> tuple[bytes | None, tuple[str, ...]]:
-    """Return the XMP sidecar that says `tags`: what becomes of `packet`, the one that is there, or a new one.
+    """Return the XMP sidecar with `tags`, made from the existing `packet` or as a new one, and the rejected names.
 
-    With it, the names that a person has removed, by what `packet` and the photo note and by `memory`; they are not
+    The rejected names are those that the user removed, as recorded in `packet`, the photo and `memory`. They are not
     written.
 
-    `held`: what the photo itself holds; a new list begins with what people wrote there, so that programs which read
-    the sidecar in its place lose nothing. None where there is to be no sidecar: without tags and with nothing else in
-    it. Raises `Unwritable` where `packet` must not be written into.
+    `held` are the keywords in the photo itself. A new list begins with the user's keywords from there, so that programs
+    which read only the sidecar lose nothing. The sidecar is None if it would be empty. Raises `Unwritable` if phototag
+    must not write into `packet`.
     """
     found = xmp.read(packet) if packet is not None else Keywords()
-    if standing_keys(found).isdisjoint(map(key, memory.written)):  # what stands in the photo may be a person's
+    if present_keys(found).isdisjoint(map(key, memory.written)):  # names in the photo may be the user's
         memory = replace(memory, written=())
     plan = wanted_keywords(
         replace(found, xp=_seeds(found, without_ours(held))),
@@ -138,7 +130,7 @@ def sidecar_with_tags(
 
 
 def _seeds(found: Keywords, held: Keywords) -> tuple[str, ...] | None:
-    """What people wrote in the photo, as one more list beside those of its sidecar, with what phototag has there."""
+    """Return the user's keywords of the photo as one more list of its sidecar, with phototag's names in dc:subject."""
     written = [keyword for keywords in (held.subject, held.iptc, held.xp) for keyword in keywords or ()]
     if not written:
         return None
@@ -147,9 +139,9 @@ def _seeds(found: Keywords, held: Keywords) -> tuple[str, ...] | None:
 
 
 def sidecar_without_tags(packet: bytes, held: Keywords) -> bytes | None:
-    """Return the XMP sidecar `packet` without all that phototag wrote; None where nothing is left of one of its own.
+    """Return the XMP sidecar `packet` without phototag's tags, or None if phototag created it and nothing is left.
 
-    `held`: what the photo itself holds; what a list of phototag's began with from there is no reason to keep it.
+    `held` are the keywords in the photo itself. A list that phototag created with them need not stay because of them.
     """
     found = xmp.read(packet)
     left = without_ours(replace(found, xp=_seeds(found, without_ours(held))))
@@ -157,10 +149,10 @@ def sidecar_without_tags(packet: bytes, held: Keywords) -> bytes | None:
 
 
 def prove(before: Data, after: bytes, rewriting: Rewriting) -> None:
-    """Check that `after`, read from the disk, is `before` with nothing lost. Raises `Unwritable` where it is not.
+    """Check that `after`, read back from the disk, is `before` without any loss. Raises `Unwritable` if it is not.
 
-    Two proofs that share no code: the edits taken back give `before` byte for byte; and read anew, only the blocks that
-    were to change have changed, into what they were to become.
+    There are two proofs, which share no code. First, undoing the edits gives `before` byte for byte. Second, after
+    rereading, only the intended blocks have changed, and they have the intended content.
     """
     if not leads_to(rewriting.edits, before, after):
         raise Unwritable("what was written does not prove to be the photo with keywords added")
@@ -168,7 +160,7 @@ def prove(before: Data, after: bytes, rewriting: Rewriting) -> None:
 
 
 def is_photo_before(before: bytes | None, now: bytes) -> bool:
-    """Could phototag have made the photo `now` of `before`: is all but metadata the same, and no keyword lost?"""
+    """Return whether phototag could have made the photo `now` from `before`: same except metadata, no keyword lost."""
     try:
         if before is None or not containers.is_same_around(before, now):
             return False
@@ -179,7 +171,7 @@ def is_photo_before(before: bytes | None, now: bytes) -> bool:
 
 
 def is_sidecar_before(before: bytes | None, now: bytes) -> bool:
-    """Could phototag have made the sidecar `now` of `before`, or anew: is all the same but for keywords?"""
+    """Return whether phototag could have made the sidecar `now` from `before`, or as a new one if that is None."""
     try:
         provenance = xmp.read(now).provenance
         if provenance is None:
@@ -190,7 +182,7 @@ def is_sidecar_before(before: bytes | None, now: bytes) -> bool:
 
 
 def is_sidecar_after_removal(before: bytes, now: bytes) -> bool:
-    """Could phototag have made the sidecar `now` of `before`, by removing what it noted there?"""
+    """Return whether phototag could have made the sidecar `now` from `before` by removing its own tags."""
     try:
         found, there = xmp.read(before), {key(entry) for entry in _last_levels(xmp.read(before))}
         is_kept = there.issuperset(key(entry) for entry in _last_levels(xmp.read(now)))
@@ -210,7 +202,7 @@ def _unless_bare(packet: bytes, found: Keywords) -> bytes | None:
 
 def _read(blocks: Blocks) -> Keywords:
     found = xmp.read(blocks.xmp) if blocks.xmp is not None else Keywords()
-    # Keywords in IPTC that cannot be read might be shadowed by new lists: then the photo is better left alone.
+    # New lists might hide IPTC keywords that phototag cannot read. So this refuses the photo.
     in_iptc = iptc.read_keywords(blocks.iptc) if blocks.iptc is not None else None
     return replace(found, iptc=in_iptc, xp=_read_xp(blocks))
 
@@ -225,19 +217,19 @@ def _read_xp(blocks: Blocks) -> tuple[str, ...] | None:
 def _changes(
     blocks: Blocks, found: Keywords, wanted: Keywords, skipped: set[_Block]
 ) -> tuple[Changes, tuple[tuple[str, str], ...]]:
-    """What is to become of the blocks, and the keywords that IPTC cannot hold, as in `Rewriting.left_out`."""
+    """Return the changes to the blocks, and the keywords that IPTC cannot hold as in `Rewriting.left_out`."""
     if wanted == found:
         return Changes(), ()
     in_exif = _exif_change(blocks.exif, found, wanted) if "exif" not in skipped else None
     in_iptc, left_out = _iptc_change(blocks.iptc, found, wanted) if "iptc" not in skipped else (None, ())
     if in_exif is None and in_iptc is None and _says_the_same(found, wanted):
-        return Changes(), ()  # what is wanted beyond the packet cannot be had, and a new date is no reason to write
+        return Changes(), ()  # the other lists cannot be changed, and a new date alone does not justify writing
     not_in_iptc = tuple(("iptc", keyword) for keyword in left_out)
     return Changes(_xmp_change(blocks.xmp, found, wanted), in_exif, in_iptc), not_in_iptc
 
 
 def _says_the_same(found: Keywords, wanted: Keywords) -> bool:
-    """Do the packets of both hold the same keywords, and note the same tags as phototag's?"""
+    """Return whether both packets hold the same keywords and record the same tags."""
     one, other = replace(found, iptc=None, xp=None), replace(wanted, iptc=None, xp=None)
     if one.provenance is None or other.provenance is None:
         return one == other
@@ -264,17 +256,17 @@ def _exif_change(block: bytes | None, found: Keywords, wanted: Keywords) -> Chan
             return DROP
         return exif.update_xp_keywords(block, wanted.xp) or None
     except Unwritable as error:
-        raise BlockUnwritable("exif", str(error)) from None
+        raise BlockUnwritable("exif", error.reason) from None
 
 
 def _iptc_change(block: bytes | None, found: Keywords, wanted: Keywords) -> tuple[Edits | None, tuple[str, ...]]:
-    """The edits of the IPTC block, and the keywords that it cannot hold."""
+    """Return the edits of the IPTC block, and the keywords that it cannot hold."""
     if block is None or wanted.iptc is None or wanted.iptc == found.iptc:
         return None, ()
     try:
         edits, left_out = iptc.update_keywords(block, wanted.iptc)
     except Unwritable as error:
-        raise BlockUnwritable("iptc", str(error)) from None
+        raise BlockUnwritable("iptc", error.reason) from None
     return edits or None, left_out
 
 
@@ -286,7 +278,7 @@ def _rewriting(data: Data, blocks: Blocks, changes: Changes) -> Rewriting:
     except BlockUnwritable:
         raise
     except Unwritable:
-        # Where nothing behind the packet may move, one that becomes shorter can be filled up.
+        # If nothing after the packet may move, a shorter packet can be padded.
         if blocks.xmp is None or not isinstance(changes.xmp, tuple) or growth(changes.xmp) >= 0:
             raise
         changes = replace(changes, xmp=xmp.refilled(blocks.xmp, changes.xmp))

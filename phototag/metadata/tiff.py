@@ -1,7 +1,7 @@
-"""TIFF files, and the structure they share with EXIF blocks (TIFF 6.0, section 2).
+"""TIFF files, and the structure that they share with EXIF blocks (TIFF 6.0, section 2).
 
-Nothing in a TIFF moves, since any part may address any other by its offset. A new value and a new copy of the first
-IFD go to the end, and only the header's pointer to it changes; the old IFD stays behind as dead bytes.
+Nothing in a TIFF moves, because any part may address any other by its offset. A new value and a new copy of the first
+IFD are appended. Only the header's pointer to the IFD changes; the old IFD stays as dead bytes.
 """
 
 from __future__ import annotations
@@ -12,41 +12,41 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
-from phototag.metadata.containers import Blocks, Changes, changed, packet_bytes
+from phototag.metadata.blocks import Blocks, Changes, changed, packet_bytes
 from phototag.metadata.edits import Data, Edit, Edits, replacement, shifted
 from phototag.metadata.keywords import Unwritable
 
 ByteOrder: TypeAlias = Literal["little", "big"]
 
 BYTE, SHORT, LONG, UNDEFINED, IFD = 1, 3, 4, 7, 13
-# Bytes that one value of a type takes: TIFF 6.0, and 13 of TIFF Technical Note 1.
+# The size of one value of each type in bytes: TIFF 6.0, and TIFF Technical Note 1 for type 13.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 
 XMP = 700
 _COMPRESSION, _PHOTOMETRIC, _MAKE, _SUB_IFDS = 259, 262, 271, 330
-# Tags of offsets, and those of the lengths of what is there: strips, tiles, an embedded JPEG.
+# The tags of offsets and of lengths for strips, tiles and an embedded JPEG.
 _DATA = ((273, 279), (324, 325), (513, 514))
-# What is stored in ordinary TIFFs. Every RAW format in TIFF's clothing has a value of its own in one of the two.
-# None, CCITT (2 to 4), LZW, JPEG, Deflate (8, 32946), PackBits, JPEG 2000, LZMA, Zstandard, WebP.
+# The values in ordinary TIFFs. Every TIFF-based RAW format has its own value in one of the two sets. None, CCITT (2 to
+# 4), LZW, JPEG, Deflate (8, 32946), PackBits, JPEG 2000, LZMA, Zstandard, WebP.
 _COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34712, 34925, 50000, 50001})
 # WhiteIsZero, BlackIsZero, RGB, palette, mask, CMYK, YCbCr, and L*a*b* in three encodings.
 _PHOTOMETRICS = frozenset({0, 1, 2, 3, 4, 5, 6, 8, 9, 10})
-# DNGVersion, DNGPrivateData (Sony has it too), LeafData, and CFARepeatPatternDim and CFAPattern of TIFF/EP.
+# DNGVersion, DNGPrivateData (which Sony uses too), LeafData, and CFARepeatPatternDim and CFAPattern of TIFF/EP.
 _RAW_TAGS = frozenset({50706, 50740, 34310, 33421, 33422})
 _C2PA = 52545
-# Trailers that are found from the end of the file, which must then stay its end: Canon's recipes, AFCP, Photo
-# Mechanic's, FotoStation's, Samsung's, MIE.
+# Trailers that readers find from the end of the file, so nothing may follow them: Canon's recipes, AFCP, Photo
+# Mechanic, FotoStation, Samsung, MIE.
 _FOOTER = re.compile(
     rb"CANON OPTIONAL DATA\0|AXS[!*].{8}\Z|(?:cbipcbbl|\xa1\xb2\xc3\xd4|SEFT|QDIOBS)\Z|zmie~", re.DOTALL
 )
 _MAX_SIZE = 2**32 - 1
-_MAX_FIELDS = 1 << 20  # 20 of each of 50,000 pages
-_MAX_INTEGERS = 1 << 20  # strips of an image: few have more than some thousands
+_MAX_FIELDS = 1 << 20  # 20 for each of 50,000 pages
+_MAX_INTEGERS = 1 << 20  # strips of an image; most images have at most a few thousand
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """An entry of an IFD: `count` values of `type`, which are at `start` and take `size` bytes."""
+    """An entry of an IFD: `count` values of `type`, at `start` and `size` bytes long."""
 
     at: int
     tag: int
@@ -57,13 +57,13 @@ class Field:
 
     @property
     def end(self) -> int:
-        """Behind the values."""
+        """The end of the values."""
         return self.start + self.size
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """An IFD at `at` and up to `end`; `next` is the offset of the one after it in the chain, or 0."""
+    """An IFD from `at` to `end`. `next` is the offset of the next IFD in the chain, or 0."""
 
     at: int
     fields: tuple[Field, ...]
@@ -71,11 +71,11 @@ class Directory:
 
     @property
     def end(self) -> int:
-        """Behind the offset of the next IFD."""
+        """The end of the offset of the next IFD."""
         return self.at + 2 + 12 * len(self.fields) + 4
 
     def find(self, tag: int) -> Field | None:
-        """Return the field with `tag`. Raises `Unwritable` where there are two."""
+        """Return the field with `tag`, or None. Raises `Unwritable` if there are two."""
         found = [field for field in self.fields if field.tag == tag]
         if len(found) > 1:
             raise Unwritable(f"it has tag {tag} twice")
@@ -86,7 +86,7 @@ class Directory:
 
 
 def read_header(data: Data) -> tuple[ByteOrder, int]:
-    """Return the byte order and the offset of the first IFD. Raises `Unwritable` for what is no classic TIFF."""
+    """Return the byte order and the offset of the first IFD. Raises `Unwritable` if `data` is not a classic TIFF."""
     head = bytes(data[:8])
     if len(head) < 8 or head[:4] not in (b"II*\0", b"MM\0*"):
         raise Unwritable("its TIFF header is malformed")
@@ -95,18 +95,19 @@ def read_header(data: Data) -> tuple[ByteOrder, int]:
 
 
 def read_directory(data: Data, order: ByteOrder, at: int) -> Directory:
-    """Return the IFD at `at`. Raises `Unwritable` where it, but not where a value, reaches past the end of `data`."""
+    """Return the IFD at `at`. Raises `Unwritable` if it reaches past the end of `data`. Values may do so."""
     if at < 8 or at + 2 > len(data):
         raise Unwritable("one of its IFDs is outside of the data")
     count = int.from_bytes(data[at : at + 2], order)
     end = at + 2 + 12 * count
     if end + 4 > len(data):
         raise Unwritable("one of its IFDs is malformed")
-    fields = tuple(_read_field(data, order, entry) for entry in range(at + 2, end, 12))
+    fields = tuple(read_field(data, order, entry) for entry in range(at + 2, end, 12))
     return Directory(at, fields, int.from_bytes(data[end : end + 4], order))
 
 
-def _read_field(data: Data, order: ByteOrder, at: int) -> Field:
+def read_field(data: Data, order: ByteOrder, at: int) -> Field:
+    """Return the entry of an IFD at `at`, which lies inside `data`. Raises `Unwritable` if its type is unknown."""
     entry = bytes(data[at : at + 12])
     tag, kind = (int.from_bytes(entry[i : i + 2], order) for i in (0, 2))
     count, value = (int.from_bytes(entry[i : i + 4], order) for i in (4, 8))
@@ -117,13 +118,13 @@ def _read_field(data: Data, order: ByteOrder, at: int) -> Field:
 
 
 def check_inside(data: Data, start: int, size: int) -> None:
-    """Raise `Unwritable` where the range is not within `data`."""
+    """Raise `Unwritable` if the range is not inside `data`."""
     if start + size > len(data):
         raise Unwritable("one of its IFDs addresses data outside of it")
 
 
 def integers(data: Data, order: ByteOrder, field: Field) -> list[int]:
-    """Return the values of a field of integers. Raises `Unwritable` where it has others or is outside of `data`."""
+    """Return the values of a field. Raises `Unwritable` if they are not integers or not inside `data`."""
     if field.type not in (SHORT, LONG, IFD):
         raise Unwritable(f"its tag {field.tag} has an unusual type")
     if field.count > _MAX_INTEGERS:
@@ -134,9 +135,9 @@ def integers(data: Data, order: ByteOrder, field: Field) -> list[int]:
 
 
 def data_ranges(data: Data, order: ByteOrder, directory: Directory) -> Iterator[tuple[int, int]]:
-    """Yield start and size of the strips, tiles or thumbnail that an IFD addresses.
+    """Yield the start and size of the strips, tiles or thumbnail that an IFD addresses.
 
-    Raises `Unwritable` where one is not within `data`, or where offsets and lengths do not match.
+    Raises `Unwritable` if one is not inside `data`, or if the offsets and lengths do not match.
     """
     for offsets_tag, sizes_tag in _DATA:
         offsets, sizes = directory.find(offsets_tag), directory.find(sizes_tag)
@@ -151,12 +152,12 @@ def data_ranges(data: Data, order: ByteOrder, directory: Directory) -> Iterator[
 
 
 def with_field(data: Data, order: ByteOrder, first: Directory, tag: int, value: bytes) -> Edits:
-    """Return the edits that give the first IFD of `data` a field `tag` of type BYTE, in place of one it may have.
+    """Return the edits that set the field `tag`, of type BYTE, in the first IFD of `data`.
 
-    All that is added goes to the end, at even offsets (TIFF 6.0, section 2). Raises `Unwritable` where the result has
-    more bytes or the IFD more fields than its format can count.
+    All additions go to the end, at even offsets (TIFF 6.0, section 2). Raises `Unwritable` if the format cannot count
+    the bytes of the result or the fields of the IFD.
     """
-    # Generous: the value, 12 bytes for its field, and padding.
+    # At most: the value, 12 bytes for its field, and padding.
     if len(data) + len(value) + (first.end - first.at) + 16 > _MAX_SIZE:
         raise Unwritable("it would be larger than 4 GB")
     addition = b"\0" * (len(data) % 2)
@@ -175,9 +176,9 @@ def with_field(data: Data, order: ByteOrder, first: Directory, tag: int, value: 
 
 
 def without_field(data: Data, order: ByteOrder, first: Directory, tag: int) -> Edits:
-    """Return the edits that take the field `tag` out of the first IFD, in place. Its value stays as dead bytes.
+    """Return the edits that remove the field `tag` from the first IFD, in place. Its value stays as dead bytes.
 
-    Raises `Unwritable` where the IFD has no other field, which would leave no valid TIFF.
+    Raises `Unwritable` if the IFD has only this field, because the result would not be a valid TIFF.
     """
     entries = [bytes(data[field.at : field.at + 12]) for field in first.fields if field.tag != tag]
     if not entries:
@@ -197,7 +198,7 @@ def _serialised(entries: list[bytes], next_pointer: bytes, order: ByteOrder) -> 
 
 
 def read_blocks(data: Data) -> Blocks:
-    """See `containers.read_blocks`. Raises `Unwritable` for RAW files in TIFF's clothing too (DNG, CR2, NEF, ...)."""
+    """See `containers.read_blocks`. Also raises `Unwritable` for TIFF-based RAW files (DNG, CR2, NEF, ...)."""
     pages = _pages(data)
     field = _packet(data, pages[0])
     return Blocks(packet_bytes(data, field.start, field.end) if field else None)
@@ -208,8 +209,13 @@ def reread_blocks(data: Data, before: Blocks) -> Blocks:
     return read_blocks(data)
 
 
+def read_exif(data: Data) -> Data | None:
+    """See `containers.read_exif`. The first IFD of a TIFF has the fields of an EXIF block."""
+    return data
+
+
 def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:
-    """See `containers.rewrite`. A packet that grows is appended anew, and the old one stays as dead bytes."""
+    """See `containers.rewrite`. A packet that grows is appended as a whole, and the old one stays as dead bytes."""
     first = _pages(data)[0]
     order, _ = read_header(data)
     field = _packet(data, first)
@@ -227,7 +233,7 @@ def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:
 
 
 def foreign(data: Data) -> Iterator[Data]:
-    """See `containers`: every field but the packet, and the image data of every page."""
+    """See `containers`: every field except the packet, and the image data of every page."""
     order, _ = read_header(data)
     for number, page in enumerate(_pages(data)):
         for field in page.fields:
@@ -239,11 +245,11 @@ def foreign(data: Data) -> Iterator[Data]:
 
 
 def _pages(data: Data) -> list[Directory]:
-    """Return the chain of IFDs. Raises `Unwritable` where it loops or is malformed, and for RAW and signed files."""
+    """Return the chain of IFDs. Raises `Unwritable` if it loops or is malformed, and for RAW and signed files."""
     order, at = read_header(data)
     if len(data) > _MAX_SIZE:
         raise Unwritable("it is larger than 4 GB")
-    # CR2 has a mark of its own there, and so has IIQ.
+    # CR2 and IIQ have their own marks there.
     if bytes(data[8:10]) == b"CR" or bytes(data[8:12]) in (b"IIII", b"MMMM"):
         raise Unwritable("RAW files are not written into")
     if _FOOTER.search(bytes(data[max(len(data) - 64, 0) :])):
@@ -278,7 +284,7 @@ def _check_kind(data: Data, order: ByteOrder, pages: list[Directory]) -> None:
     tags = {field.tag for page in pages for field in page.fields}
     if _C2PA in tags:
         raise Unwritable("it is signed (C2PA)")
-    # A camera that stores several images below the first stores a RAW one among them.
+    # If a camera stores several sub-images of the first image, one of them is RAW.
     if tags & _RAW_TAGS or tags >= {_MAKE, _SUB_IFDS}:
         raise Unwritable("RAW files are not written into")
     for page in pages:
@@ -298,7 +304,7 @@ def _values(data: Data, order: ByteOrder, field: Field | None) -> set[int]:
 
 
 def _check_data(data: Data, order: ByteOrder, pages: list[Directory]) -> None:
-    # Pages that share a list of offsets could make a small file take long.
+    # Without this check, pages that share a list of offsets could make a small file slow.
     fields = (field for page in pages for field in page.fields)
     if sum(_sizes_of_values(data, fields)) > len(data):
         raise Unwritable("the values of its IFDs overlap")

@@ -1,11 +1,11 @@
-"""WebP files (RFC 9649): the XMP packet in a chunk of its own, and the header of the extended format it needs."""
+"""WebP files (RFC 9649): the XMP packet in its own chunk, and the extended header that this chunk requires."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from phototag.metadata.containers import Blocks, Changes, changed, packet_bytes
+from phototag.metadata.blocks import Blocks, Changes, changed, packet_bytes
 from phototag.metadata.edits import Data, Edit, Edits, growth, shifted
 from phototag.metadata.keywords import Unwritable
 
@@ -17,7 +17,7 @@ _MAX_RIFF = 2**32 - 10
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """A chunk at `at`: type, length, the data from `start` to `end`, and a byte of padding where that is odd."""
+    """A chunk at `at`: type, length, the data from `start` to `end`, and a padding byte if the length is odd."""
 
     at: int
     type: bytes
@@ -40,8 +40,13 @@ def reread_blocks(data: Data, before: Blocks) -> Blocks:
     return read_blocks(data)
 
 
+def read_exif(data: Data) -> Data | None:
+    """See `containers.read_exif`. The block has its own chunk (RFC 9649, 2.7.1.5)."""
+    return next((data[chunk.start : chunk.end] for chunk in _chunks(data) if chunk.type == b"EXIF"), None)
+
+
 def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:
-    """See `containers.rewrite`. A simple file becomes an extended one; dropping the packet does not undo that."""
+    """See `containers.rewrite`. A simple file becomes an extended one, and stays one if the packet is removed."""
     chunks = _chunks(data)
     packet = _packet(chunks)
     before = packet_bytes(data, packet.start, packet.end) if packet else None
@@ -59,7 +64,7 @@ def rewrite(data: Data, changes: Changes, blocks: Blocks) -> Edits:
 
 
 def foreign(data: Data) -> Iterator[Data]:
-    """See `containers`: the extended header but for the flag of XMP, and all chunks but the packet's."""
+    """See `containers`: the extended header without the XMP flag, and all chunks except the packet's."""
     chunks = _chunks(data)
     header = _extended_header(data, chunks[0])
     yield bytes([header[0] & ~_XMP_FLAG]) + header[1:]
@@ -84,7 +89,7 @@ def _length_edits(data: Data, at: int, length: int) -> Edits:
 
 
 def _header_edits(data: Data, first: _Chunk, *, has_xmp: bool) -> Edits:
-    """Set the flag for XMP in VP8X, or make that chunk for a simple file."""
+    """Set or clear the XMP flag in VP8X, or create that chunk for a simple file."""
     if first.type != b"VP8X":
         header = _extended_header(data, first)
         return (Edit(first.at, b"", _chunk(b"VP8X", bytes([header[0] | _XMP_FLAG]) + header[1:])),)
@@ -94,7 +99,7 @@ def _header_edits(data: Data, first: _Chunk, *, has_xmp: bool) -> Edits:
 
 
 def _extended_header(data: Data, first: _Chunk) -> bytes:
-    """Return the content of VP8X, or what it is to be for a simple file. Raises `Unwritable` for a malformed image."""
+    """Return the content of VP8X, or the content it would have. Raises `Unwritable` if the image is malformed."""
     if first.type == b"VP8X":
         return bytes(data[first.start : first.end])
     bitstream = bytes(data[first.start : min(first.start + 10, first.end)])
@@ -104,7 +109,7 @@ def _extended_header(data: Data, first: _Chunk) -> bytes:
         width, height, has_alpha, version = bits & 0x3FFF, bits >> 14 & 0x3FFF, bits >> 28 & 1, bits >> 29
         if version == 0:
             return _canvas(width, height, _ALPHA_FLAG if has_alpha else 0)
-    # RFC 6386, 9.1: a key frame's tag and start code, then 14 bits of width and of height, below 2 of scale each.
+    # RFC 6386, 9.1: a key frame's tag and start code, then width and height, each 14 bits below 2 bits of scale.
     if first.type == b"VP8 " and len(bitstream) == 10 and not bitstream[0] & 1 and bitstream[3:6] == b"\x9d\x01\x2a":
         width, height = (int.from_bytes(bitstream[i : i + 2], "little") & 0x3FFF for i in (6, 8))
         if width and height:
@@ -121,7 +126,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _chunks(data: Data) -> list[_Chunk]:
-    """Return the chunks. Raises `Unwritable` where they are not those of a whole WebP, or the file is signed."""
+    """Return the chunks. Raises `Unwritable` if the WebP is truncated, malformed or signed."""
     if len(data) % 2 or int.from_bytes(data[4:8], "little") + 8 != len(data):
         raise Unwritable("it is truncated, or unknown data follow its end")
     found: list[_Chunk] = []
@@ -146,7 +151,7 @@ def _check_types(types: list[bytes]) -> None:
         raise Unwritable("its chunks are not those of a WebP")
     if b"C2PA" in types:
         raise Unwritable("it is signed (C2PA)")
-    # Readers of the simple format look at one chunk; what the others are for cannot be known.
+    # Readers of the simple format read one chunk only, and the purpose of further chunks is unknown.
     if types[0] != b"VP8X" and len(types) > 1:
         raise Unwritable("it has chunks that its format does not have")
     if types[0] == b"VP8X" and not {b"VP8 ", b"VP8L", b"ANMF"} & set(types):

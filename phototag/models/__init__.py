@@ -1,1 +1,1 @@
-"""What is known about a model without running it."""
+"""The facts about models: found, read and checked without running them."""

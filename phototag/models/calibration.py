@@ -1,4 +1,4 @@
-"""Which range of values a model was trained on, when nobody wrote it down: the one that makes the most of photos."""
+"""Measure how much a model makes of photos, to find the range of values that it was trained on."""
 
 from __future__ import annotations
 
@@ -13,24 +13,38 @@ from numpy.typing import NDArray
 class RangeScore:
     """How much a model makes of some photos.
 
-    `confidence`: the mean of the highest scores, 0 to 1. `information`: how much a photo says about its label, in nats:
-    the entropy of the mean scores less the mean entropy of the scores (the mutual information of photo and label).
-    A model that is fed wrongly may be sure, but then it is sure of the same label for every photo, which says nothing.
+    `confidence`: the mean of the highest scores, 0 to 1. `information`: how much a photo tells about its labels, in
+    nats. A model that gets wrong values may be confident too, but of the same label for every photo, and that tells
+    nothing.
     """
 
     confidence: float
     information: float
 
 
-def range_score(probabilities: NDArray[Any]) -> RangeScore:
-    """Measure `probabilities`, [photos, classes], each row of which adds up to about 1."""
-    rows = np.asarray(probabilities, np.float64)
-    rows = rows / rows.sum(axis=1, keepdims=True)
-    information = _entropy(rows.mean(axis=0, keepdims=True))[0] - _entropy(rows).mean()
+def range_score(scores: NDArray[Any], *, independent: bool = False) -> RangeScore:
+    """Measure `scores`, [photos, classes].
+
+    The information is the mutual information of photo and label: the entropy of the mean scores less the mean entropy
+    of the scores. If the scores are `independent`, each label is a yes or no, and the information is the sum over the
+    labels. Otherwise each row adds up to about 1.
+    """
+    rows = np.asarray(scores, np.float64)
+    if independent:
+        rows = np.clip(rows, 0, 1)
+        information = (_binary_entropy(rows.mean(axis=0)) - _binary_entropy(rows).mean(axis=0)).sum()
+    else:
+        rows = rows / rows.sum(axis=1, keepdims=True)
+        information = _entropy(rows.mean(axis=0)) - _entropy(rows).mean()
     return RangeScore(round(float(rows.max(axis=1).mean()), 4), round(float(information), 4))
 
 
+def _binary_entropy(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _entropy(np.stack([probabilities, 1 - probabilities], axis=-1))
+
+
 def _entropy(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the entropy of the distributions along the last axis, in nats."""
     logarithms = np.log(np.maximum(rows, np.finfo(np.float64).tiny))
-    entropies: NDArray[np.float64] = -(rows * logarithms).sum(axis=1)
+    entropies: NDArray[np.float64] = -(rows * logarithms).sum(axis=-1)
     return entropies

@@ -1,4 +1,4 @@
-"""Model cards: what a SavedModel cannot tell about itself, as JSON beside it (`phototag.json`)."""
+"""Model cards: the facts that a SavedModel does not hold, as JSON beside it (`phototag.json`)."""
 
 from __future__ import annotations
 
@@ -21,19 +21,22 @@ MAX_SIDE = 4096  # pixels of a model's input
 
 Triple = tuple[float, float, float]
 ValueRange = Literal["0..1", "-1..1", "0..255", "imagenet", "caffe"]
+# What a model gives. `independent`: each class has a score of 0 to 1 of its own, as from a Sigmoid. Several classes or
+# none may then be right.
+ScoresKind = Literal["logits", "probabilities", "independent"]
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """How pixels of 0 to 255 become the values a model takes: (pixel - mean) / std, per channel in RGB order."""
+    """How pixels of 0 to 255 become the values that a model takes: (pixel - mean) / std, per channel in RGB order."""
 
     mean: Triple
     std: Triple
     channel_order: ChannelOrder = "RGB"
 
 
-# The ranges in use. `imagenet` is PyTorch's (torchvision.transforms.Normalize), the mean and standard deviation of
-# ImageNet's pixels; `caffe` is that of the first VGG and ResNet models (keras.applications.imagenet_utils).
+# The ranges in use. `imagenet` is PyTorch's (torchvision.transforms.Normalize): the mean and standard deviation of
+# ImageNet's pixels. `caffe` is the range of the first VGG and ResNet models (keras.applications.imagenet_utils).
 SCALINGS: Mapping[str, Scaling] = {
     "0..1": Scaling((0, 0, 0), (255, 255, 255)),
     "-1..1": Scaling((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
@@ -45,11 +48,11 @@ SCALINGS: Mapping[str, Scaling] = {
 
 @dataclass(frozen=True)
 class ImageInput:
-    """What a model's images must be. Whatever is None is taken from the SavedModel, or has to be given.
+    """The images that a model takes. A field that is None comes from the SavedModel, or the user has to give it.
 
-    `name`: the input's key in the signature, or a graph operation. `height`, `width`: pixels. `range`: one of the
-    ranges in use; or else `mean` and `std`, per channel in RGB order on the scale 0 to 255. The rest is as in
-    `Preprocessing`.
+    `name`: the input's key in the signature, or a graph operation. `height`, `width`: pixels. `range`: a key of
+    `SCALINGS`. Without a range, `mean` and `std` per channel in RGB order, on the scale 0 to 255. The other fields are
+    those of `Preprocessing`.
     """
 
     name: str | None = None
@@ -67,14 +70,14 @@ class ImageInput:
 
 @dataclass(frozen=True)
 class Output:
-    """What a model gives. Whatever is None is taken from the SavedModel, or measured.
+    """The scores that a model gives. A field that is None comes from the SavedModel, or is measured.
 
-    `name`: the output's key in the signature, or a graph operation. `scores`: whether they are `logits` or
-    `probabilities`. `background`: whether class 0 stands for none of the others, and has no label.
+    `name`: the output's key in the signature, or a graph operation. `scores`: whether they are `logits`,
+    `probabilities` or `independent`. `background`: class 0 means none of the other classes, and has no label.
     """
 
     name: str | None = None
-    scores: Literal["logits", "probabilities"] | None = None
+    scores: ScoresKind | None = None
     background: bool = False
 
     def canonical(self) -> str:
@@ -84,14 +87,16 @@ class Output:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a SavedModel cannot tell about itself.
+    """The facts that a SavedModel does not hold.
 
-    `tag_set`, `signature`: which graph of the SavedModel, and which of its signatures; None for the usual ones.
-    `labels`: the label file, in the card's directory. `taxonomy`: the tree that tags are hedged up: `imagenet`, or
-    `none` for tags without a hierarchy; where it is missing, `imagenet` if the labels are ImageNet's. `temperature`:
-    what logits are divided by before the softmax; `thresholds`: how sure the model must be of a word by where in the
-    tree that stands; both fitted on labelled photos (benchmarks/calibrate.py). `digest`: identifies the weights; where
-    it is missing, the SHA-256 of the SavedModel's files is taken.
+    - `tag_set`, `signature`: the graph of the SavedModel, and its signature; None for the usual ones
+    - `labels`: the label file, in the card's directory
+    - `taxonomy`: the tree that tags are hedged up: `imagenet`, or `none` for tags without a hierarchy. None means
+      `imagenet` if the labels are ImageNet's
+    - `temperature`: the divisor of the logits before the softmax
+    - `thresholds`: how sure the model must be of a word, by the word's level in the tree. Both this and the temperature
+      are fitted on labelled photos (benchmarks/calibrate.py)
+    - `digest`: identifies the weights. None means the SHA-256 of the SavedModel's files
     """
 
     name: str
@@ -109,13 +114,13 @@ class ModelCard:
 
 
 def parse_card(text: str, source: str, given: Mapping[str, Any] | None = None) -> ModelCard:
-    """Read a model card from JSON; facts that are `given`, in the card's own form, stand above its own.
+    """Return the model card in `text`, which is JSON. The facts that are `given` have the card's form and override it.
 
-    Raises `ModelError` naming `source` and the key of whatever is wrong.
+    Raises `ModelError` naming `source` and the wrong key.
     """
     try:
         value = json.loads(text)
-    # RecursionError: a few thousand opening brackets are a valid beginning of JSON.
+    # RecursionError: JSON may begin with thousands of opening brackets.
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{source} is not JSON ({error})") from None
     card: ModelCard = _record(ModelCard, _merged(value, given or {}), source)
@@ -134,7 +139,7 @@ def _merged(value: Any, given: Mapping[str, Any]) -> Any:
     merged = dict(value)
     for key, item in given.items():
         merged[key] = _merged(merged.get(key, {}), item) if isinstance(item, Mapping) else item
-    # A range that is given replaces a mean and a deviation that the card has, and the other way round.
+    # A given range replaces the card's mean and deviation, and vice versa.
     if "input" in given and isinstance(merged.get("input"), dict):
         rivals = {"range"} if "mean" in given["input"] else {"mean", "std"} if "range" in given["input"] else set()
         merged["input"] = {key: item for key, item in merged["input"].items() if key not in rivals}
@@ -154,7 +159,7 @@ def _plain(record: Any) -> dict[str, Any]:
 def _check(card: ModelCard, source: str) -> None:
     if card.labels is not None and (os.path.basename(card.labels) != card.labels or card.labels in ("", ".", "..")):
         raise ModelError(f"{source}: labels must name a file in the card's own directory, not {card.labels!r}")
-    # Far beyond what anyone uses, and well within what float32 can hold.
+    # Far beyond the temperatures in use, and well within float32.
     if not 0.01 <= card.temperature <= 100:
         raise ModelError(f"{source}: temperature must be from 0.01 to 100, not {card.temperature}")
     for level, threshold in dataclasses.asdict(card.thresholds).items():
@@ -180,7 +185,7 @@ def _check_input(image: ImageInput, source: str) -> None:
 
 
 def _record(kind: type[Any], value: object, where: str) -> Any:
-    """Make a dataclass of `kind` from a JSON object: no key unknown, none missing, each of its type."""
+    """Return a dataclass of `kind` made from a JSON object. Unknown and missing keys and wrong types are errors."""
     if not isinstance(value, dict):
         raise ModelError(f"{where} must be a JSON object")
     hints, known = get_type_hints(kind), {each.name: each for each in dataclasses.fields(kind)}
@@ -196,7 +201,7 @@ def _record(kind: type[Any], value: object, where: str) -> Any:
 
 def _value(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):  # of a type and None
+    if origin in (Union, types.UnionType):  # a type or None
         return None if value is None else _value(arguments[0], value, where)
     if dataclasses.is_dataclass(kind):
         return _record(kind, value, where)  # type: ignore[arg-type]
@@ -222,7 +227,7 @@ def _scalar(kind: type[Any], value: Any, where: str) -> Any:
         if math.isfinite(number):
             return number
     elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        if kind is str and not value.isprintable():  # lone surrogates, zeros, line breaks
+        if kind is str and not value.isprintable():  # lone surrogates, null characters, line breaks
             raise ModelError(f"{where} holds unprintable characters: {value[:80]!r}")
         return value
     expected = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}[kind]
@@ -232,5 +237,5 @@ def _scalar(kind: type[Any], value: Any, where: str) -> Any:
 def _float(value: float) -> float:
     try:
         return float(value)
-    except OverflowError:  # JSON has whole numbers of any length
+    except OverflowError:  # JSON has integers of any length
         return math.inf

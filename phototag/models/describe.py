@@ -1,20 +1,20 @@
-"""What a SavedModel says, in words: as TensorFlow's `saved_model_cli show` prints it, as data, and for people.
+"""Describe a SavedModel: as TensorFlow's `saved_model_cli show` prints it, and as data with a verdict.
 
-Pure: descriptions in, lines out.
+Pure: models in, lines and data out.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from phototag.errors import SignatureMismatch
-from phototag.models.card import SCALINGS
-from phototag.models.find import BACKGROUND_NAMES, Examination
+from phototag.errors import SignatureMismatch, Spell, python_spelling, spelled
+from phototag.models.card import ScoresKind
+from phototag.models.examine import Examination
+from phototag.models.find import BACKGROUND_NAMES
 from phototag.models.interface import Interface, class_count, scores_kind
 from phototag.models.saved_model import (
     ConcreteFunction,
@@ -40,16 +40,14 @@ def reference_lines(
     signature: str | None,
     list_ops: bool,
 ) -> Iterator[str]:
-    """Yield what `saved_model_cli show` of TensorFlow 2.21 prints, with ops sorted where it has them at random.
+    """Yield what `saved_model_cli show` of TensorFlow 2.21 prints. Ops come sorted; its own order is random.
 
-    `everything` is its `--all`, which wins over the rest. Raises `SignatureMismatch` for a tag-set or a signature that
-    is not there.
+    `everything` is its `--all`, which overrides the other arguments. Raises `SignatureMismatch` if there is no such
+    tag-set or signature.
     """
     if everything:
         yield from _everything(graphs)
     elif tag_set is None:
-        if list_ops:
-            yield "--list_ops must be paired with a tag-set or with --all."
         yield "The given SavedModel contains the following tag-sets:"
         for tags in sorted(list(graph.tags) for graph in graphs):
             yield repr(", ".join(sorted(tags)))
@@ -68,7 +66,7 @@ def _signature(graph: MetaGraph, key: str, source: Path) -> Signature:
     if key in graph.signatures:
         return graph.signatures[key]
     known = ", ".join(sorted(graph.signatures)) or "none"
-    raise SignatureMismatch(f"{source} has no signature {key!r}; {nearest(key, graph.signatures)}it has: {known}")
+    raise SignatureMismatch(f"{source} has no signature {key!r}", f"{nearest(key, graph.signatures)}it has: {known}")
 
 
 def _everything(graphs: Sequence[MetaGraph]) -> Iterator[str]:
@@ -143,7 +141,7 @@ def _argument_lines(argument: Any) -> Iterator[str]:
 
 
 def _reference_value(argument: Any) -> str:
-    """A value as the reference prints it: containers end in two backspaces that take back their last comma."""
+    """Return a value as the reference prints it: two backspaces take back a container's last comma."""
     if isinstance(argument, list | tuple):
         return "[" + "".join(f"{_quoted(item)}, " for item in argument) + "\b\b]"
     if isinstance(argument, dict):
@@ -156,7 +154,7 @@ def _quoted(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A value as Python prints it."""
+    """Return a value as Python prints it."""
     if isinstance(value, TensorSpec):
         return tensor_spec(value)
     if isinstance(value, list):
@@ -182,36 +180,33 @@ def tensor_spec(spec: TensorSpec) -> str:
 
 
 def custom_ops(graph: MetaGraph) -> set[str]:
-    """Return the operations of `graph` that TensorFlow 2.21 does not have, which need somebody's own library."""
+    """Return the operations of `graph` that TensorFlow 2.21 does not have: they need another library."""
     return {node.op for node in graph.every_node()} - graph.functions.keys() - _known_ops()
 
 
 @functools.cache
 def _known_ops() -> frozenset[str]:
-    """The operations of TensorFlow, as benchmarks/tensorflow_ops.py lists them."""
+    """Return the operations of TensorFlow, as benchmarks/tensorflow_ops.py lists them."""
     return frozenset((Path(__file__).parent / "tensorflow_ops.txt").read_text(encoding="ascii").split())
 
 
-# --- For people -------------------------------------------------------------------------------------------------------
+# --- As data ----------------------------------------------------------------------------------------------------------
 
 
-def verdict(examination: Examination, given_options: Sequence[str], probed: Any = None) -> dict[str, Any]:
-    """Return what `phototag scan` would make of the model, as data.
+def verdict(examination: Examination, probed: Any = None, spell: Spell = python_spelling) -> dict[str, Any]:
+    """Return what phototag would make of the model, as data.
 
-    `given_options` are the options for a model that were given, and go into the command. `probed` is what running the
-    model showed (`classifier.Probe`), or None.
+    `probed`: what running the model showed (`analysis.classifier.Probe`), or None. `spell`: returns the words for
+    settings and commands.
     """
     interface = examination.interface
     if interface is not None and _says_nothing(examination, interface) and probed is None:
         return {"image_classifier": "no", "why": "nothing says that it takes images: its input may have any shape"}
     if interface is None:
-        why = (examination.fault or "").removeprefix("is no classifier: ")
-        return {"image_classifier": "perhaps" if "choose one with" in why else "no", "why": why}
+        return _refusal(examination, spell)
     graph = examination.graph
     classes = probed.classes if probed is not None else class_count(graph, interface)
-    scores = examination.card.output.scores or scores_kind(graph, interface)
-    if probed is not None:
-        scores = "probabilities" if probed.are_probabilities else "logits" if scores == "probabilities" else scores
+    scores = _scores(examination, interface, probed)
     custom = sorted(custom_ops(graph))
     return {
         "image_classifier": _likelihood(examination, interface, scores, classes, custom),
@@ -225,13 +220,31 @@ def verdict(examination: Examination, given_options: Sequence[str], probed: Any 
             "measured": None if probed is None else {"least": probed.least, "greatest": probed.greatest},
         },
         "labels": _label_facts(examination, classes),
-        "missing": list(examination.missing),
-        "command": _command(examination, interface, given_options),
+        "missing": [spelled(fact.text, spell) for fact in examination.missing],
     }
 
 
+def _scores(examination: Examination, interface: Interface, probed: Any) -> ScoresKind | None:
+    """Return what the scores are: as measured, unless that may be chance and the card or the graph differs."""
+    stated = examination.card.output.scores or scores_kind(examination.graph, interface)
+    # Independent scores may add up to 1 by chance, and logits may lie between 0 and 1.
+    chances = (("independent", "probabilities"), ("logits", "independent"))
+    if probed is None or (stated, probed.scores) in chances:
+        return stated
+    measured: ScoresKind = probed.scores
+    return measured
+
+
+def _refusal(examination: Examination, spell: Spell) -> dict[str, Any]:
+    """Return the verdict on a model that cannot be called."""
+    fault = examination.fault
+    assert fault is not None, "without a fault there is an interface"
+    why = fault.text(spell).removeprefix(f"{examination.directory} ").removeprefix("is not a classifier: ")
+    return {"image_classifier": "perhaps" if "choices" in fault.facts else "no", "why": why}
+
+
 def _says_nothing(examination: Examination, interface: Interface) -> bool:
-    """Is there neither a shape, nor a card, nor a number of classes to tell an image classifier by?"""
+    """Return whether shape, card and number of classes all do not tell that it is an image classifier."""
     if interface.signature is None or examination.card.input.height is not None:
         return False
     signature = examination.graph.signatures[interface.signature]
@@ -240,21 +253,21 @@ def _says_nothing(examination: Examination, interface: Interface) -> bool:
 
 
 def _likelihood(
-    examination: Examination, interface: Interface, scores: str | None, classes: int | None, custom: list[str]
+    examination: Examination, interface: Interface, scores: ScoresKind | None, classes: int | None, custom: list[str]
 ) -> str:
-    if custom or scores == "sigmoid" or (classes is not None and classes < 2):
+    # A single independent class is a classifier too: the photo shows it or not.
+    if custom or (classes is not None and classes < (1 if scores == "independent" else 2)):
         return "no"
     by_signature = interface.signature is not None and (scores == "logits" or examination.labels is not None)
-    return "yes" if scores == "probabilities" or by_signature else "perhaps"
+    return "yes" if scores in ("probabilities", "independent") or by_signature else "perhaps"
 
 
-def _doubt(examination: Examination, scores: str | None, custom: list[str]) -> str | None:
+def _doubt(examination: Examination, scores: ScoresKind | None, custom: list[str]) -> str | None:
     if custom:
         return f"it needs operations that TensorFlow does not have: {', '.join(custom)}"
-    if examination.interface is not None and examination.interface.signature is None and scores != "probabilities":
+    by_operations = examination.interface is not None and examination.interface.signature is None
+    if by_operations and scores not in ("probabilities", "independent"):
         return "it takes images, but ends without a Softmax, and nothing says that its numbers are scores of classes"
-    if scores == "sigmoid":
-        return "each of its scores is of its own (a Sigmoid at the end); phototag needs classes that exclude each other"
     return None
 
 
@@ -280,38 +293,24 @@ def _channels(values: Sequence[float]) -> str:
 
 def _background(examination: Examination, classes: int | None) -> str:
     labels = examination.labels
-    if examination.card.output.background or (labels and labels[0].name.casefold() in BACKGROUND_NAMES):
+    if examination.card.output.background or (labels and labels.labels[0].name.casefold() in BACKGROUND_NAMES):
         return "yes"
     return "probably" if classes == IMAGENET_CLASSES + 1 and labels is None else "no"
 
 
 def _label_facts(examination: Examination, classes: int | None) -> dict[str, Any]:
     labels = examination.labels
-    count = None if labels is None else len(labels)
-    # An installed model's file leaves the background class out, and its card says so.
+    count = None if labels is None else len(labels.labels)
+    # The label file of an installed model leaves the background class out, and its card says so.
     offsets = {0, 1} if examination.card.output.background else {0}
     fits = None if count is None or classes is None else classes - count in offsets
     return {"count": count, "fit": fits}
 
 
-def _command(examination: Examination, interface: Interface, given_options: Sequence[str]) -> str:
-    parts = ["phototag", "scan", "PHOTOS", "--model", shlex.quote(examination.name), *given_options]
-    said = " ".join(given_options)
-    if len(examination.graphs) > 1 and "--tag-set" not in said and "serve" not in examination.graph.tags:
-        parts += ["--tag-set", shlex.quote(",".join(examination.graph.tags))]
-    if examination.needs_names:
-        parts += ["--input-op", shlex.quote(interface.input.removesuffix(":0"))]
-        parts += ["--output-op", shlex.quote(interface.output.removesuffix(":0"))]
-    for option, value in (("--labels", "FILE"), ("--input-size", "N"), ("--input-range", "RANGE")):
-        if any(fact.startswith(option) for fact in examination.missing):
-            parts += [option, value]
-    return " ".join(parts)
-
-
 def as_data(
     examination: Examination, verdict_data: dict[str, Any], fingerprint: int | None, size: int
 ) -> dict[str, Any]:
-    """Return all that is known of the model, to be printed as JSON."""
+    """Return all facts about the model, to be printed as JSON."""
     return {
         "path": str(examination.directory),
         "verdict": verdict_data,
@@ -362,100 +361,5 @@ def _value_data(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _value_data(item) for key, item in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no such numbers
+        return str(value)  # not a number in JSON
     return value.text if isinstance(value, TypeName) else value
-
-
-def human_lines(data: dict[str, Any]) -> Iterator[str]:
-    """Yield `as_data`'s data as text for people: the verdict first, then what the SavedModel holds."""
-    yield from _verdict_lines(data["path"], data["verdict"])
-    yield ""
-    fingerprint = "" if data["fingerprint"] is None else f", fingerprint {data['fingerprint']:016x}"
-    yield f"SavedModel of {data['size'] / 1e6:,.1f} MB{fingerprint}"
-    for graph in data["graphs"]:
-        yield from _graph_lines(graph)
-
-
-def _verdict_lines(path: str, found: dict[str, Any]) -> Iterator[str]:
-    words = {"yes": "an image classifier", "perhaps": "perhaps an image classifier", "no": "no image classifier"}
-    yield f"{path}: {words[found['image_classifier']]}"
-    if found["why"]:
-        yield f"  why      {found['why']}"
-    if "input" not in found:
-        return
-    yield f"  takes    {_takes(found['input'])}"
-    yield f"  gives    {_gives(found['output'])}"
-    labels, classes = found["labels"], found["output"]["classes"]
-    if labels["count"] is not None:
-        fit = {True: "which fit", False: f"which do not fit {classes} classes", None: "and its classes are unknown"}
-        yield f"  labels   {labels['count']} labels, {fit[labels['fit']]}"
-    if found["missing"]:
-        yield f"  missing  {found['missing'][0]}"
-        yield from (f"           {fact}" for fact in found["missing"][1:])
-    if found["image_classifier"] != "no" and found["labels"]["fit"] is not False:
-        yield f"  run it   {found['command']}"
-
-
-def _takes(image: dict[str, Any]) -> str:
-    batch = f", {image['batch']} at a time" if image["batch"] is not None else ""
-    values = image["values"]
-    if image["dtype"] == "string":
-        return f"{image['name']}: images as encoded JPEG files{batch}"
-    size = f"{image['height'] or '?'} x {image['width'] or '?'} pixels"
-    range_text = f"values {values}" if values else f"values in an unknown range ({', '.join(SCALINGS)}?)"
-    return f"{image['name']}: {image['dtype']} images of {size}, {image['layout']}{batch}, {range_text}"
-
-
-def _gives(output: dict[str, Any]) -> str:
-    kinds = {
-        "probabilities": "probabilities",
-        "logits": "logits",
-        "sigmoid": "independent probabilities",
-        None: "scores of an unknown kind (--probe measures them)",
-    }
-    count = "?" if output["classes"] is None else f"{output['classes']:,}"
-    backgrounds = {
-        "yes": "; class 0 is a background class",
-        "probably": "; class 0 is probably a background class, in front of ImageNet's 1000",
-        "no": "",
-    }
-    measured = output["measured"]
-    range_text = f"; measured from {measured['least']:.3g} to {measured['greatest']:.3g}" if measured else ""
-    return (
-        f"{output['name']}: {kinds[output['scores']]} of {count} classes{backgrounds[output['background']]}{range_text}"
-    )
-
-
-def _graph_lines(graph: dict[str, Any]) -> Iterator[str]:
-    version = f", written by TensorFlow {graph['tensorflow_version']}" if graph["tensorflow_version"] else ""
-    yield ""
-    yield f"graph {','.join(graph['tags']) or '(no tags)'}: {graph['parameters']:,} parameters{version}"
-    if graph["custom_ops"]:
-        yield f"  custom operations: {', '.join(graph['custom_ops'])}"
-    if graph["assets"]:
-        yield f"  assets: {', '.join(graph['assets'])}"
-    for key, signature in sorted(graph["signatures"].items()):
-        yield f"  signature {key}" + (f" ({signature['method_name']})" if signature["method_name"] else "")
-        for kind, tensors in (("in", signature["inputs"]), ("out", signature["outputs"])):
-            for name, tensor in sorted(tensors.items()):
-                yield f"    {kind:3}  {name}: {tensor['dtype']} {_shape(tensor['shape'])}"
-    for name, functions in graph["functions"].items():
-        yield f"  function {name}"
-        for function in functions:
-            arguments = [_brief(argument) for argument in function["arguments"]]
-            keywords = [f"{key}={_brief(value)}" for key, value in function["keyword_arguments"].items()]
-            yield f"    ({', '.join(arguments + keywords)})"
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, dict) and set(value) == {"name", "dtype", "shape"}:
-        return f"{value['name']}: {value['dtype']} {_shape(value['shape'])}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_brief, value))}]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_brief(item)}" for key, item in value.items()) + "}"
-    return repr(value)
-
-
-def _shape(shape: list[int | None] | None) -> str:
-    return "of any shape" if shape is None else f"[{', '.join('?' if size is None else str(size) for size in shape)}]"

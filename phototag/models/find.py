@@ -1,26 +1,25 @@
-"""From a name to a model that can be run: cards, labels, trees, and what the SavedModel says, all brought together.
+"""From a name to a model that can be run: combines its card, its labels, its tree and its SavedModel.
 
-A model is a SavedModel, and a model card for the facts that a SavedModel does not hold. What neither tells has to be
-given; nothing is guessed. The SavedModel's graph is all that is ever executed of a model.
+A model is a SavedModel with a model card for the facts that a SavedModel does not hold. The user has to give the facts
+that neither tells: phototag does not guess. It executes nothing of a model but the SavedModel's graph.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from phototag.core import Label, canonical
 from phototag.errors import LabelMismatch, ModelError, NotASavedModel, SignatureMismatch, UnknownModel
 from phototag.images.preprocess import Preprocessing
-from phototag.models.card import CARD_NAME, SCALINGS, ImageInput, ModelCard, Output, Scaling, parse_card
-from phototag.models.interface import Interface, choose_interface, class_count, guess_operations, refused_ops
-from phototag.models.labels import parse_labels
+from phototag.models.card import CARD_NAME, SCALINGS, ImageInput, ModelCard, Output, Scaling, ScoresKind, parse_card
+from phototag.models.interface import Interface, choose_interface, class_count, scores_kind
+from phototag.models.labels import LabelFile, parse_label_file, parse_labels
 from phototag.models.saved_model import (
     FILE_NAMES,
     MetaGraph,
@@ -33,16 +32,19 @@ from phototag.paths import data_directory, installed_directory, shipped_director
 from phototag.vocabulary.taxonomy import Taxonomy
 
 DEFAULT_MODEL = "efficientnet-lite0"
-MAX_TEXT_FILE = 1 << 24  # bytes of a card, a label file or a tree; the largest known label file has 0.5 MB
+MAX_TEXT_FILE = 1 << 24  # bytes of a card, a label file or a tree. The largest known label file has 0.5 MB
 
 
 @dataclass(frozen=True)
 class Model:
     """A model that can be run: its card, how to call it and feed it, its labels, and its tree if it has one.
 
-    A model that comes with phototag is in `directory` once it is built. `labels` has one label a class, save for
-    class 0 where `background` says that it stands for none of the others. `weights` identifies the SavedModel, by its
-    files or its card; `digest` changes whenever the same photo may get other scores.
+    A model that comes with phototag is in `directory` once it is built. `labels` has one label for each class, without
+    class 0 if `background` says that it means none of the other classes. `weights` identifies the SavedModel, by its
+    files or its card. `digest` changes whenever the same photo may get other scores.
+
+    `thresholds` has each label's own threshold, above 0 and at most 1, or None. It is empty if the label file has none,
+    and it changes no scores.
     """
 
     directory: Path
@@ -54,39 +56,45 @@ class Model:
     taxonomy: Taxonomy | None
     weights: str
     digest: str
+    thresholds: tuple[float | None, ...] = ()
+
+    @property
+    def is_independent(self) -> bool:
+        """Whether each score is independent of the others, so that a photo may have several labels or none."""
+        return self.card.output.scores == "independent"
 
 
 # --- Finding ----------------------------------------------------------------------------------------------------------
 
 
 def find_model(name: str, *, labels: Path | None = None, given: Mapping[str, Any] | None = None) -> Model:
-    """Return the model that is installed as `name`, or the one in the directory `name`.
+    """Return the model that is installed as `name`, or the model in the directory `name`.
 
-    `labels` is a label file that stands above the card's; `given` are facts in the form of a model card that stand
-    above the card's, or for one. Reads cards, labels and the SavedModel's protobuf; loads and runs nothing. The default
-    model is found before it is built, see `phototag.building.ensure_built`.
+    `labels`: a label file that overrides the card's. `given`: facts in the form of a model card, which override the
+    card or replace a missing card. This reads cards, labels and the SavedModel's protobuf, and neither loads nor runs
+    the model. It finds the default model before it is built (`phototag.zoo.build.ensure_built`).
 
-    Raises `NotASavedModel` or another `ModelError` where there is no such model, or a fact is missing or wrong.
+    Raises `NotASavedModel` or another `ModelError` if there is no such model, or a fact is missing or wrong.
     """
     if name == DEFAULT_MODEL:
         return _shipped_model(labels, given)
     directory = locate(name)
     graphs = read_saved_model(directory)
-    card = _read_card(directory, given)
+    card = read_card(directory, given)
     graph = choose_meta_graph(graphs, card.tag_set, directory)
-    return _model(directory, card, graph, _read_labels(directory, card, labels), card.digest or digest_of(directory))
+    return _model(directory, card, graph, read_labels(directory, card, labels), card.digest or digest_of(directory))
 
 
 def is_model_name(name: str) -> bool:
-    """Say whether `name` can be that of an installed model: a plain name of a folder, on any system."""
+    """Return whether `name` can be the name of an installed model: a plain folder name on any system."""
     plain = bool(name) and name.isprintable() and not set(name) & set('/\\:*?"<>|') and len(name) <= 100
     return plain and not name.startswith(".") and not name.endswith((".", " "))
 
 
 def is_installed(name: str) -> bool:
-    """Say whether a model is installed as `name`.
+    """Return whether a model is installed as `name`.
 
-    Raises `ModelError` where that cannot be known.
+    Raises `ModelError` if the data directory cannot be read.
     """
     try:
         return is_model_name(name) and installed_directory(name).is_dir()
@@ -95,9 +103,9 @@ def is_installed(name: str) -> bool:
 
 
 def locate(name: str) -> Path:
-    """Return the directory of the installed model `name`, or the directory `name`, or that of the SavedModel's file.
+    """Return the directory of the installed model `name`, the directory `name`, or that of the SavedModel's file.
 
-    Raises `NotASavedModel` where there is none of these, or what belongs to it is no regular file.
+    Raises `UnknownModel` if there is none of these, and `NotASavedModel` if a part of the model is not a regular file.
     """
     if is_installed(name):
         directory = installed_directory(name)
@@ -108,20 +116,20 @@ def locate(name: str) -> Path:
                 directory = directory.parent
             elif not directory.exists() or not name:
                 raise UnknownModel(
-                    f"{name} is no directory and no installed model", "(see: {command:models list})", name=name
+                    f"{name} is neither a directory nor an installed model", "(see: {command:models list})", name=name
                 )
         except OSError as error:
             raise NotASavedModel(f"{name} cannot be read ({error.strerror}); check the path") from None
     for path in saved_model_parts(directory):
-        if not path.is_file():  # a pipe would never end, neither here nor in TensorFlow
-            raise NotASavedModel(f"{path} is no regular file; export the model again")
+        if not path.is_file():  # reading a pipe would never end, here or in TensorFlow
+            raise NotASavedModel(f"{path} is not a regular file; export the model again")
     return directory
 
 
 def saved_model_parts(directory: Path) -> Iterator[Path]:
-    """Yield the files of the SavedModel in `directory`; nothing else in there belongs to it.
+    """Yield the files of the SavedModel in `directory`. Other files there do not belong to it.
 
-    Raises `NotASavedModel` where they cannot be listed.
+    Raises `NotASavedModel` if they cannot be listed.
     """
 
     def fail(error: OSError) -> None:
@@ -140,77 +148,25 @@ def saved_model_parts(directory: Path) -> Iterator[Path]:
             yield from (Path(folder) / file for file in sorted(files))
 
 
-@dataclass(frozen=True)
-class Examination:
-    """What is known of a SavedModel that may be an image classifier.
-
-    `name` is what `--model` takes. `interface` is how to call it, None where `fault` says why that cannot be told;
-    `needs_names` where the operations had to be guessed and have to be named. `missing` are the options that
-    `find_model` would ask for, each with what it takes.
-    """
-
-    name: str
-    directory: Path
-    card: ModelCard
-    graphs: tuple[MetaGraph, ...]
-    graph: MetaGraph
-    interface: Interface | None
-    needs_names: bool
-    fault: str | None
-    missing: tuple[str, ...]
-    labels: tuple[Label, ...] | None
-
-
-def examine(name: str, *, labels: Path | None = None, given: Mapping[str, Any] | None = None) -> Examination:
-    """Return what is known of the model `name`, also where that is not enough to run it. Arguments as `find_model`'s.
-
-    Raises `ModelError` where there is no such model, it is damaged, or a card, a label file or a tag-set is wrong.
-    """
-    directory = locate(name)
-    graphs = read_saved_model(directory)
-    card = _read_card(directory, given)
-    read_labels = _read_labels(directory, card, labels)
-    graph, interface, fault, needs_names = graphs[0], None, None, False
-    try:
-        graph = choose_meta_graph(graphs, card.tag_set, directory)
-        interface = choose_interface(graph, card, directory)
-    except SignatureMismatch as error:
-        if any(named is not None for named in (card.tag_set, card.signature, card.input.name, card.output.name)):
-            raise  # what was named is wrong, which says nothing about the model
-        fault = str(error).removeprefix(f"{directory} ")
-        guess = guess_operations(graph)
-        if guess is not None:
-            guessed = replace(card.input, name=guess[0]), replace(card.output, name=guess[1])
-            with contextlib.suppress(SignatureMismatch):
-                interface = choose_interface(graph, replace(card, input=guessed[0], output=guessed[1]), directory)
-                needs_names = True
-    if interface is not None and (refused := refused_ops(graph, interface)):
-        fault, interface = f"has the operations {', '.join(sorted(refused))}, which phototag does not run", None
-    missing = tuple(missing_facts(card, graph, interface, read_labels)) if interface is not None else ()
-    if interface is not None and read_labels is not None:
-        try:
-            _fitting(directory, card, read_labels, class_count(graph, interface))
-        except LabelMismatch as error:
-            missing = (f"--labels FILE that fits: {str(error).removeprefix(f'{directory} ')}", *missing)
-    known_as = name if directory == installed_directory(name) else str(directory)
-    return Examination(known_as, directory, card, graphs, graph, interface, needs_names, fault, missing, read_labels)
-
-
 def _shipped_model(labels: Path | None, given: Mapping[str, Any] | None) -> Model:
-    """The default model, of which all is known before it is built."""
+    """Return the default model, whose facts are all known before it is built."""
     directory = shipped_directory() / DEFAULT_MODEL
-    card = _read_card(directory, given)
+    card = read_card(directory, given)
     image = TensorSpec("images", "float32", (None, card.input.height, card.input.width, 3))
     signature = Signature(
         "serving_default", {"images": image}, {"logits": TensorSpec("logits", "float32", (None, 1000))}
     )
     graph = MetaGraph.described(("serve",), {signature.key: signature})
     return _model(
-        installed_directory(DEFAULT_MODEL), card, graph, _read_labels(directory, card, labels), card.digest or ""
+        installed_directory(DEFAULT_MODEL), card, graph, read_labels(directory, card, labels), card.digest or ""
     )
 
 
-def _read_card(directory: Path, given: Mapping[str, Any] | None) -> ModelCard:
+def read_card(directory: Path, given: Mapping[str, Any] | None) -> ModelCard:
+    """Return the model card in `directory`, with the facts that are `given`; without a card, a card of that name.
+
+    Raises `ModelError` if the card cannot be read or is wrong.
+    """
     path = directory / CARD_NAME
     if path.exists():
         return parse_card(read_text(path), str(path), given)
@@ -218,25 +174,29 @@ def _read_card(directory: Path, given: Mapping[str, Any] | None) -> ModelCard:
     return parse_card("{}", str(directory), {"name": name, **(given or {})})
 
 
-def _read_labels(directory: Path, card: ModelCard, chosen: Path | None) -> tuple[Label, ...] | None:
+def read_labels(directory: Path, card: ModelCard, chosen: Path | None) -> LabelFile | None:
+    """Return the content of the label file that the user has `chosen`, or of the card's; None if there is neither.
+
+    Raises `ModelError` if the file cannot be read or is wrong.
+    """
     if chosen is not None:
-        return parse_labels(read_text(chosen), str(chosen))
+        return parse_label_file(read_text(chosen), str(chosen))
     if card.labels is None:
         return None
     path = directory / card.labels
     if Path(os.path.realpath(path)).parent != Path(os.path.realpath(directory)):
         raise ModelError(f"{path} leads out of its directory, where a card has no business; put the label file there")
-    return parse_labels(read_text(path), str(path))
+    return parse_label_file(read_text(path), str(path))
 
 
 def read_text(path: Path) -> str:
     """Return the text of a card, a label file or a tree.
 
-    Raises `ModelError` where it cannot be read, is too large to be one, or is not UTF-8.
+    Raises `ModelError` if it cannot be read, is too large for such a file, or is not UTF-8.
     """
     try:
-        if path.exists() and not path.is_file():  # a pipe would never end
-            raise ModelError(f"{path} is no regular file; check the path")
+        if path.exists() and not path.is_file():  # reading a pipe would never end
+            raise ModelError(f"{path} is not a regular file; check the path")
         with path.open("rb") as file:
             data = file.read(MAX_TEXT_FILE + 1)
         if len(data) > MAX_TEXT_FILE:
@@ -265,37 +225,59 @@ def digest_of(directory: Path) -> str:
 # --- Bringing card and SavedModel together ----------------------------------------------------------------------------
 
 
-def _model(directory: Path, card: ModelCard, graph: MetaGraph, labels: tuple[Label, ...] | None, weights: str) -> Model:
+def _model(directory: Path, card: ModelCard, graph: MetaGraph, label_file: LabelFile | None, weights: str) -> Model:
     interface = choose_interface(graph, card, directory)
-    missing = list(missing_facts(card, graph, interface, labels))
-    if missing or labels is None:
-        raise ModelError(f"{directory} does not say all that is needed; pass {' and '.join(missing)}")
+    missing = tuple(missing_facts(card, graph, interface, label_file))
+    if missing or label_file is None:
+        remedy = f"pass {' and '.join(fact.text for fact in missing)}"
+        raise ModelError(f"{directory} does not say all that is needed", remedy, missing=missing)
     preprocessing = preprocessing_for(directory, card.input, interface)
-    labels, background = _fitting(directory, card, labels, interface.classes)
-    labels, taxonomy = _with_taxonomy(card, labels)
+    label_file, background = fit_labels(directory, card, label_file, interface.classes)
+    labels, taxonomy = _with_taxonomy(card, label_file.labels)
+    # A tree adds up probabilities, so its classes must exclude each other.
+    if card.output.scores is None and scores_kind(graph, interface) == "independent":
+        card = replace(card, output=replace(card.output, scores="independent"))
+    if card.output.scores == "independent":
+        taxonomy = None
     facts = (weights, interface, preprocessing, card.output, card.temperature, labels)
     digest = hashlib.sha256(canonical(facts).encode("utf-8", "backslashreplace")).hexdigest()
-    return Model(directory, card, interface, preprocessing, labels, background, taxonomy, weights, digest)
+    thresholds = label_file.thresholds
+    return Model(directory, card, interface, preprocessing, labels, background, taxonomy, weights, digest, thresholds)
+
+
+@dataclass(frozen=True)
+class MissingFact:
+    """A setting that the user has to give before the model can be run, and `takes`, the words for its values."""
+
+    setting: str
+    takes: str
+
+    @property
+    def text(self) -> str:
+        """The setting and its values, with a placeholder for the setting."""
+        return f"{{{self.setting}}}{self.takes}"
 
 
 def missing_facts(
-    card: ModelCard, graph: MetaGraph, interface: Interface, labels: tuple[Label, ...] | None
-) -> Iterator[str]:
-    """Yield the options that have to be given to run the model, each with what it takes."""
+    card: ModelCard, graph: MetaGraph, interface: Interface, labels: LabelFile | None
+) -> Iterator[MissingFact]:
+    """Yield the settings that the user has to give before the model can be run."""
     if labels is None:
         classes = class_count(graph, interface)
-        yield f"--labels FILE with a name for each of its {'' if classes is None else f'{classes} '}classes"
+        count = "" if classes is None else f"{classes} "
+        yield MissingFact("labels", f" FILE with a name for each of its {count}classes")
     if None in (interface.height or card.input.height, interface.width or card.input.width):
-        yield "--input-size, such as 224"
+        yield MissingFact("input_size", ", such as 224")
     if interface.takes_floats and card.input.range is None and card.input.mean is None:
         ranges = ", ".join(SCALINGS)
-        yield f"--input-range, one of {ranges} (phototag models add --calibrate PHOTOS finds out which)"
+        yield MissingFact("input_range", f", one of {ranges} ({{command:models add}} finds out which from photos)")
 
 
 def preprocessing_for(directory: Path, image: ImageInput, interface: Interface) -> Preprocessing:
-    """Return what images have to become: by the card, and by the input's shape where it says more.
+    """Return how to prepare images, by the card and by the shape of the input.
 
-    Nothing may be missing, see `missing_facts`. Raises `ModelError` naming `directory` where the two contradict.
+    Call this only if `missing_facts` yields nothing. Raises `ModelError` naming `directory` if card and shape
+    contradict.
     """
     scaling = _scaling(directory, image, interface)
     return Preprocessing(
@@ -314,7 +296,7 @@ def preprocessing_for(directory: Path, image: ImageInput, interface: Interface) 
 def _side(directory: Path, side: str, of_graph: int | None, of_card: int | None) -> int:
     if of_graph is not None and of_card is not None and of_graph != of_card:
         fault = f"takes images of {side} {of_graph}, not {of_card}"
-        raise SignatureMismatch(f"{directory} {fault}; correct --input-size or the card")
+        raise SignatureMismatch(f"{directory} {fault}", "correct {input_size} or the card")
     found = of_graph or of_card
     assert found is not None, "missing_facts would have said so"
     return found
@@ -323,8 +305,8 @@ def _side(directory: Path, side: str, of_graph: int | None, of_card: int | None)
 def _scaling(directory: Path, image: ImageInput, interface: Interface) -> Scaling:
     if not interface.takes_floats:
         if image.mean is not None or image.range not in (None, "0..255"):
-            hint = "leave out --input-range or the card's"
-            raise ModelError(f"{directory} takes {interface.dtype}, and so values of 0 to 255; {hint}")
+            what = f"{directory} takes {interface.dtype}, and so values of 0 to 255"
+            raise ModelError(what, "leave out {input_range} or the card's")
         return SCALINGS["0..255"]
     if image.range is not None:
         return SCALINGS[image.range]
@@ -333,35 +315,38 @@ def _scaling(directory: Path, image: ImageInput, interface: Interface) -> Scalin
     return Scaling(image.mean, image.std)
 
 
-def _fitting(
-    directory: Path, card: ModelCard, labels: tuple[Label, ...], classes: int | None
-) -> tuple[tuple[Label, ...], bool]:
-    """The labels without that of the background class, and whether the model has one."""
+def fit_labels(directory: Path, card: ModelCard, label_file: LabelFile, classes: int | None) -> tuple[LabelFile, bool]:
+    """Return the labels without the label of the background class, and whether the model has that class.
+
+    `classes`: how many scores the model gives, or None if unknown.
+
+    Raises `LabelMismatch` if the number of labels does not fit.
+    """
     background = card.output.background
-    if labels[0].name.casefold() in BACKGROUND_NAMES:
-        background, labels = True, labels[1:]
-    elif background and len(labels) == classes:
-        labels = labels[1:]
+    if label_file.labels[0].name.casefold() in BACKGROUND_NAMES:
+        background, label_file = True, label_file.without_first()
+    elif background and len(label_file.labels) == classes:
+        label_file = label_file.without_first()
     if classes is not None:
-        check_classes(directory, classes, len(labels), background=background)
-    return labels, background
+        check_classes(directory, classes, len(label_file.labels), background=background)
+    return label_file, background
 
 
 BACKGROUND_NAMES = ("background", "__background__")
 
 
 def check_classes(directory: Path, classes: int, labels: int, *, background: bool) -> None:
-    """Raise `LabelMismatch` with both numbers unless each of `classes` has a label, the background class aside."""
+    """Raise `LabelMismatch` with both numbers unless each of `classes` but the background class has a label."""
     if classes == labels + background:
         return
-    hint = "name another file with --labels"
+    remedy = "name another file with {labels}"
     if not background and classes == labels + 1:
-        hint = "if class 0 is a background class without a label, pass --background"
-    raise LabelMismatch(f"{directory} has {classes} classes, but there are {labels + background} labels; {hint}")
+        remedy = "if class 0 is a background class without a label, pass {background}"
+    raise LabelMismatch(f"{directory} has {classes} classes, but there are {labels + background} labels", remedy)
 
 
 def _with_taxonomy(card: ModelCard, labels: tuple[Label, ...]) -> tuple[tuple[Label, ...], Taxonomy | None]:
-    """The labels with their synsets, if they are ImageNet's, and the tree that they belong to."""
+    """Return the labels, with synsets if they are ImageNet's, and the tree that they belong to."""
     if card.taxonomy == "none":
         return labels, None
     taxonomy = imagenet_taxonomy()
@@ -374,9 +359,9 @@ def _with_taxonomy(card: ModelCard, labels: tuple[Label, ...]) -> tuple[tuple[La
 
 
 def _with_imagenet_synsets(labels: tuple[Label, ...]) -> tuple[Label, ...]:
-    """Give labels that are plainly ImageNet's 1000, in their order, the synsets that go with them.
+    """Return `labels` with synsets if they clearly are ImageNet's 1000 in their order.
 
-    Lists differ in a few names (crane and crane bird); nine of ten that agree class by class are no accident.
+    Lists differ in a few names (crane and crane bird). If nine in ten agree class by class, that is not chance.
     """
     imagenet = imagenet_labels()
     agreeing = sum(a.name.casefold() == b.name.casefold() for a, b in zip(labels, imagenet, strict=False))
@@ -399,10 +384,10 @@ def imagenet_taxonomy() -> Taxonomy:
     return Taxonomy.parse(read_text(path), str(path))
 
 
-def settled_card(model: Model, scores: Literal["logits", "probabilities"]) -> ModelCard:
-    """Return the card of `model` with every fact in it, so that nothing has to be given again.
+def settled_card(model: Model, scores: ScoresKind) -> ModelCard:
+    """Return the card of `model` with every fact in it, so that the user never has to give one again.
 
-    `scores` is what the model was found to give. The labels are to be `labels.json` beside the card.
+    `scores`: what the model gives. The labels go into `labels.json` beside the card.
     """
     preprocessing, interface, card = model.preprocessing, model.interface, model.card
     scaling = (

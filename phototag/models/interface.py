@@ -1,4 +1,4 @@
-"""How to call a SavedModel as an image classifier: which signature or operations, and what its input and output are."""
+"""How to call a SavedModel as an image classifier: its signature or operations, and the input and output."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from phototag.core import canonical_record
-from phototag.errors import SignatureMismatch
+from phototag.errors import ModelError, SignatureMismatch
 from phototag.images.preprocess import Layout
-from phototag.models.card import MAX_SIDE, ModelCard
+from phototag.models.card import MAX_SIDE, ModelCard, ScoresKind
 from phototag.models.saved_model import MetaGraph, Node, Shape, Signature, TensorSpec, nearest
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 WHOLE_NUMBERS = ("uint8", "int32")
-# What scores may be; whole numbers come out of quantised models.
+# The dtypes of scores. Quantised models give integers.
 SCORES = (*FLOATS, "uint8", "int8", "int32")
 # The signature that TensorFlow adds for its own use.
 _INIT_SIGNATURE = "__saved_model_init_op"
@@ -25,12 +25,13 @@ _PLACEHOLDERS = ("Placeholder", "PlaceholderWithDefault", "PlaceholderV2")
 
 @dataclass(frozen=True)
 class Interface:
-    """How a SavedModel is called.
+    """How to call a SavedModel.
 
-    `input` and `output` are keys of `signature`, or tensors of the graph (`input_1:0`) where `signature` is None.
-    `dtype` is the input's, one of `FLOATS`, `WHOLE_NUMBERS` or `string`, which means encoded JPEG files; `layout`,
-    `height` and `width` are what its shape says, None where it takes any size. `batch` is the number of images that
-    every call has to have, or None for any; `classes` the number of scores, or None where only running it tells.
+    `input` and `output` are keys of `signature`. If `signature` is None, they are tensors of the graph (`input_1:0`).
+    `dtype` is the input's, one of `FLOATS`, `WHOLE_NUMBERS` or `string`, which means encoded JPEG files. `layout`,
+    `height` and `width` come from its shape; height and width are None if it takes any size. `batch` is the number of
+    images that every call must have, or None for any. `classes` is the number of scores, or None if only running the
+    model tells.
     """
 
     tag_set: tuple[str, ...]
@@ -62,15 +63,15 @@ class Interface:
 
     @property
     def takes_floats(self) -> bool:
-        """Whether the input's values have a range that somebody chose."""
+        """Whether the range of the input's values is unknown without a card."""
         return self.dtype in FLOATS
 
 
 def choose_interface(graph: MetaGraph, card: ModelCard, directory: Path) -> Interface:
-    """Return how to call `graph` as an image classifier: by what `card` names, else by what there is only one of.
+    """Return how to call `graph` as an image classifier: as `card` says, or else in the only possible way.
 
-    Raises `SignatureMismatch` naming `directory` where that is not clear, or it is no image classifier, with what to
-    choose from.
+    Raises `SignatureMismatch` naming `directory`, and the choices, if there are several ways or the graph is not an
+    image classifier.
     """
     signature = _signature(directory, card, graph)
     if signature is None:
@@ -79,26 +80,27 @@ def choose_interface(graph: MetaGraph, card: ModelCard, directory: Path) -> Inte
 
 
 def _signature(directory: Path, card: ModelCard, graph: MetaGraph) -> Signature | None:
-    """The signature to run, or None where operations of the graph are named."""
+    """Return the signature to run, or None if the card names operations of the graph."""
     usable = {key: s for key, s in graph.signatures.items() if key != _INIT_SIGNATURE and s.inputs and s.outputs}
     if card.signature is not None:
         if card.signature not in usable:
             known = f"{nearest(card.signature, usable)}it has: {_listed(usable)}"
-            raise SignatureMismatch(f"{directory} has no signature {card.signature!r} with inputs and outputs; {known}")
+            raise SignatureMismatch(f"{directory} has no signature {card.signature!r} with inputs and outputs", known)
         return usable[card.signature]
     only = next(iter(usable.values())) if len(usable) == 1 else None
     signature = usable.get("serving_default", only)
     if card.input.name is not None and (signature is None or card.input.name not in signature.inputs):
         return None
     if signature is None:
-        hint = f"choose one with --signature: {_listed(usable)}" if usable else _operations_hint(graph)
-        count = f"{len(usable)} signatures" if usable else "no signature"
-        raise SignatureMismatch(f"{directory} has {count}; {hint}")
+        if usable:
+            remedy = f"choose one with {{signature}}: {_listed(usable)}"
+            raise SignatureMismatch(f"{directory} has {len(usable)} signatures", remedy, choices=sorted(usable))
+        raise SignatureMismatch(f"{directory} has no signature", _operations_hint(graph))
     return signature
 
 
 def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signature) -> Interface:
-    """Input and output by their keys in `signature`."""
+    """Return how to call `signature`, with input and output by their keys."""
     if len(signature.inputs) != 1:
         raise SignatureMismatch(
             f"the signature {signature.key} of {directory} takes {len(signature.inputs)} inputs, not one image: "
@@ -109,28 +111,29 @@ def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signatu
     output_key = card.output.name or only
     if output_key is None or output_key not in signature.outputs:
         fault = f"no output {output_key!r}" if output_key else f"{len(signature.outputs)} outputs"
-        outputs = _listed(signature.outputs)
         raise SignatureMismatch(
-            f"the signature {signature.key} of {directory} has {fault}; choose one with --output-op: {outputs}"
+            f"the signature {signature.key} of {directory} has {fault}",
+            f"choose one with {{output_op}}: {_listed(signature.outputs)}",
+            choices=sorted(signature.outputs),
         )
     output = signature.outputs[output_key]
     if output.dtype not in SCORES:
-        raise SignatureMismatch(f"{directory} is no classifier: its output {output_key!r} is {output.dtype}")
+        raise SignatureMismatch(f"{directory} is not a classifier: its output {output_key!r} is {output.dtype}")
     classes = _classes(directory, output.shape)
     return _interface(directory, card, graph, spec, (signature.key, input_key, output_key), classes)
 
 
 def _operations(directory: Path, card: ModelCard, graph: MetaGraph) -> Interface:
-    """Input and output by their names in the graph."""
+    """Return how to call `graph`, with input and output by their names in it."""
     if card.input.name is None or card.output.name is None:
-        missing = "--input-op" if card.input.name is None else "--output-op"
-        raise SignatureMismatch(f"{directory}: {missing} is missing; {_operations_hint(graph)}")
+        missing = "input" if card.input.name is None else "output"
+        raise SignatureMismatch(f"{directory}: the name of the {missing} is missing", _operations_hint(graph))
     for name in (card.input.name, card.output.name):
         if _operation(name) not in graph.nodes:
-            raise SignatureMismatch(f"{directory} has no operation {name!r}; {_operations_hint(graph)}")
+            raise SignatureMismatch(f"{directory} has no operation {name!r}", _operations_hint(graph))
     node = graph.nodes[_operation(card.input.name)]
     if node.op not in _PLACEHOLDERS:
-        raise SignatureMismatch(f"the operation {node.name} of {directory} takes no input; {_operations_hint(graph)}")
+        raise SignatureMismatch(f"the operation {node.name} of {directory} takes no input", _operations_hint(graph))
     spec = TensorSpec(node.name, node.dtype, node.shape)
     names = (None, _tensor_name(card.input.name), _tensor_name(card.output.name))
     return _interface(directory, card, graph, spec, names, None)
@@ -144,7 +147,7 @@ def _interface(
     names: tuple[str | None, str, str],
     classes: int | None,
 ) -> Interface:
-    """Complete an interface with what the input's `spec` says of its images; `names`: signature, input and output."""
+    """Return an interface completed from the input's `spec`. `names`: signature, input and output."""
     is_file = spec.dtype == "string"
     if is_file and spec.shape == ():
         raise SignatureMismatch(f"{directory} takes one JPEG file at a time; export it again with a batch dimension")
@@ -152,7 +155,7 @@ def _interface(
     if not is_file and not is_image:
         raise SignatureMismatch(f"{directory} takes no images, but {spec.dtype} of shape {_shown(spec.shape)}")
     shape = (None, None, None, None) if is_file or spec.shape is None else spec.shape
-    # TensorFlow's own layout unless the shape says otherwise.
+    # TensorFlow's own layout, unless the shape says otherwise.
     layout: Layout = card.input.layout or ("NCHW" if shape[1] == 3 and shape[3] != 3 else "NHWC")
     height, width, channels = shape[1:] if layout == "NHWC" else (*shape[2:], shape[1])
     if channels not in (3, None):
@@ -168,15 +171,15 @@ def _operations_hint(graph: MetaGraph) -> str:
     if guess is None and graph.callables:
         return f"it has only functions ({_listed(graph.callables)}); export it again with signatures="
     if guess is None:
-        return "name its operations with --input-op and --output-op, if it is an image classifier at all"
-    return f"name its operations, perhaps --input-op {guess[0]} --output-op {guess[1]}"
+        return "name its operations with {input_op} and {output_op}, if it is an image classifier at all"
+    return f"name its operations, perhaps {{input_op}} {guess[0]} {{output_op}} {guess[1]}"
 
 
 def guess_operations(graph: MetaGraph) -> tuple[str, str] | None:
-    """Return the operations that probably take images and give scores, or None where none look like it.
+    """Return the operations that probably take images and give scores, or None.
 
-    The first is a placeholder of image shape; the second the last Softmax, or else the last operation that ends in
-    nothing else, or the last of a dense layer.
+    The first is a placeholder of image shape. The second is the last Softmax, or else the last operation whose output
+    is not used, or the last operation of a dense layer.
     """
     nodes = graph.nodes.values()
     inputs = [
@@ -192,42 +195,55 @@ def guess_operations(graph: MetaGraph) -> tuple[str, str] | None:
     return (inputs[0], outputs[-1]) if inputs and outputs else None
 
 
-# What no image classifier needs: to read and write files, to print, to call Python.
+# Operations that an image classifier never needs: they read and write files, print, or call Python.
 _REFUSED = re.compile(
     r"ReadFile|WriteFile|Print(V2)?|(Eager)?PyFunc.*|.*Summary.*(Writer|Db).*|Debug.*|SaveDataset.*|.*Snapshot.*|"
     r"MatchingFiles|WholeFileReader.*|Copy|CopyHost|.*RecordDataset.*|TextLine.*|FixedLength.*|.*SqlDataset.*"
 )
-# What every model has to save itself, but no classification may come to.
+# Operations that every model has for saving itself, but that must not run for a classification.
 _REFUSED_IN_USE = re.compile(r"Save|SaveV2|SaveSlices|MergeV2Checkpoints")
 
 
-def refused_ops(graph: MetaGraph, interface: Interface) -> set[str]:
-    """Return the operations of `graph` for which phototag does not run it as `interface` says.
+def check_harmless(graph: MetaGraph, interface: Interface, directory: Path) -> None:
+    """Raise `ModelError` naming `directory` if `graph` has operations that phototag does not run."""
+    refused = refused_ops(graph, interface)
+    if refused:
+        raise ModelError(f"{directory} has the operations {', '.join(sorted(refused))}, which phototag does not run")
 
-    A graph is a program, and TensorFlow runs it with the rights of its user. This refuses the operations that are
-    plainly of no use to a classifier; it is no sandbox.
+
+def refused_ops(graph: MetaGraph, interface: Interface) -> set[str]:
+    """Return the operations for which phototag refuses to run `graph` as `interface` says.
+
+    A graph is a program, and TensorFlow runs it with the user's rights. This refuses the operations that a classifier
+    never needs. It is not a sandbox.
     """
     everywhere = {node.op for node in graph.every_node() if _REFUSED.fullmatch(node.op)}
     used = graph.ops_behind(_output_tensor(graph, interface))
     return everywhere | {op for op in used if _REFUSED_IN_USE.fullmatch(op)}
 
 
-def scores_kind(graph: MetaGraph, interface: Interface) -> str | None:
-    """Return `probabilities`, `logits` or `sigmoid`, by the operation that the output comes from; None if unclear."""
+def scores_kind(graph: MetaGraph, interface: Interface) -> ScoresKind | None:
+    """Return what the scores are, by the operation that gives them; None if that does not tell."""
     producer = graph.producer(_output_tensor(graph, interface))
     return _SCORES_BY_OP.get(producer.op) if producer is not None else None
 
 
-# What the last operation of a classifier says about its scores.
-_SCORES_BY_OP = {
+# What the scores are, by the last operation of the classifier.
+_SCORES_BY_OP: Mapping[str, ScoresKind] = {
     "Softmax": "probabilities",
-    "Sigmoid": "sigmoid",
-    **dict.fromkeys(("MatMul", "BiasAdd", "Add", "AddV2", "Conv2D", "Mean", "Mul"), "logits"),
+    "Sigmoid": "independent",
+    "MatMul": "logits",
+    "BiasAdd": "logits",
+    "Add": "logits",
+    "AddV2": "logits",
+    "Conv2D": "logits",
+    "Mean": "logits",
+    "Mul": "logits",
 }
 
 
 def class_count(graph: MetaGraph, interface: Interface) -> int | None:
-    """Return the number of classes: as the signature states it, or by the last layer's weights; None if unclear."""
+    """Return the number of classes, by the signature or by the last layer's weights; None if unclear."""
     if interface.classes is not None:
         return interface.classes
     tensor = _output_tensor(graph, interface)
@@ -244,14 +260,14 @@ def class_count(graph: MetaGraph, interface: Interface) -> int | None:
     return None
 
 
-# Operations that give as many scores as they take, and those that by their weights decide how many.
+# Operations that give as many scores as they take, and operations whose weights decide how many.
 _OVER_CLASSES = ("Softmax", "Sigmoid", "Mean", "BiasAdd", "Add", "AddV2")
 _WITH_WEIGHTS = ("MatMul", "Conv2D")
 MAX_LAYERS = 8  # between the output and the last layer with weights
 
 
 def _weights_shape(graph: MetaGraph, layer: Node) -> Shape | None:
-    """The shape of the constant or variable that is the second input of `layer`."""
+    """Return the shape of the constant or variable that is the second input of `layer`, or None."""
     if len(layer.inputs) < 2 or layer.op in ("Softmax", "Sigmoid", "Mean"):
         return None
     weights = graph.producer(layer.inputs[1], through=("Identity", "ReadVariableOp"))
@@ -277,11 +293,11 @@ def _listed(names: Mapping[str, Any]) -> str:
 
 
 def _classes(directory: Path, shape: Shape | None) -> int | None:
-    """The number of scores in an output of `shape`, which is [N, classes], perhaps with dimensions of 1 between."""
+    """Return the number of scores of an output of `shape`: [N, classes], perhaps with dimensions of 1 between."""
     if shape is None:
         return None
     if len(shape) < 2 or any(size not in (1, None) for size in shape[1:-1]):
-        raise SignatureMismatch(f"{directory} is no classifier: its output has the shape {_shown(shape)}")
+        raise SignatureMismatch(f"{directory} is not a classifier: its output has the shape {_shown(shape)}")
     return shape[-1]
 
 

@@ -1,10 +1,4 @@
-"""What a SavedModel says about itself, read from its protobuf alone, without TensorFlow.
-
-The messages are defined here, with the few fields that are needed, and in a pool of their own, so that they never meet
-TensorFlow's. Strings are declared as bytes: a name that is not UTF-8 is odd, not unreadable. Names and numbers are
-TensorFlow's, from saved_model.proto, meta_graph.proto, graph.proto, node_def.proto, attr_value.proto, function.proto,
-saved_object_graph.proto, struct.proto, fingerprint.proto, tensor_shape.proto and types.proto.
-"""
+"""The content of a SavedModel, read from its protobuf alone, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -17,109 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
+from google.protobuf import message, text_format
 
 from phototag.errors import NotASavedModel, SignatureMismatch
+from phototag.models._protobuf import PROTO_NAMES, decoded, dtype_name, message_class
 
 FILE_NAMES = ("saved_model.pb", "saved_model.pbtxt")
-# Protocol buffers cannot be larger (2 GiB), so such a file is something else.
+# Protocol buffers cannot be larger (2 GiB), so a larger file is something else.
 MAX_BYTES = 2**31 - 1
-MAX_GRAPHS = 100  # two or three are usual: for serving, for training, for another device
-
-# Field: its number and type; `*` repeats it. A map is, on the wire, a repeated message of key and value.
-_MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
-    "SavedModel": {"meta_graphs": (2, "*MetaGraphDef")},
-    "MetaGraphDef": {
-        "meta_info_def": (1, "MetaInfoDef"),
-        "graph_def": (2, "GraphDef"),
-        "signature_def": (5, "*SignatureEntry"),
-        "asset_file_def": (6, "*AssetFileDef"),
-        "object_graph_def": (7, "SavedObjectGraph"),
-    },
-    "MetaInfoDef": {"tags": (4, "*bytes"), "tensorflow_version": (5, "bytes")},
-    "AssetFileDef": {"filename": (2, "bytes")},
-    "SignatureEntry": {"key": (1, "bytes"), "value": (2, "SignatureDef")},
-    "SignatureDef": {"inputs": (1, "*TensorEntry"), "outputs": (2, "*TensorEntry"), "method_name": (3, "bytes")},
-    "TensorEntry": {"key": (1, "bytes"), "value": (2, "TensorInfo")},
-    "TensorInfo": {"name": (1, "bytes"), "dtype": (2, "DataType"), "tensor_shape": (3, "TensorShapeProto")},
-    "TensorShapeProto": {"dim": (2, "*Dim"), "unknown_rank": (3, "bool")},
-    "Dim": {"size": (1, "int64")},
-    "GraphDef": {"node": (1, "*NodeDef"), "library": (2, "FunctionDefLibrary")},
-    "NodeDef": {"name": (1, "bytes"), "op": (2, "bytes"), "input": (3, "*bytes"), "attr": (5, "*AttrEntry")},
-    "AttrEntry": {"key": (1, "bytes"), "value": (2, "AttrValue")},
-    "AttrValue": {
-        "b": (5, "bool"),
-        "type": (6, "DataType"),
-        "shape": (7, "TensorShapeProto"),
-        "tensor": (8, "TensorProto"),
-        "func": (10, "NameAttrList"),
-    },
-    "TensorProto": {"tensor_shape": (2, "TensorShapeProto")},
-    "NameAttrList": {"name": (1, "bytes")},
-    "FunctionDefLibrary": {"function": (1, "*FunctionDef")},
-    "FunctionDef": {"signature": (1, "OpDef"), "node_def": (3, "*NodeDef"), "ret": (4, "*TextEntry")},
-    "OpDef": {"name": (1, "bytes"), "input_arg": (2, "*ArgDef"), "output_arg": (3, "*ArgDef")},
-    "ArgDef": {"name": (1, "bytes")},
-    "TextEntry": {"key": (1, "bytes"), "value": (2, "bytes")},
-    "SavedObjectGraph": {"nodes": (1, "*SavedObject"), "concrete_functions": (2, "*ConcreteFunctionEntry")},
-    "SavedObject": {
-        "children": (1, "*ObjectReference"),
-        "function": (6, "SavedFunction"),
-        "bare_concrete_function": (8, "SavedBareConcreteFunction"),
-    },
-    "ObjectReference": {"node_id": (1, "int32"), "local_name": (2, "bytes")},
-    "SavedFunction": {"concrete_functions": (1, "*bytes")},
-    "SavedBareConcreteFunction": {"concrete_function_name": (1, "bytes"), "argument_keywords": (2, "*bytes")},
-    "ConcreteFunctionEntry": {"key": (1, "bytes"), "value": (2, "SavedConcreteFunction")},
-    "SavedConcreteFunction": {"canonicalized_input_signature": (3, "StructuredValue")},
-    "StructuredValue": {
-        "none_value": (1, "NoneValue"),
-        "float64_value": (11, "double"),
-        "int64_value": (12, "sint64"),
-        "string_value": (13, "bytes"),
-        "bool_value": (14, "bool"),
-        "tensor_shape_value": (31, "TensorShapeProto"),
-        "tensor_dtype_value": (32, "DataType"),
-        "tensor_spec_value": (33, "TensorSpecProto"),
-        "type_spec_value": (34, "TypeSpecProto"),
-        "bounded_tensor_spec_value": (35, "TensorSpecProto"),
-        "list_value": (51, "ListValue"),
-        "tuple_value": (52, "ListValue"),
-        "dict_value": (53, "DictValue"),
-        "named_tuple_value": (54, "NamedTupleValue"),
-    },
-    "NoneValue": {},
-    "TensorSpecProto": {"name": (1, "bytes"), "shape": (2, "TensorShapeProto"), "dtype": (3, "DataType")},
-    "TypeSpecProto": {"type_state": (2, "StructuredValue"), "type_spec_class_name": (3, "bytes")},
-    "ListValue": {"values": (1, "*StructuredValue")},
-    "DictValue": {"fields": (1, "*PairValue")},
-    "PairValue": {"key": (1, "bytes"), "value": (2, "StructuredValue")},
-    "NamedTupleValue": {"name": (1, "bytes"), "values": (2, "*PairValue")},
-    "FingerprintDef": {"saved_model_checksum": (1, "uint64")},
-}
-
-# types.proto, in order from 0. A variable's reference to a type has its number plus 100.
-# fmt: off
-_DATA_TYPES = (
-    "INVALID", "FLOAT", "DOUBLE", "INT32", "UINT8", "INT16", "INT8", "STRING", "COMPLEX64", "INT64", "BOOL", "QINT8",
-    "QUINT8", "QINT32", "BFLOAT16", "QINT16", "QUINT16", "UINT16", "COMPLEX128", "HALF", "RESOURCE", "VARIANT",
-    "UINT32", "UINT64", "FLOAT8_E5M2", "FLOAT8_E4M3FN", "FLOAT8_E4M3FNUZ", "FLOAT8_E4M3B11FNUZ", "FLOAT8_E5M2FNUZ",
-    "INT4", "UINT4", "INT2", "UINT2", "FLOAT4_E2M1FN",
-)
-# fmt: on
-_REFERENCE = 100
-# The names that Python programs use, where they differ.
-_PYTHON_NAMES = {"FLOAT": "float32", "DOUBLE": "float64", "HALF": "float16"}
-_PROTO_NAMES = {python: proto for proto, python in _PYTHON_NAMES.items()}
+MAX_GRAPHS = 100  # two or three are usual, for serving, training or another device
 
 Shape = tuple["int | None", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A tensor: its name, dtype (`float32`, or its number where that is unknown) and shape.
+    """A tensor: its name, dtype (`float32`, or a number if it is unknown) and shape.
 
-    A dimension that is not fixed is None, and so is a shape of unknown rank, or one that is not stated.
+    A dimension that is not fixed is None. So is a shape of unknown rank, or a shape that is not stated.
     """
 
     name: str
@@ -129,16 +38,16 @@ class TensorSpec:
 
     @property
     def data_type(self) -> str:
-        """The dtype as TensorFlow's protocol buffers call it: `DT_FLOAT`, or its number where that is unknown."""
+        """The dtype as TensorFlow's protocol buffers call it: `DT_FLOAT`, or its number if it is unknown."""
         if self.dtype.isdigit():
             return self.dtype
         base = self.dtype.removesuffix("_ref")
-        return f"DT_{_PROTO_NAMES.get(base, base.upper())}{'_REF' if base != self.dtype else ''}"
+        return f"DT_{PROTO_NAMES.get(base, base.upper())}{'_REF' if base != self.dtype else ''}"
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A signature: what goes in and what comes out, by key."""
+    """A signature: its inputs and outputs by key."""
 
     key: str
     inputs: Mapping[str, TensorSpec]
@@ -150,9 +59,9 @@ class Signature:
 class Node:
     """An operation of a graph or of a function.
 
-    `inputs` are names of tensors. `dtype` and `shape` are its attributes, which placeholders have; `function` is the
-    one that it calls, `calls` are all that it may call (the branches of an If, say); `constant_shape` is the shape of
-    its value if it is a constant; `is_transposed` says whether its second input is taken with rows for columns.
+    `inputs` are names of tensors. `dtype` and `shape` are attributes of placeholders. `function` is the function that
+    it calls, and `calls` are all that it may call, such as the branches of an If. `constant_shape` is the shape of a
+    constant's value. `is_transposed`: its second input is transposed.
     """
 
     name: str
@@ -170,7 +79,7 @@ class Node:
 class Function:
     """A function of the graph's library.
 
-    `nodes` are its operations by name, `returns` the tensor that each output is, `inputs` how many it takes.
+    `nodes` are its operations by name, `returns` the tensor of each output, and `inputs` the number of its inputs.
     """
 
     name: str
@@ -183,7 +92,7 @@ class Function:
 class TypeName:
     """A value of a function's signature that is itself a type, such as `RaggedTensorSpec`.
 
-    `kind` is what Python calls its type, `text` how it prints, `representation` how it prints inside another.
+    `kind` is what Python calls its type, `text` how it prints, and `representation` how it prints inside a container.
     """
 
     kind: str
@@ -196,32 +105,32 @@ class TypeName:
 
 @dataclass(frozen=True, slots=True)
 class ConcreteFunction:
-    """One way to call a function: by these arguments, which are `TensorSpec`s, constants, and containers of both."""
+    """One way to call a function: its arguments are `TensorSpec`s, constants, and containers of both."""
 
     arguments: tuple[Any, ...]
     keyword_arguments: Mapping[str, Any]
 
 
 class MetaGraph:
-    """One graph of a SavedModel, with the tags that it is chosen by, in stored order."""
+    """One graph of a SavedModel, with its tags in stored order. The tags identify it."""
 
     def __init__(self, proto: Any) -> None:
         self._proto = proto
-        self.tags = tuple(map(_text, proto.meta_info_def.tags))
+        self.tags = tuple(map(decoded, proto.meta_info_def.tags))
 
     @classmethod
     def described(cls, tags: tuple[str, ...], signatures: Mapping[str, Signature]) -> MetaGraph:
-        """Return the description of a graph that is yet to be made."""
-        graph = cls(_message_class("MetaGraphDef")())
+        """Return the description of a graph that does not exist yet."""
+        graph = cls(message_class("MetaGraphDef")())
         graph.tags, graph.signatures = tags, dict(signatures)
         return graph
 
     @functools.cached_property
     def signatures(self) -> dict[str, Signature]:
         """The signatures by key."""
-        entries = ((_text(entry.key), entry.value) for entry in self._proto.signature_def)
+        entries = ((decoded(entry.key), entry.value) for entry in self._proto.signature_def)
         return {
-            key: Signature(key, _tensors(value.inputs), _tensors(value.outputs), _text(value.method_name))
+            key: Signature(key, _tensors(value.inputs), _tensors(value.outputs), decoded(value.method_name))
             for key, value in entries
         }
 
@@ -243,7 +152,7 @@ class MetaGraph:
 
     @property
     def ops(self) -> set[str]:
-        """The kinds of operations in use, as TensorFlow counts them: in the graph, and in functions that it calls."""
+        """The kinds of operations in use, as TensorFlow counts them: in the graph and in functions that it calls."""
         used: set[str] = set()
         pending = list(self.nodes.values())
         while pending:
@@ -256,7 +165,7 @@ class MetaGraph:
         return used - self.functions.keys()
 
     def ops_behind(self, tensor: str) -> set[str]:
-        """Return the kinds of operations that may run for `tensor`: all that it depends on, and functions called."""
+        """Return the kinds of operations that may run for `tensor`: its dependencies and their functions."""
         found: set[str] = set()
         seen: set[str] = set()
         called: set[str] = set()
@@ -280,20 +189,20 @@ class MetaGraph:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the model has learned: those of its variables, or of its constants if it is frozen."""
+        """How many numbers the model has learned: in its variables, or in its constants if it is frozen."""
         nodes = self.nodes.values()
         variables = sum(_size(node.shape) for node in nodes if node.op in ("VarHandleOp", "VariableV2", "Variable"))
         return variables or sum(_size(node.constant_shape) for node in self.every_node())
 
     @property
     def tensorflow_version(self) -> str:
-        """The version of TensorFlow that wrote the graph, or nothing."""
-        return _text(self._proto.meta_info_def.tensorflow_version)
+        """The version of TensorFlow that wrote the graph, or an empty string."""
+        return decoded(self._proto.meta_info_def.tensorflow_version)
 
     @property
     def assets(self) -> list[str]:
         """The files that the graph reads, in the folder `assets`."""
-        return [_text(asset.filename) for asset in self._proto.asset_file_def]
+        return [decoded(asset.filename) for asset in self._proto.asset_file_def]
 
     @property
     def has_objects(self) -> bool:
@@ -311,19 +220,21 @@ class MetaGraph:
                 continue
             node = objects.nodes[child.node_id]
             if node.HasField("function"):
-                names = sorted(node.function.concrete_functions, key=lambda name: loaded.get(_text(name), _text(name)))
+                names = sorted(
+                    node.function.concrete_functions, key=lambda name: loaded.get(decoded(name), decoded(name))
+                )
             elif node.HasField("bare_concrete_function"):
                 names = [node.bare_concrete_function.concrete_function_name]
             else:
                 continue
-            found[_text(child.local_name)] = tuple(_concrete(by_name[name]) for name in names if name in by_name)
+            found[decoded(child.local_name)] = tuple(_concrete(by_name[name]) for name in names if name in by_name)
         return dict(sorted(found.items()))
 
     def producer(self, tensor: str, through: Collection[str] | None = None) -> Node | None:
-        """Return the operation that makes `tensor` (`name:0`) what it is.
+        """Return the operation that gives `tensor` (`name:0`) its values.
 
-        Calls are looked into, and operations `through` which the first input passes are passed over, by default those
-        that change no score.
+        This looks into calls, and passes over the operations `through`, whose first input goes on. By default these are
+        the operations that change no score.
         """
         through = _PASSING_ON if through is None else through
         nodes: Mapping[str, Node] = self.nodes
@@ -343,7 +254,7 @@ class MetaGraph:
         return None
 
 
-# Operations that hand their first input on; a chain of them longer than this is a loop.
+# Operations that pass their first input on. A longer chain of them is a loop.
 _PASSING_ON = {"Identity", "IdentityN", "Reshape", "Squeeze", "Cast", "StopGradient", "EnsureShape", "PreventGradient"}
 MAX_STEPS = 1000
 
@@ -351,14 +262,14 @@ MAX_STEPS = 1000
 def saved_model_file(directory: Path) -> Path:
     """Return the file in `directory` that makes it a SavedModel.
 
-    Raises `NotASavedModel` where there is none, naming the folder inside that may be meant.
+    Raises `NotASavedModel` if there is none. The error names a SavedModel in a subfolder, if there is one.
     """
     try:
         for name in FILE_NAMES:
             if (directory / name).is_file():
                 return directory / name
         if not directory.is_dir():
-            raise NotASavedModel(f"{directory} is no directory; name the one that a SavedModel was exported to")
+            raise NotASavedModel(f"{directory} is not a directory; name the one that a SavedModel was exported to")
         inside = sorted(path.parent for name in FILE_NAMES for path in directory.glob(f"*/{name}"))
     except OSError as error:
         raise NotASavedModel(f"{directory} cannot be read ({error.strerror}); check its permissions") from None
@@ -369,16 +280,16 @@ def saved_model_file(directory: Path) -> Path:
 def read_saved_model(directory: Path) -> tuple[MetaGraph, ...]:
     """Return the graphs of the SavedModel in `directory`.
 
-    Raises `NotASavedModel` where there is none or it is damaged.
+    Raises `NotASavedModel` if there is none or it is damaged.
     """
     path = saved_model_file(directory)
-    parsed = _message_class("SavedModel")()
+    parsed = message_class("SavedModel")()
     try:
         if path.stat().st_size > MAX_BYTES:
             raise NotASavedModel(f"{path} is larger than any protocol buffer can be; export the model again")
         with path.open("rb") as file:
             head = file.read(1)
-            # Its first field is the schema's version (1) or a graph (2); other files are not worth reading whole.
+            # The first field is the schema's version (1) or a graph (2). Other files are not read any further.
             if path.suffix == ".pb" and head and head not in (b"\x08", b"\x12"):
                 raise message.DecodeError
             file.seek(0)
@@ -398,7 +309,7 @@ def read_saved_model(directory: Path) -> tuple[MetaGraph, ...]:
 
 def read_fingerprint(directory: Path) -> int | None:
     """Return the checksum of the SavedModel that TensorFlow left in `fingerprint.pb`, or None."""
-    parsed = _message_class("FingerprintDef")()
+    parsed = message_class("FingerprintDef")()
     path = directory / "fingerprint.pb"
     try:
         if not path.is_file():
@@ -411,7 +322,7 @@ def read_fingerprint(directory: Path) -> int | None:
 
 
 def choose_meta_graph(graphs: tuple[MetaGraph, ...], tag_set: Iterable[str] | None, source: Path) -> MetaGraph:
-    """Return the graph with the tags `tag_set`; without one, the only graph, or that for serving.
+    """Return the graph with the tags `tag_set`. If that is None, return the only graph, or the graph for serving.
 
     Raises `SignatureMismatch` naming the tag-sets that there are.
     """
@@ -425,24 +336,24 @@ def choose_meta_graph(graphs: tuple[MetaGraph, ...], tag_set: Iterable[str] | No
             return graph
     known = sorted({",".join(sorted(graph.tags)) or "(no tag)" for graph in graphs})
     asked = ",".join(sorted(wanted))
-    hint = f"{nearest(asked, known)}choose one with --tag-set: {'; '.join(known)}"
-    raise SignatureMismatch(f"{source} has no graph with the tags {asked}; {hint}")
+    remedy = f"{nearest(asked, known)}choose one with {{tag_set}}: {'; '.join(known)}"
+    raise SignatureMismatch(f"{source} has no graph with the tags {asked}", remedy, choices=known)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a question after the one of `known` that was probably meant by `name`, or nothing."""
+    """Return a question that suggests the nearest name in `known`, or an empty string."""
     close = difflib.get_close_matches(name, list(known), 1)
     return f"did you mean {close[0]}? " if close else ""
 
 
 def _tensors(entries: Any) -> dict[str, TensorSpec]:
-    return {_text(entry.key): _tensor(entry.value) for entry in entries}
+    return {decoded(entry.key): _tensor(entry.value) for entry in entries}
 
 
 def _tensor(info: Any) -> TensorSpec:
     is_stated = info.HasField("tensor_shape")
     shape = _shape(info.tensor_shape) if is_stated else None
-    return TensorSpec(_text(info.name), _dtype(info.dtype), shape, is_stated)
+    return TensorSpec(decoded(info.name), dtype_name(info.dtype), shape, is_stated)
 
 
 def _node(node: Any) -> Node:
@@ -450,13 +361,13 @@ def _node(node: Any) -> Node:
     dtype, shape = attributes.get(b"dtype"), attributes.get(b"shape")
     value, called = attributes.get(b"value"), attributes.get(b"f")
     return Node(
-        _text(node.name),
-        _text(node.op),
-        tuple(map(_text, node.input)),
-        _dtype(dtype.type if dtype is not None else 0),
+        decoded(node.name),
+        decoded(node.op),
+        tuple(map(decoded, node.input)),
+        dtype_name(dtype.type if dtype is not None else 0),
         _shape(shape.shape) if shape is not None and shape.HasField("shape") else None,
-        _text(called.func.name) if called is not None else None,
-        tuple(_text(entry.value.func.name) for entry in node.attr if entry.value.HasField("func")),
+        decoded(called.func.name) if called is not None else None,
+        tuple(decoded(entry.value.func.name) for entry in node.attr if entry.value.HasField("func")),
         _shape(value.tensor.tensor_shape) if node.op == b"Const" and value is not None else None,
         bool(attributes[b"transpose_b"].b) if b"transpose_b" in attributes else False,
     )
@@ -466,10 +377,10 @@ _ATTRIBUTES = (b"dtype", b"shape", b"value", b"f", b"transpose_b")
 
 
 def _function(function: Any) -> Function:
-    returned = {entry.key: _text(entry.value) for entry in function.ret}
+    returned = {entry.key: decoded(entry.value) for entry in function.ret}
     nodes = {node.name: node for node in map(_node, function.node_def)}
     returns = tuple(returned.get(argument.name, "") for argument in function.signature.output_arg)
-    return Function(_text(function.signature.name), len(function.signature.input_arg), nodes, returns)
+    return Function(decoded(function.signature.name), len(function.signature.input_arg), nodes, returns)
 
 
 def _shape(shape: Any) -> Shape | None:
@@ -480,30 +391,19 @@ def _size(shape: Shape | None) -> int:
     return min(MAX_SIZE, math.prod(min(size or 0, MAX_SIZE) for size in shape[:8])) if shape is not None else 0
 
 
-MAX_SIZE = 10**15  # numbers; no model has so many
-
-
-def _dtype(number: int) -> str:
-    base = number - _REFERENCE if number > _REFERENCE else number
-    if not 0 <= base < len(_DATA_TYPES):
-        return str(number)
-    name = _PYTHON_NAMES.get(_DATA_TYPES[base], _DATA_TYPES[base].lower())
-    return name if base == number else f"{name}_ref"
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "backslashreplace")
+MAX_SIZE = 10**15  # of learned numbers, far more than any model has
 
 
 def _loaded_names(functions: Mapping[str, Function]) -> dict[str, str]:
-    """The names that the functions of a library have once TensorFlow has loaded them, which it sorts them by.
+    """Return the names that the functions of a library have after TensorFlow has loaded them. It sorts by these.
 
-    A function is loaded after those that it calls, of the rest the last first (function_deserialization.py,
-    `_sort_function_defs`). Its new name ends in a counter that every tensor of a function increments; to count them
-    takes the definitions of all operations, so those without an output are told by name.
+    TensorFlow loads a function after the functions that it calls, and of the rest the last first
+    (function_deserialization.py, `_sort_function_defs`). The new name ends in a counter that every tensor of a function
+    increments. An exact count takes the definitions of all operations. So the operations without an output are listed
+    here by name.
     """
     waiting = {name: {n for node in f.nodes.values() for n in (node.op, *node.calls)} for name, f in functions.items()}
-    # In this order: `functions.keys() - {name}` would copy all names for each function.
+    # The order matters: `functions.keys() - {name}` would copy all names for each function.
     waiting = {name: (called & functions.keys()) - {name} for name, called in waiting.items()}
     callers: dict[str, list[str]] = {name: [] for name in functions}
     for name, called in waiting.items():
@@ -511,7 +411,7 @@ def _loaded_names(functions: Mapping[str, Function]) -> dict[str, str]:
             callers[other].append(name)
     ready = [name for name, called in waiting.items() if not called]
     names: dict[str, str] = {}
-    counter = 2
+    counter = 3
     while ready:
         name = ready.pop()
         function = functions[name]
@@ -521,7 +421,7 @@ def _loaded_names(functions: Mapping[str, Function]) -> dict[str, str]:
         counter += tensors_restored
         match = re.fullmatch(r"__inference_(.*)_\d+", name)
         names[name] = f"__inference_{match[1] if match else name}_{counter}"
-        counter += 1
+        counter += 2
         for other in callers[name]:
             waiting[other].discard(name)
             if not waiting[other]:
@@ -534,7 +434,7 @@ _WITHOUT_OUTPUT = {"AssignVariableOp", "DisableCopyOnRead", "MergeV2Checkpoints"
 
 def _concrete(function: Any) -> ConcreteFunction:
     signature = _structured(function.canonicalized_input_signature)
-    # A tuple of the positional arguments and a dictionary of the others.
+    # A tuple of the positional arguments and a dictionary of the keyword arguments.
     if isinstance(signature, tuple) and len(signature) == 2 and isinstance(signature[1], dict):
         arguments = signature[0] if isinstance(signature[0], tuple) else ()
         return ConcreteFunction(arguments, signature[1])
@@ -542,18 +442,18 @@ def _concrete(function: Any) -> ConcreteFunction:
 
 
 def _structured(value: Any, depth: int = 0) -> Any:
-    """A structured value as Python's own values."""
+    """Return a structured value as Python's own values."""
     kind = value.WhichOneof("kind") or "none_value"
     if depth > MAX_DEPTH:
         return None
     if kind in ("tensor_spec_value", "bounded_tensor_spec_value"):
         spec = getattr(value, kind)
-        return TensorSpec(_text(spec.name), _dtype(spec.dtype), _shape(spec.shape))
+        return TensorSpec(decoded(spec.name), dtype_name(spec.dtype), _shape(spec.shape))
     if kind in ("list_value", "tuple_value"):
         items = [_structured(item, depth + 1) for item in getattr(value, kind).values]
         return items if kind == "list_value" else tuple(items)
     if kind == "dict_value":
-        return {_text(pair.key): _structured(pair.value, depth + 1) for pair in value.dict_value.fields}
+        return {decoded(pair.key): _structured(pair.value, depth + 1) for pair in value.dict_value.fields}
     if kind == "named_tuple_value":
         return tuple(_structured(pair.value, depth + 1) for pair in value.named_tuple_value.values)
     if kind == "type_spec_value":
@@ -561,11 +461,11 @@ def _structured(value: Any, depth: int = 0) -> Any:
     return _scalar(value, kind)
 
 
-MAX_DEPTH = 100  # of containers in containers; protocol buffers allow as many
+MAX_DEPTH = 100  # of nested containers, as in protocol buffers
 
 
 def _type_spec(spec: Any, depth: int) -> TypeName:
-    kind = _text(spec.type_spec_class_name).rpartition(".")[2]
+    kind = decoded(spec.type_spec_class_name).rpartition(".")[2]
     state = _structured(spec.type_state, depth + 1)
     parts = state if isinstance(state, tuple | list) else (state,)
     text = f"{kind}({', '.join(map(str, parts))})"
@@ -580,58 +480,8 @@ def _scalar(value: Any, kind: str) -> Any:
         printed = f"TensorShape({'None' if shape is None else list(shape)})"
         return TypeName("TensorShape", printed, printed)
     if kind == "tensor_dtype_value":
-        dtype = _dtype(value.tensor_dtype_value)
+        dtype = dtype_name(value.tensor_dtype_value)
         return TypeName("DType", f"<dtype: '{dtype}'>", f"tf.{dtype}")
     if kind == "string_value":
-        return _text(value.string_value)
+        return decoded(value.string_value)
     return getattr(value, kind)
-
-
-@functools.cache
-def _message_class(name: str) -> type[Any]:
-    pool = _pool()
-    message_class: type[Any] = message_factory.GetMessageClass(pool.FindMessageTypeByName(f"phototag.{name}"))
-    return message_class
-
-
-def _fields() -> Iterator[tuple[str, str, int, str]]:
-    for name, fields in _MESSAGES.items():
-        for field, (number, kind) in fields.items():
-            yield name, field, number, kind
-
-
-@functools.cache
-def _pool() -> descriptor_pool.DescriptorPool:
-    kinds = descriptor_pb2.FieldDescriptorProto
-    scalars = {
-        "bytes": kinds.TYPE_BYTES,
-        "int32": kinds.TYPE_INT32,
-        "int64": kinds.TYPE_INT64,
-        "sint64": kinds.TYPE_SINT64,
-        "uint64": kinds.TYPE_UINT64,
-        "double": kinds.TYPE_DOUBLE,
-        "bool": kinds.TYPE_BOOL,
-    }
-    file = descriptor_pb2.FileDescriptorProto(name="phototag_saved_model.proto", package="phototag", syntax="proto3")
-    enumeration = file.enum_type.add(name="DataType")
-    for number, type_name in enumerate(_DATA_TYPES):
-        enumeration.value.add(name=f"DT_{type_name}", number=number)
-        if number:
-            enumeration.value.add(name=f"DT_{type_name}_REF", number=number + _REFERENCE)
-    definitions = {name: file.message_type.add(name=name) for name in _MESSAGES}
-    definitions["StructuredValue"].oneof_decl.add(name="kind")
-    for name, field_name, number, kind in _fields():
-        field = definitions[name].field.add(name=field_name, number=number)
-        field.label = kinds.LABEL_REPEATED if kind.startswith("*") else kinds.LABEL_OPTIONAL
-        if name == "StructuredValue":
-            field.oneof_index = 0
-        kind = kind.removeprefix("*")
-        if kind in scalars:
-            field.type = scalars[kind]
-        elif kind == "DataType":
-            field.type, field.type_name = kinds.TYPE_ENUM, ".phototag.DataType"
-        else:
-            field.type, field.type_name = kinds.TYPE_MESSAGE, f".phototag.{kind}"
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return pool

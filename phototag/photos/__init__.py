@@ -1,1 +1,1 @@
-"""The photos of a library as files: which there are, what kind each is, and which change."""
+"""The photos of a library as files: finding them, recognizing their kind, and noticing changes."""

@@ -1,6 +1,6 @@
-"""What comes into a library while one looks: files that are new or changed, once they have stopped growing.
+"""Files that are created or changed while phototag runs, reported once they have stopped growing.
 
-The only part that imports watchdog.
+Only this module imports watchdog.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from phototag.errors import ConfigError
-from phototag.photos.find import OWN_SUFFIX, UNFINISHED
+from phototag.photos.ignore import MAX_PATTERN
+from phototag.photos.kinds import OWN_SUFFIX, UNFINISHED, XMP_SUFFIX
 
 if TYPE_CHECKING:
     from watchdog.events import FileSystemEvent
     from watchdog.observers.api import BaseObserver, ObservedWatch
 
-# How long to sleep while nothing comes, in seconds: as late as that it is noticed that a folder has gone.
+# Seconds to sleep while nothing happens. A missing folder is noticed at most this late.
 IDLE = 1.0
-# Above that many folders a walk through all of the library is faster than telling each folder apart.
+# For more folders than this, walking the whole library is faster than matching each folder.
 MANY_FOLDERS = 20
-MAX_PATTERN = 1000  # characters, of those that `find_photos` takes
 
-# What tells that a file has changed: its kind, number, size and time of change; None where there is none.
-_Look: TypeAlias = tuple[int, int, int, int] | None
+# The state of a file, which differs after a change: type, inode, size and modification time. None: it does not exist.
+_State: TypeAlias = tuple[int, int, int, int] | None
 
 
 class Arrivals:
-    """Files that were noted, until they have stayed the same for `settle` seconds. For several threads.
+    """The files that were noted and have not yet stayed the same for `settle` seconds. Thread-safe.
 
-    A folder that is noted stands for all files below it. What is gone by then was never there.
+    Noting a folder notes all files below it. Files that disappear in the meantime are dropped.
     """
 
     def __init__(self, settle: float) -> None:
         self._settle = settle
         self._lock = threading.Lock()
         self._noted = threading.Event()
-        self._pending: dict[str, tuple[_Look, float]] = {}
+        self._pending: dict[str, tuple[_State, float]] = {}
 
     def note(self, path: str) -> None:
-        """Note that the file or folder at `path` has come or changed; phototag's own are no news."""
-        if path.endswith((OWN_SUFFIX, ".xmp")) or UNFINISHED.fullmatch(os.path.basename(path)):
+        """Note that the file or folder at `path` was created or changed. Ignore phototag's own files and sidecars."""
+        if path.endswith((OWN_SUFFIX, XMP_SUFFIX)) or UNFINISHED.fullmatch(os.path.basename(path)):
             return
         now = time.monotonic()
         with self._lock:
@@ -57,7 +57,7 @@ class Arrivals:
         self._noted.set()
 
     def wait(self) -> None:
-        """Wait until something is noted, or has had time to settle, or a little while."""
+        """Wait until a file is noted or may have settled, at most `IDLE` seconds."""
         with self._lock:
             busy = bool(self._pending)
         if busy:
@@ -67,27 +67,27 @@ class Arrivals:
         self._noted.clear()
 
     def at_rest(self) -> list[Path]:
-        """Take out the files that are at rest now."""
+        """Remove and return the files that have settled."""
         now = time.monotonic()
         with self._lock:
             pending = list(self._pending.items())
         settled: list[Path] = []
-        for path, (look, since) in pending:
-            current = _look(path)
+        for path, (state, since) in pending:
+            current = _state(path)
             with self._lock:
-                if self._pending.get(path) != (look, since):
-                    continue  # noted again meanwhile
+                if self._pending.get(path) != (state, since):
+                    continue  # noted again by another thread
                 if current is None:
                     del self._pending[path]
-                elif current != look:
+                elif current != state:
                     self._pending[path] = (current, now)
                 elif now - since >= self._settle:
                     del self._pending[path]
                     settled.append(Path(path))
-        return [path for path in settled if not self._is_folder(path)]
+        return [path for path in settled if not self._note_below(path)]
 
-    def _is_folder(self, path: Path) -> bool:
-        """Note the files below `path`, where it is a folder."""
+    def _note_below(self, path: Path) -> bool:
+        """Note the files below `path` if it is a folder. Return whether it is one."""
         if not path.is_dir():
             return False
         for folder, _, files in os.walk(path):
@@ -96,7 +96,7 @@ class Arrivals:
         return True
 
 
-def _look(path: str) -> _Look:
+def _state(path: str) -> _State:
     try:
         status = os.stat(path)
     except OSError:
@@ -106,7 +106,7 @@ def _look(path: str) -> _Look:
 
 @dataclass(slots=True)
 class _Root:
-    """A folder that is watched. `identity`: its device and number; None while it is not there."""
+    """A watched folder. `identity` holds its device and inode; None while it does not exist."""
 
     path: Path
     identity: tuple[int, int] | None = None
@@ -114,12 +114,12 @@ class _Root:
 
 
 class Watch:
-    """Watches the folders `roots` with all that is below them, from when it is entered until it is left.
+    """A watch over the folders `roots` and everything below them. It begins on entry and ends on exit.
 
-    `settle`: how long a file has to stay the same, in seconds. `poll`: look for changes that often, in seconds, rather
-    than being told by the system; None for the latter.
+    `settle`: the seconds for which a file has to stay the same. `poll`: the seconds between two checks for changes, or
+    None to have the system report them.
 
-    Raises `ConfigError` where that cannot be done.
+    Raises `ConfigError` if the folders cannot be watched.
     """
 
     def __init__(self, roots: Sequence[Path], settle: float, poll: float | None = None) -> None:
@@ -143,21 +143,22 @@ class Watch:
 
     @property
     def roots(self) -> list[Path]:
-        """The folders, absolute."""
+        """The absolute paths of the folders."""
         return [root.path for root in self._roots]
 
     def wait(self) -> None:
-        """Wait until there may be something to do."""
+        """Wait until there may be something to do, at most `IDLE` seconds."""
         self._arrivals.wait()
 
     def at_rest(self) -> list[Path]:
-        """Return the files that came or changed and are at rest now, each once."""
+        """Return the new and changed files that have settled, each once."""
         return self._arrivals.at_rest()
 
     def changed_roots(self) -> Iterator[tuple[Path, bool]]:
-        """Yield each folder that has gone since the last call, with False, or come back, or been replaced, with True.
+        """Yield the folders that have changed since the last call, each with whether it exists now.
 
-        What was in it when it came, and what happened before, was not seen.
+        False: the folder has disappeared. True: it is back, or was replaced. The files that it brought along, and
+        earlier changes, were not reported.
         """
         for root in self._roots:
             before, watch = root.identity, root.watch
@@ -175,7 +176,7 @@ class Watch:
         root.identity = _identity(root.path)
         if root.identity is None:
             return
-        # Events come with the path without links, and photos are known by the path that was given.
+        # Events hold the path without links, but the index knows photos by the path that the user gave.
         real = os.path.realpath(root.path)
         handler = _make_handler(lambda path: self._arrivals.note(f"{root.path}{path.removeprefix(real)}"))
         try:
@@ -183,11 +184,11 @@ class Watch:
         except FileNotFoundError:
             root.identity = None
         except OSError as error:
-            raise ConfigError(_refusal(root.path, error)) from None
+            raise _refusal(root.path, error) from None
 
     def _end(self, root: _Root) -> None:
         if root.watch is not None:
-            with contextlib.suppress(Exception):  # what is watched is gone, and its watch may be
+            with contextlib.suppress(Exception):  # the folder is gone, and perhaps its watch too
                 self._observer.unschedule(root.watch)
         root.watch = None
 
@@ -200,18 +201,18 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return (status.st_dev, status.st_ino) if stat.S_ISDIR(status.st_mode) else None
 
 
-def _refusal(path: Path, error: OSError) -> str:
+def _refusal(path: Path, error: OSError) -> ConfigError:
     if error.errno == errno.ENOSPC:
-        return (
-            f"{path} has more folders than this system watches; raise that with: sysctl fs.inotify.max_user_watches="
-            "1048576, or use --poll"
+        return ConfigError(
+            f"{path} has more folders than this system watches",
+            "raise that with: sysctl fs.inotify.max_user_watches=1048576, or use {poll}",
         )
     if error.errno == errno.EMFILE:
-        return (
-            f"{path} cannot be watched, because other programs watch too many; raise that with: sysctl "
-            "fs.inotify.max_user_instances=1024, or use --poll"
+        return ConfigError(
+            f"{path} cannot be watched, because other programs watch too many",
+            "raise that with: sysctl fs.inotify.max_user_instances=1024, or use {poll}",
         )
-    return f"{path} cannot be watched ({error.strerror}); check its permissions, or use --poll"
+    return ConfigError(f"{path} cannot be watched ({error.strerror})", "check its permissions, or use {poll}")
 
 
 def _make_observer(poll: float | None) -> BaseObserver:
@@ -219,9 +220,8 @@ def _make_observer(poll: float | None) -> BaseObserver:
         from watchdog.observers import Observer
         from watchdog.observers.polling import PollingObserver
     except ImportError:
-        raise ConfigError(
-            f"watching needs the package watchdog; install it with: {sys.executable} -m pip install watchdog"
-        ) from None
+        remedy = f"install it with: {sys.executable} -m pip install watchdog"
+        raise ConfigError("watching needs the package watchdog", remedy) from None
     return Observer() if poll is None else PollingObserver(timeout=poll)
 
 
@@ -229,22 +229,22 @@ def _make_handler(note: Callable[[str], None]) -> Any:
     from watchdog.events import FileSystemEventHandler
 
     class Handler(FileSystemEventHandler):
-        """Notes what has come or changed. Reading a file is an event too, and no news; nor is a folder's new time."""
+        """Notes new and changed files. Ignores other events: a file that was read, a folder's modification time."""
 
         def dispatch(self, event: FileSystemEvent) -> None:
             kinds = ("created", "moved") if event.is_directory else ("created", "moved", "modified", "closed")
             if event.event_type in kinds:
                 path = event.dest_path if event.event_type == "moved" else event.src_path
-                if path:  # it may have been moved away
+                if path:  # empty if the file was moved out of the folder
                     note(os.fsdecode(path))
 
     return Handler()
 
 
 def patterns_for(root: Path, folders: Collection[Path]) -> tuple[str, ...]:
-    """Return patterns that exclude all folders below `root` but those on the way to `folders`.
+    """Return patterns that exclude all folders below `root` except those that lead to `folders`.
 
-    To be put before other patterns, which stand above them. Without any where there are too many for a gain.
+    Put them before other patterns, which then take precedence. Empty if `folders` are too many for any gain.
     """
     ways = {way for folder in folders for way in (folder, *folder.parents) if way != root and way.is_relative_to(root)}
     patterns = ["/*/"]

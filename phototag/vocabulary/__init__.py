@@ -1,1 +1,1 @@
-"""The words that tags come from, and how scores become tags. Pure."""
+"""The words that can be tags, and the rules that turn scores into tags. Pure."""

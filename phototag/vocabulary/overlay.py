@@ -1,14 +1,14 @@
 """A user's own vocabulary: a YAML file of changes to the tree of tags. Pure.
 
 toucan:
-  name: Tukan          # written in place of "toucan"
+  name: Tukan          # written instead of "toucan"
   synonyms: [bird of Mexico]
-"n02958343":           # or by WordNet id: a car
-  threshold: 0.9       # how sure a model must be, with the default --threshold
+"n02958343":           # a car, by its WordNet id
+  threshold: 0.9       # how sure a model must be, with the default threshold
 weapon:
-  state: never         # nor anything below it; or tag; or rollup: it only counts for the words above it
+  state: never         # like everything below it; or tag; or rollup: it only counts for the words above it
 pet:
-  new: true            # a word of one's own
+  new: true            # the user's own word
   parent: animal
 dog:
   parent: pet          # or none, for the top of the tree
@@ -26,17 +26,17 @@ import yaml
 from phototag.errors import ConfigError
 from phototag.vocabulary.taxonomy import ENGLISH, Node, State, Taxonomy, fault_of_name, parse_threshold
 
-# Far more than anyone writes by hand. Without these limits a small file makes a large or deep tree: a list of synonyms
-# may be an alias of another.
+# Far more than users write by hand. Without these limits, a small file could make a large or deep tree, because YAML
+# lists can be aliases of other lists.
 MAX_OVERLAY = 1 << 20  # characters
 MAX_SYNONYMS = 100  # that one entry adds
-MAX_ABOVE = 16  # words above one
+MAX_ABOVE = 16  # words above another
 _TOP = "none"
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """What an overlay says of one word: `settings` by key, each with its node of the YAML document."""
+    """The entry of an overlay for one word. `settings` holds nodes of the YAML document by key."""
 
     word: str
     settings: Mapping[str, yaml.Node]
@@ -44,13 +44,12 @@ class _Entry:
 
 
 def apply_overlay(taxonomy: Taxonomy, text: str, source: str, language: str = ENGLISH) -> Taxonomy:
-    """Return `taxonomy` with its names in `language`, as the overlay in `text` changes it.
+    """Return `taxonomy` with its names in `language` and the changes of the overlay in `text`.
 
-    The overlay speaks of words by the tree's English names or ids, whatever `language`.
+    The overlay refers to words by the tree's English names or by ids, in every language.
 
-    Raises `ConfigError` naming `source`, the line and the remedy: for what is no YAML, an unknown word or key, a value
-    that cannot be, or changes after which the tree would not hold together. So too where there are no names in
-    `language`.
+    Raises `ConfigError` if the text is not YAML, a word or a key is unknown, or a value is invalid. So it does if the
+    changed nodes do not form a tree, or no word has a name in `language`. It names `source`, the line and the remedy.
     """
     entries = list(_entries(unicodedata.normalize("NFC", text), source))
     ids = {node.name.casefold(): node.id for node in taxonomy.nodes.values()} | {key: key for key in taxonomy.nodes}
@@ -81,26 +80,26 @@ def _entries(text: str, source: str) -> Iterator[_Entry]:
             f"{source} has more than {MAX_OVERLAY:,} characters, which no vocabulary does; check the path"
         )
     try:
-        # Composed, not loaded: every value stays text (`no` is no boolean), and every node has a line.
+        # Composed, not loaded: every value remains text (`no` does not become False), and every node has a line.
         document = yaml.compose(text, Loader=yaml.SafeLoader)
-    # RecursionError: deep nesting. ValueError, OverflowError: numbers beyond all bounds in escapes and in %YAML.
+    # RecursionError: deep nesting. ValueError, OverflowError: huge numbers in escapes and in %YAML.
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "too deep, or with characters or numbers that YAML has not"
-        raise ConfigError(f"{source}{line}: this is no YAML ({problem})") from None
+        raise ConfigError(f"{source}{line}: this is not YAML ({problem})") from None
     if document is None or document.tag == "tag:yaml.org,2002:null":
         return
     for word, value, where in _mapping(document, source, "words of the tree, each followed by ':' and what to change"):
         settings = {key: (node, at) for key, node, at in _mapping(value, source, _KEYS_WANTED)}
         for key, (_, at) in settings.items():
             if key not in _SETTINGS:
-                raise ConfigError(f"{at}: there is no key {_quoted(key)}; the keys are {', '.join(_SETTINGS)}")
+                raise ConfigError(f"{at}: unknown key {_quoted(key)}; the keys are {', '.join(_SETTINGS)}")
         yield _Entry(word, {key: node for key, (node, _) in settings.items()}, where)
 
 
 def _mapping(node: yaml.Node, source: str, wanted: str) -> Iterator[tuple[str, yaml.Node, str]]:
-    """Yield key, value and the line of each pair, where `node` is a mapping whose keys are texts."""
+    """Yield the key, value and line of each pair in `node`. Raises `ConfigError` if it is not a mapping from texts."""
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{_where(node, source)}: there must be {wanted}")
     seen: set[str] = set()
@@ -119,7 +118,7 @@ def _where(node: yaml.Node, source: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """`text` as it can stand in a message of one line."""
+    """Return `text` for a message of one line."""
     return repr(text if len(text) <= 80 else f"{text[:80]}...")
 
 
@@ -127,7 +126,7 @@ def _id_of(word: str, ids: Mapping[str, str], where: str) -> str:
     found = ids.get(word) or ids.get(word.casefold())
     if found is None:
         raise ConfigError(
-            f"{where}: there is no word {_quoted(word)} in the tree; use its English name, its id, or add 'new: true'"
+            f"{where}: the tree has no word {_quoted(word)}; use its English name, its id, or add 'new: true'"
         )
     return found
 
@@ -140,7 +139,7 @@ def _changed(node: Node, entry: _Entry, ids: Mapping[str, str]) -> Node:
         parsed = parse(value, at, ids)
         if field is not None:
             changes[field] = parsed
-    if "name" in changes:  # in all languages: it is what the user wants to read
+    if "name" in changes:  # the user's name replaces those in all languages
         changes["translations"] = {}
     if "synonyms" in changes:
         changes["synonyms"] = tuple(dict.fromkeys((*node.synonyms, *changes["synonyms"])))
@@ -195,7 +194,7 @@ def _new(value: yaml.Node, where: str, _: Mapping[str, str]) -> None:
 
 
 _Parser = Callable[[yaml.Node, str, Mapping[str, str]], Any]
-# By key: the field of a node that it sets, and how its value is read.
+# The field of a node that each key sets, and the parser of its value.
 _SETTINGS: Mapping[str, tuple[str | None, _Parser]] = {
     "name": ("name", _name),
     "parent": ("parent", _parent),
@@ -208,7 +207,7 @@ _KEYS_WANTED = f"some of the keys {', '.join(_SETTINGS)}"
 
 
 def _check(nodes: Mapping[str, Node], entries: Mapping[str, _Entry]) -> None:
-    """Refuse changes after which the tree of `nodes` would not hold together; `entries` are those that made them."""
+    """Raise `ConfigError` if the changes that `entries` made to `nodes` are invalid."""
     owners: dict[str, list[str]] = {}
     for node in nodes.values():
         owners.setdefault(node.name.casefold(), []).append(node.id)
@@ -224,10 +223,10 @@ def _check(nodes: Mapping[str, Node], entries: Mapping[str, _Entry]) -> None:
 
 
 def _check_place(nodes: Mapping[str, Node], node: Node, where: str) -> None:
-    """Refuse a place of `node` where it is below itself, below what is never a tag, or too far down."""
+    """Raise `ConfigError` if `node` is below itself, below a node that is never a tag, or too deep."""
     above: dict[str, None] = {}
     at = node.parent
-    while at is not None and at not in above:  # where it is below a circle, those in the circle are to blame
+    while at is not None and at not in above:  # below a circle: the error is reported for the nodes in it
         if at == node.id:
             raise ConfigError(f"{where}: {node.name!r} would be its own ancestor; give it another parent")
         if nodes[at].state == "never" and node.state != "never":
@@ -241,9 +240,9 @@ def _check_place(nodes: Mapping[str, Node], node: Node, where: str) -> None:
 
 
 def _pruned(nodes: Mapping[str, Node], changed: Collection[Node], with_state: Collection[str]) -> dict[str, Node]:
-    """The nodes below those of `changed` that are never tags, which then are not either.
+    """Return the nodes below those of `changed` that are never tags. They become `never` too.
 
-    Save those `with_state`, of which the user says otherwise: to take one of the two back is up to him.
+    Nodes in `with_state` are left out, because the user gave them a state. `_check` reports contradictions.
     """
     children: dict[str | None, list[Node]] = {}
     for node in nodes.values():

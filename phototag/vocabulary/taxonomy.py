@@ -1,6 +1,6 @@
-"""The tree of everyday words that tags come from. Pure: text in, words out.
+"""The tree of everyday words that can be tags. Pure: text in, words out.
 
-A word of the tree is known by its WordNet synset, never by its name: a crane is a bird and a machine.
+A WordNet synset identifies a word of the tree. A name would not: a crane is a bird and a machine.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ from phototag.core import canonical_record
 from phototag.errors import ConfigError
 
 State = Literal["tag", "rollup", "never"]
-# The programs that read keywords split lists and hierarchies at these.
+# Programs that read keywords split lists and hierarchies at these characters.
 SPLITTING_CHARACTERS = frozenset(",;|/<>")
 ENGLISH = "en"
 MAX_NAME = 100  # characters
 DEFAULT_THRESHOLD = 0.7
-_COLUMNS = ("id", "parent", "state", "name", "threshold", "synonyms")  # and after them a column for each language
+_COLUMNS = ("id", "parent", "state", "name", "threshold", "synonyms")  # followed by a column for each language
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
     """A word of the tree.
 
-    `state`: `tag` may be written; `rollup` counts for its ancestors but is not written itself; `never` counts for
-    nothing. `threshold`: how sure a model must be, 0 to 1, where that is not what its level needs. `synonyms`: other
-    English words for it. `translations`: its name by language (ISO 639-1).
+    `state`: a `tag` may be written. A `rollup` counts for its ancestors, but is not written itself. A `never` does not
+    count at all.
+
+    `threshold`: how sure a model must be, 0 to 1. None: as sure as its level needs. `synonyms`: other English words for
+    it. `translations`: its name by language (ISO 639-1).
     """
 
     id: str
@@ -43,15 +45,15 @@ class Node:
 
     @property
     def synset(self) -> str | None:
-        """The WordNet id; None for a node that WordNet does not have, whose id begins with `x-`."""
+        """The WordNet id. None for a node that WordNet does not have; its id begins with `x-`."""
         return self.id if is_synset(self.id) else None
 
 
 @dataclass(frozen=True)
 class LevelThresholds:
-    """How sure one model must be of a word, 0 to 1, by where in the tree it stands, with the default threshold.
+    """How sure a model must be of a word, 0 to 1, by its level in the tree. Fitted for the default threshold.
 
-    `root`: at the top, with others below it (animal, vehicle); `inner`: between (bird); `leaf`: without any below.
+    `root`: at the top, with words below it (animal, vehicle). `inner`: in between (bird). `leaf`: without words below.
     """
 
     root: float = DEFAULT_THRESHOLD
@@ -64,12 +66,12 @@ class LevelThresholds:
 
 
 def is_synset(text: str) -> bool:
-    """Is `text` formed like a WordNet noun id: `n` and eight digits?"""
+    """Return whether `text` has the form of a WordNet noun id: `n` and eight digits."""
     return len(text) == 9 and text[0] == "n" and text[1:].isascii() and text[1:].isdigit()
 
 
 def fault_of_name(name: str) -> str | None:
-    """Return what keeps `name` from being a keyword, as the rest of a sentence, or None."""
+    """Return why `name` cannot be a keyword, as the rest of a sentence, or None if it can."""
     if not name or name != name.strip() or not name.isprintable():
         return "is empty, or holds unprintable characters or spaces at an end"
     if not SPLITTING_CHARACTERS.isdisjoint(name):
@@ -80,14 +82,14 @@ def fault_of_name(name: str) -> str | None:
 
 
 class Taxonomy:
-    """A tree of words. `nodes` by id, every parent before its children.
+    """A tree of words. `nodes` holds them by id, every parent before its children.
 
-    `digest` identifies all of them but their names in other languages, which are no part of a tag. `languages`: those
-    that some of the words have a name in, English first.
+    `digest` identifies the nodes without their translations, which are not part of a tag. `languages`: the languages
+    in which at least one word has a name, English first.
     """
 
     def __init__(self, nodes: Iterable[Node], source: str) -> None:
-        """Check and order `nodes`; `source` names them in the `ConfigError` of a tree that does not hold together."""
+        """Check and order `nodes`. Raises `ConfigError`, which names `source`, if they do not form a tree."""
         listed: dict[str, Node] = {}
         names: dict[str, Node] = {}
         for node in nodes:
@@ -100,16 +102,16 @@ class Taxonomy:
         self._source = source
         self.nodes = {node.id: node for node in _parents_first(listed, source)}
         languages = (language for node in listed.values() for language in node.translations)
-        self.languages = tuple(dict.fromkeys((ENGLISH, *languages)))  # which keeps their order
+        self.languages = tuple(dict.fromkeys((ENGLISH, *languages)))  # without duplicates, in order
         rows = ((n.id, n.parent, n.state, n.name, n.threshold, n.synonyms) for n in self.nodes.values())
         self.digest = hashlib.sha256("\n".join(map(repr, rows)).encode()).hexdigest()
 
     @classmethod
     def parse(cls, text: str, source: str) -> Taxonomy:
-        """Read the table of a tree: tab-separated, with `#` comments and `-` for nothing.
+        """Parse the table of a tree. Its cells are separated by tabs, `#` begins a comment, and `-` is an empty cell.
 
-        The columns are id, parent, state, name, threshold, synonyms (with `|` between), and one for each language.
-        Raises `ConfigError` naming `source` and the line of whatever is wrong.
+        The columns are id, parent, state, name, threshold, synonyms (separated by `|`), and one for each language.
+        Raises `ConfigError`, which names `source` and the line of the error.
         """
         lines = ((number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#")
         number, header = next(lines, (1, ""))
@@ -119,15 +121,15 @@ class Taxonomy:
         return cls(_parse_nodes(lines, columns, source), source)
 
     def path(self, node_id: str) -> tuple[str, ...]:
-        """The names from the top of the tree to the node; nodes that are never written are left out on the way."""
+        """Return the names from the top of the tree to the node, without those of nodes that are never written."""
         node = self.nodes[node_id]
         above = self.path(node.parent) if node.parent is not None else ()
         return (*above, node.name) if node.state == "tag" else above
 
     def in_language(self, language: str) -> Taxonomy:
-        """Return the tree with its names in `language`, in English where there are none.
+        """Return the tree with its names in `language`. Words without a translation keep their English names.
 
-        Raises `ConfigError` where it has no names in `language`.
+        Raises `ConfigError` if no word has a name in `language`.
         """
         if language == ENGLISH:
             return self
@@ -173,7 +175,7 @@ def _parse_node(row: Mapping[str, str], languages: Sequence[str], where: str) ->
 
 
 def parse_threshold(text: str, where: str) -> float:
-    """Read a threshold, above 0 and at most 1. Raises `ConfigError` naming `where`."""
+    """Parse a threshold, above 0 and at most 1. Raises `ConfigError`, which names `where`."""
     try:
         number = float(text)
     except ValueError:

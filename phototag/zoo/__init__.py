@@ -1,1 +1,1 @@
-"""Build and install models."""
+"""Build, calibrate and install models."""

@@ -1,4 +1,4 @@
-"""Build the models that phototag knows how to make, and install models: in one step or not at all."""
+"""Build the models that phototag has recipes for, and install models: all or nothing."""
 
 from __future__ import annotations
 
@@ -14,26 +14,24 @@ import filelock
 
 from phototag.core import ModelBuilding, OnWorkEvent, WaitingFor, ignore
 from phototag.errors import ConfigError, ModelError
-from phototag.models.card import CARD_NAME, ImageInput, ModelCard, Output, format_card
+from phototag.models.card import CARD_NAME, format_card
 from phototag.models.find import DEFAULT_MODEL, Model, is_installed, is_model_name, read_text, saved_model_parts
 from phototag.paths import data_directory, installed_directory, shipped_directory
 from phototag.zoo.checkpoint import read_checkpoint
-from phototag.zoo.recipes import BUILDABLE, EFFICIENTNET_LITES, KERAS_APPLICATIONS, EfficientNetLite
+from phototag.zoo.recipes import BUILDABLE, EFFICIENTNET_LITES, KERAS_APPLICATIONS, EfficientNetLite, card_of
 
 
 def build_model(name: str, on_event: OnWorkEvent) -> Path:
-    """Build the model `name`, one of `BUILDABLE`, install it, and return its directory; an earlier one is replaced.
+    """Build and install the model `name`, one of `BUILDABLE`, and return its directory. An earlier build is replaced.
 
-    `on_event` is called before the work begins. Those of keras.applications download their weights.
+    `on_event` is called before the work begins. The models of keras.applications download their weights.
 
-    Raises `ConfigError` for an unknown name, `ModelError` where the weights are not to be had or the place cannot be
+    Raises `ConfigError` for an unknown name, and `ModelError` if the weights are missing or the directory cannot be
     written.
     """
     if name not in BUILDABLE:
-        raise ConfigError(
-            f"there is no recipe for {name}; phototag can build {', '.join(EFFICIENTNET_LITES)}, and the classifiers "
-            "of keras.applications, such as mobilenet_v2 (phototag models list --verbose names them all)"
-        )
+        known = f"{', '.join(EFFICIENTNET_LITES)}, and the classifiers of keras.applications, such as mobilenet_v2"
+        raise ConfigError(f"there is no recipe for {name}", f"phototag can build {known}")
     with _locked(name, on_event):
         on_event(ModelBuilding(name, installed_directory(name)))
         _install(name, lambda new: _build(name, new))
@@ -41,9 +39,9 @@ def build_model(name: str, on_event: OnWorkEvent) -> Path:
 
 
 def ensure_built(model: Model, on_event: OnWorkEvent) -> None:
-    """Build `model` if it is the default one and is not there yet, or was built for another version of its card.
+    """Build `model` if it is the default model and is missing, or was built for another version of its card.
 
-    Processes that want it at the same time wait for the first of them. Raises as `build_model` does.
+    If several processes want it at the same time, all but the first wait. Raises the errors of `build_model`.
     """
     if model.directory != installed_directory(DEFAULT_MODEL) or _is_current():
         return
@@ -54,7 +52,7 @@ def ensure_built(model: Model, on_event: OnWorkEvent) -> None:
 
 
 def has_weights(name: str) -> bool:
-    """Are the weights of the model `name`, one of `BUILDABLE`, on this machine, so that it can be built?"""
+    """Return whether the weights of `name`, one of `BUILDABLE`, are on this machine, so that it can be built."""
     lite = EFFICIENTNET_LITES.get(name)
     return lite is not None and importlib.util.find_spec(lite.package) is not None
 
@@ -62,9 +60,9 @@ def has_weights(name: str) -> bool:
 def add_model(name: str, model: Model, labels: str, *, link: bool) -> Path:
     """Install a copy of `model` as `name`, with its card and the text of its label file; return its directory.
 
-    `link`: the SavedModel stays where it is and is linked to.
+    `link`: link to the SavedModel, which stays in its place.
 
-    Raises `ConfigError` where `name` cannot be one or is taken, `ModelError` where the place cannot be written.
+    Raises `ConfigError` if the name cannot be used or is taken, and `ModelError` if the directory cannot be written.
     """
 
     def fill(new: Path) -> None:
@@ -75,39 +73,39 @@ def add_model(name: str, model: Model, labels: str, *, link: bool) -> Path:
                 target.symlink_to(os.path.abspath(part))
             else:
                 shutil.copyfile(part, target)
-        # What is linked to may change, so its files are looked at at every start.
+        # A linked model may change, so phototag reads its files at every start.
         card = replace(model.card, digest=None) if link else model.card
         (new / CARD_NAME).write_text(format_card(card), encoding="utf-8")
         (new / str(model.card.labels)).write_text(labels, encoding="utf-8")
 
     check_name(name)
     with _locked(name):
-        check_name(name)  # only now nobody else can take it
+        check_name(name)  # only the lock keeps other processes from taking the name
         _install(name, fill)
     return installed_directory(name)
 
 
 def check_name(name: str) -> None:
-    """Raise `ConfigError` where `name` cannot be the name of one more model."""
+    """Raise `ConfigError` if `name` cannot be the name of another model."""
     if not is_model_name(name):
-        raise ConfigError(f"{name!r} cannot be the name of a model; choose another with --name")
+        raise ConfigError(f"{name!r} cannot be the name of a model", "choose another")
     if name in BUILDABLE or is_installed(name):
-        raise ConfigError(f"the name {name} is taken; remove that model or choose another name with --name")
+        raise ConfigError(f"the name {name} is taken", "remove that model or choose another name")
 
 
 def installed_path(name: str) -> Path:
-    """Return the directory of the installed model `name`. Raises `ConfigError` where there is none."""
+    """Return the directory of the installed model `name`. Raises `ConfigError` if there is none."""
     if not is_installed(name):
-        raise ConfigError(f"no model {name} is installed (see: phototag models list)")
+        raise ConfigError(f"no model {name} is installed", "(see: {command:models list})")
     return installed_directory(name)
 
 
 def remove_model(name: str) -> None:
-    """Remove the installed model `name`. Raises `ConfigError` where there is none."""
+    """Remove the installed model `name`. Raises `ConfigError` if there is none."""
     installed_path(name)
     with _locked(name):
         directory, staging = installed_path(name), _clean_staging(name)
-        # Renamed first: half a model must not be found under its name.
+        # Rename it first, so that half a model is never found under its name.
         os.rename(directory, staging / "removed")
         shutil.rmtree(staging)
     from phototag.engines.load import forget_conversions
@@ -116,9 +114,9 @@ def remove_model(name: str) -> None:
 
 
 def installed_models() -> list[str]:
-    """Return the names of the models that are installed, sorted.
+    """Return the names of the installed models, sorted.
 
-    Raises `ModelError` where that cannot be known.
+    Raises `ModelError` if the data directory cannot be read.
     """
     place = data_directory() / "models"
     try:
@@ -144,38 +142,7 @@ def _build(name: str, directory: Path) -> None:
         shutil.copyfile(shipped, directory / shipped.name)
     if name != DEFAULT_MODEL:
         (directory / "NOTICE").unlink()
-        (directory / CARD_NAME).write_text(format_card(_card(name)), encoding="utf-8")
-
-
-def _card(name: str) -> ModelCard:
-    """The card of a model that is built, but for the default one's, which is shipped."""
-    lite = EFFICIENTNET_LITES.get(name)
-    if lite is not None:
-        image = ImageInput(
-            height=lite.image_size,
-            width=lite.image_size,
-            mean=(127, 127, 127),
-            std=(128, 128, 128),
-            crop_fraction=0.875,
-            interpolation="lanczos",
-        )
-        source = f"the PyPI package {lite.package}"
-        return ModelCard(
-            name,
-            image,
-            Output(scores="logits"),
-            labels="labels.txt",
-            taxonomy="imagenet",
-            licence="Apache-2.0",
-            source=source,
-            digest=f"sha256:{lite.sha256}",
-        )
-    application = KERAS_APPLICATIONS[name]
-    size = application.image_size
-    image = ImageInput(height=size, width=size, range=application.range, crop_fraction=0.875)
-    source = f"keras.applications.{application.function}"
-    output = Output(scores="probabilities")
-    return ModelCard(name, image, output, labels="labels.txt", taxonomy="imagenet", source=source)
+        (directory / CARD_NAME).write_text(format_card(card_of(name)), encoding="utf-8")
 
 
 def _build_efficientnet_lite(lite: EfficientNetLite, directory: Path) -> None:
@@ -186,7 +153,7 @@ def _build_efficientnet_lite(lite: EfficientNetLite, directory: Path) -> None:
 
 
 def _package_file(package: str, file: str) -> Path:
-    """The path of a data file of an installed package, without running any of the package's code."""
+    """Return the path of a data file of an installed package, without running any code of the package."""
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise ModelError(f"the package {package} is not installed; install it with: pip install {package}")
@@ -194,7 +161,7 @@ def _package_file(package: str, file: str) -> Path:
 
 
 def _is_current() -> bool:
-    """Is the installed default model whole, and the one that the shipped card describes?"""
+    """Return whether the installed default model is complete and matches the shipped card."""
     directory = installed_directory(DEFAULT_MODEL)
     parts = [directory / "saved_model.pb", *(directory / "variables").glob("*")]
     if len(parts) < 3 or not all(path.is_file() and path.stat().st_size for path in parts):
@@ -211,7 +178,7 @@ def _is_current() -> bool:
 
 @contextlib.contextmanager
 def _locked(name: str, on_event: OnWorkEvent = ignore) -> Iterator[None]:
-    """Hold the lock of the place of the model `name`, and name the place in what goes wrong there."""
+    """Hold the lock of the model `name`, and name its directory in errors of the file system."""
     directory = installed_directory(name)
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +198,7 @@ def _locked(name: str, on_event: OnWorkEvent = ignore) -> Iterator[None]:
 
 
 def _install(name: str, fill: Callable[[Path], None]) -> None:
-    """Let `fill` make the model in a directory of its own, and move it to its place. The lock must be held."""
+    """Let `fill` make the model in a staging folder, and move it to its place. The caller must hold the lock."""
     directory, staging = installed_directory(name), _clean_staging(name)
     new = staging / "new"
     new.mkdir()
@@ -239,10 +206,10 @@ def _install(name: str, fill: Callable[[Path], None]) -> None:
         fill(new)
         for path in new.rglob("*"):
             if path.is_file() and not path.is_symlink():
-                with path.open("r+b") as file:  # Windows flushes only what could be written
+                with path.open("r+b") as file:  # Windows flushes only files that are open for writing
                     os.fsync(file.fileno())
         if directory.exists():
-            # A directory cannot be replaced by renaming. Who looks in between finds nothing, and waits for the lock.
+            # A rename cannot replace a directory. A process that finds nothing in between waits for the lock.
             os.rename(directory, staging / "replaced")
         os.rename(new, directory)
     finally:
@@ -250,9 +217,10 @@ def _install(name: str, fill: Callable[[Path], None]) -> None:
 
 
 def _clean_staging(name: str) -> Path:
-    """Return the empty folder where the model `name` is made, without what a build that was killed left there.
+    """Return the empty folder for making the model `name`, without the remains of a build that was killed.
 
-    The lock must be held. The folder is hidden, so that it is no model's, and on the same file system.
+    The caller must hold the lock. The folder is hidden, so it is never taken for a model, and it is on the same file
+    system.
     """
     staging = installed_directory(name).parent / ".staging" / name
     if staging.exists():

@@ -1,11 +1,11 @@
-"""Read a PyTorch checkpoint of plain tensors, without PyTorch and without trusting the pickle inside.
+"""Read a PyTorch checkpoint of plain tensors, without PyTorch and without trusting its pickle.
 
-A pickle can name any callable and have it called. The reader here resolves four names to harmless stand-ins and
-refuses every other one, and it reads nothing at all before the file's digest is the one that was asked for.
+A pickle can name any callable and have it called. This reader resolves four names to harmless stand-ins and refuses
+every other name. It reads nothing before it has checked the file's digest.
 
-The format is PyTorch's legacy one (`torch.save` before 1.6): pickles of a magic number, a protocol version, facts
-about the machine and the object itself, in which tensors refer to storages by key; then a pickle of the list of keys;
-then, in that order, each storage as a count of elements (8 bytes, little-endian) and the elements.
+The format is PyTorch's legacy one (`torch.save` before 1.6). First come pickles of a magic number, a protocol version,
+facts about the machine, and the object itself, in which tensors refer to storages by key. Then comes a pickle of the
+list of keys. The storages follow in that order, each as a count of elements (8 bytes, little-endian) and the elements.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PROTOCOL_VERSION = 1001
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A tensor as the pickle describes it: a view on a storage whose elements come later in the file."""
+    """A tensor as the pickle describes it: a view of a storage whose elements come later in the file."""
 
     storage: str
     dtype: np.dtype[Any]
@@ -40,7 +40,7 @@ class _Tensor:
 
     def read(self, storages: dict[str, NDArray[Any]]) -> NDArray[Any]:
         storage = storages[self.storage]
-        # as_strided trusts its caller: a view past the end of the storage would read foreign memory.
+        # as_strided does not check: a view past the end of the storage would read other memory.
         last = self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
         if min((self.offset, *self.shape, *self.stride), default=0) < 0 or last >= storage.size:
             raise ValueError(f"a tensor of shape {self.shape} reaches past its storage")
@@ -67,7 +67,7 @@ class _Unpickler(pickle.Unpickler):
         try:
             return self.ALLOWED[module_name, global_name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it names {module_name}.{global_name}, which is no tensor") from None
+            raise pickle.UnpicklingError(f"it names {module_name}.{global_name}, which is not a tensor") from None
 
     def persistent_load(self, pid: Any, /) -> tuple[str, np.dtype[Any]]:
         _, dtype, key, *_ = pid
@@ -80,7 +80,7 @@ def read_checkpoint(path: Path, sha256: str) -> dict[str, NDArray[Any]]:
     The SHA-256 of the file must be `sha256` (64 hexadecimal digits). The arrays are float32 or int64, read-only, and in
     PyTorch's order of axes (output, input, height, width for a convolution).
 
-    Raises `ModelError` where the file cannot be read, is not the one asked for, or holds anything but tensors.
+    Raises `ModelError` if the file cannot be read, has another digest, or holds anything but tensors.
     """
     try:
         data = path.read_bytes()
@@ -92,18 +92,18 @@ def read_checkpoint(path: Path, sha256: str) -> dict[str, NDArray[Any]]:
 
 
 def parse_checkpoint(data: bytes, source: str) -> dict[str, NDArray[Any]]:
-    """Return the tensors in the bytes of a legacy checkpoint; `source` names it in the `ModelError` of a bad one."""
+    """Return the tensors in the bytes of a legacy checkpoint. Raises `ModelError` naming `source`."""
     file = io.BytesIO(data)
     try:
         if _Unpickler(file).load() != MAGIC_NUMBER or _Unpickler(file).load() != PROTOCOL_VERSION:
-            raise ValueError("it is no PyTorch checkpoint of the legacy format")
-        _Unpickler(file).load()  # facts about the machine that wrote it
+            raise ValueError("it is not a PyTorch checkpoint of the legacy format")
+        _Unpickler(file).load()  # the facts about the machine that wrote it
         tensors: dict[str, _Tensor] = _Unpickler(file).load()
         keys: list[str] = _Unpickler(file).load()
         dtypes = {tensor.storage: tensor.dtype for tensor in tensors.values()}
         storages = {key: _read_storage(file, dtypes[key]) for key in keys}
         return {str(name): tensor.read(storages) for name, tensor in tensors.items()}
-    # What a damaged pickle raises is not limited to UnpicklingError (see the documentation of `pickle`).
+    # A damaged pickle may raise other errors than UnpicklingError (see the documentation of `pickle`).
     except Exception as error:
         raise ModelError(f"{source} cannot be read as a checkpoint: {error}") from error
 

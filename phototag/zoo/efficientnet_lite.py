@@ -1,12 +1,11 @@
 """EfficientNet-Lite: the network, filled from its published PyTorch weights and exported as a SavedModel.
 
-The Lite family is EfficientNet (Tan and Le, ICML 2019) without squeeze-and-excitation and with ReLU6 for swish, and
-with stem and head of the same width in every size. The numbers are those of TensorFlow's own release of it
-(tensorflow/tpu, models/official/efficientnet/lite).
+The Lite family is EfficientNet (Tan and Le, ICML 2019) without squeeze-and-excitation and with ReLU6 instead of swish.
+Stem and head have the same width in every size. The numbers come from TensorFlow's own release (tensorflow/tpu,
+models/official/efficientnet/lite).
 
-Written in TensorFlow's operations and not in Keras: a Keras that its user set to another backend or another order of
-axes would build something else. Batch normalisation is folded into the convolutions before it, which gives the same
-scores in less time.
+It is written in TensorFlow's operations, not in Keras, because a user may have set Keras to another backend or another
+order of axes. Batch normalisation is folded into the preceding convolutions, which gives the same scores in less time.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from phototag.errors import ModelError
 from phototag.zoo.export import save_model
 
 Weights = Mapping[str, NDArray[Any]]
-# From an image tensor, or what the layers before made of it, to the next one.
+# From an image tensor, or the output of the layers before, to the next tensor.
 Layer = Callable[[Any], Any]
 
 STEM_FILTERS = 32
@@ -36,7 +35,7 @@ BATCH_NORM_EPSILON = 1e-3
 
 @dataclass(frozen=True)
 class Stage:
-    """`repeats` inverted-residual blocks of one shape; the first has the stride."""
+    """`repeats` inverted-residual blocks of one shape. The first block has the stride."""
 
     repeats: int
     kernel: int
@@ -61,11 +60,11 @@ def export_efficientnet_lite(
 ) -> None:
     """Write an EfficientNet-Lite with `weights` into `directory` as a SavedModel.
 
-    `weights` are the tensors of the PyTorch checkpoint by name; `width` and `depth` multiply the filters and the
+    `weights` are the tensors of the PyTorch checkpoint by name. `width` and `depth` multiply the filters and the
     repeats of Lite0. The SavedModel's signature `serving_default` takes float32 [N, image_size, image_size, 3], RGB
     scaled to (pixel - 127) / 128, and gives float32 [N, 1000] `logits`.
 
-    Raises `ModelError` where the weights are not those of this network.
+    Raises `ModelError` if the weights are not of this network.
     """
     network = _Network(import_tensorflow(), weights)
     layers = list(network.layers(tuple(_scaled(width, depth))))
@@ -80,7 +79,7 @@ def export_efficientnet_lite(
 
 
 def _scaled(width: float, depth: float) -> Iterator[Stage]:
-    """Lite0's stages, wider and deeper; the first and the last keep their repeats."""
+    """Yield Lite0's stages, wider and deeper. The first and the last keep their repeats."""
     for stage in LITE0_STAGES:
         inner = stage not in (LITE0_STAGES[0], LITE0_STAGES[-1])
         repeats = math.ceil(stage.repeats * depth) if inner else stage.repeats
@@ -88,7 +87,7 @@ def _scaled(width: float, depth: float) -> Iterator[Stage]:
 
 
 def _rounded(filters: float) -> int:
-    """The nearest multiple of 8, but never a tenth less than asked for."""
+    """Return the nearest multiple of 8, but at least nine tenths of `filters`."""
     nearest = max(8, int(filters + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * filters else nearest
 
@@ -100,12 +99,12 @@ def _blocks(stages: tuple[Stage, ...]) -> Iterator[tuple[Stage, int]]:
 
 
 class _Network:
-    """Makes the layers of the network, each filled from the checkpoint at once."""
+    """Makes the layers of the network, and fills each from the checkpoint."""
 
     def __init__(self, tensorflow: Any, weights: Weights) -> None:
         self._tensorflow = tensorflow
         self._weights = weights
-        # Batch counters serve training alone.
+        # Batch counters are only for training.
         self._unused = {name for name in weights if not name.endswith("num_batches_tracked")}
         self.variables: list[Any] = []
 
@@ -123,12 +122,12 @@ class _Network:
         yield lambda x: tf.matmul(tf.reduce_mean(x, axis=[1, 2]), weight) + bias
 
     def check_all_used(self) -> None:
-        """Raise `ModelError` if the checkpoint holds weights that have no place in the network."""
+        """Raise `ModelError` if the network has no place for some weights of the checkpoint."""
         if self._unused:
             raise ModelError(f"the weights are of another network: {min(self._unused)} has no place in it")
 
     def _inverted_residual(self, name: str, channels: int, stage: Stage, stride: int) -> Layer:
-        """Widen, filter each channel by itself, narrow again; add the input where the shapes agree."""
+        """Return a block that widens, filters each channel alone, narrows, and adds its input if the shapes agree."""
         wide = channels * stage.expansion
         steps: list[Layer] = []
         if stage.expansion != 1:
@@ -175,7 +174,7 @@ class _Network:
         return lambda x: tf.nn.relu6(tf.nn.bias_add(tf.nn.depthwise_conv2d(x, weight, strides, "SAME"), bias))
 
     def _batch_norm(self, name: str, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What to multiply a convolution's filters with, and what to add to its output."""
+        """Return the factors of a convolution's filters, and the terms of its output."""
         parts = ("weight", "bias", "running_mean", "running_var")
         gamma, beta, mean, variance = (self._take(f"{name}.{part}", (channels,)).astype(np.float64) for part in parts)
         scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)

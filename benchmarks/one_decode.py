@@ -1,0 +1,130 @@
+"""Whether one decode serves several networks: the same tags from a photo that was decoded larger, and what that costs.
+
+    python benchmarks/one_decode.py PHOTOS [--cost-only]
+
+PHOTOS is a folder. Every photo is tagged by the default model twice: decoded for that model alone, and decoded for 640
+and for 1024 pixels and then reduced. Prints on how many photos the tags are the same, and how far the scores move.
+
+Then 12-megapixel photos, as a camera makes them, are decoded for 224, 640 and 1024 pixels in turn, and the model's
+view is taken of each. Prints the medians of the processor's time and their ratios. Ratios hold within one run only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from phototag.analysis.classifier import Classifier
+from phototag.cli.messages import event_message
+from phototag.core import Photo
+from phototag.errors import PhotoError
+from phototag.images.decode import read_picture
+from phototag.images.preprocess import Preprocessing
+from phototag.models.find import DEFAULT_MODEL, Model, find_model
+from phototag.photos.find import find_photos
+from phototag.vocabulary.choose import Chooser, TreeRule
+from phototag.zoo.build import ensure_built
+
+SIDES = (640, 1024)
+SAME_TAGS = 0.995  # the goals: of photos, at least
+MOVED = 0.01  # of a probability, at the 95th percentile of all photos' largest move, at most
+COSTS = {640: 1.25, 1024: 1.4}  # times the cost at 224, at most
+ROUNDS = 40
+SEED = 20240
+
+
+def scores_of(path: Path, side: int, preprocessing: Preprocessing, classifier: Classifier) -> NDArray[np.float32]:
+    """Return the scores of the photo at `path`, decoded for `side` pixels: float32 [classes]."""
+    view = read_picture(path, max(side, preprocessing.shortest_side)).view(preprocessing)
+    scores: NDArray[np.float32] = classifier.predict(view)[0]
+    return scores
+
+
+def compare(photos: Sequence[Path], model: Model, classifier: Classifier, side: int) -> tuple[list[bool], list[float]]:
+    """Return for each photo whether its tags are the same when decoded for `side`, and the largest move of a score."""
+    assert model.taxonomy is not None
+    chooser = Chooser((TreeRule(model.labels, model.taxonomy, levels=model.card.thresholds, max_tags=12),), 12)
+    are_same, moves = [], []
+    for path in photos:
+        try:
+            alone = scores_of(path, 0, model.preprocessing, classifier)
+        except PhotoError:
+            continue
+        shared = scores_of(path, side, model.preprocessing, classifier)
+        tags = [{tag.name for tag in chooser.choose({"objects": scores})} for scores in (alone, shared)]
+        are_same.append(tags[0] == tags[1])
+        moves.append(float(np.abs(alone - shared).max()))
+    return are_same, moves
+
+
+def camera_photo(seed: int) -> bytes:
+    """Make a JPEG of 4000 x 3000 pixels with the size in bytes that a camera's has."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8)).resize((4000, 3000), Image.Resampling.BICUBIC)
+    noise = Image.fromarray(rng.normal(128, 24, (3000, 4000)).clip(0, 255).astype(np.uint8))
+    noise = noise.filter(ImageFilter.GaussianBlur(0.7))
+    buffer = io.BytesIO()
+    Image.blend(coarse, noise.convert("RGB"), 0.3).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def costs(preprocessing: Preprocessing) -> dict[int, list[float]]:
+    """Return the seconds of the processor that decoding for each side and the view take, in interleaved rounds."""
+    photos = [camera_photo(SEED + number) for number in range(4)]
+    seconds: dict[int, list[float]] = {side: [] for side in (224, *SIDES)}
+    for number in range(ROUNDS + 1):
+        for side, spent in seconds.items():
+            started = time.thread_time()
+            read_picture(photos[number % len(photos)], side).view(preprocessing)
+            spent.append(time.thread_time() - started)
+    return {side: spent[1:] for side, spent in seconds.items()}  # the first warms up
+
+
+def print_tags(folder: Path) -> bool:
+    """Print how tags and scores differ, and return whether the goals are met."""
+    photos = [one.path for one in find_photos([folder]) if isinstance(one, Photo)]
+    model = find_model(DEFAULT_MODEL)
+    ensure_built(model, lambda event: print(event_message(event), file=sys.stderr))
+    classifier = Classifier(model)
+    are_met = []
+    for side in SIDES:
+        are_same, moves = compare(photos, model, classifier, side)
+        share, p95 = sum(are_same) / len(are_same), float(np.percentile(moves, 95))
+        are_met.append(share >= SAME_TAGS and p95 <= MOVED)
+        print(
+            f"decoded for {side}: same tags on {sum(are_same)} of {len(are_same)} photos ({share:.2%}); largest move of"
+            f" a score: mean {np.mean(moves):.4f}, 95 % {p95:.4f}, most {max(moves):.4f}"
+        )
+    return all(are_met)
+
+
+def print_costs() -> bool:
+    """Print the costs, and return whether the goals are met."""
+    medians = {side: statistics.median(spent) for side, spent in costs(Preprocessing(224, 224)).items()}
+    ratios = {side: medians[side] / medians[224] for side in SIDES}
+    print("12 MP: " + ", ".join(f"{side} pixels {1000 * median:.1f} ms" for side, median in medians.items()))
+    print("ratios: " + ", ".join(f"{side}: {ratio:.2f}" for side, ratio in ratios.items()))
+    return all(ratio <= COSTS[side] for side, ratio in ratios.items())
+
+
+def main() -> int:
+    """Measure and print. Return 1 if a goal is not met."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--cost-only", action="store_true")
+    arguments = parser.parse_args()
+    are_met = [print_costs(), arguments.cost_only or print_tags(arguments.photos)]
+    return 0 if all(are_met) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

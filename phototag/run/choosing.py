@@ -1,0 +1,72 @@
+"""From settings to a chooser: which rules turn results into tags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from phototag.errors import ConfigError, ModelError
+from phototag.models.find import Model, read_text
+from phototag.run.settings import DEFAULT_MAX_TAGS, Settings
+from phototag.vocabulary.choose import Chooser, LabelRule, TreeRule
+from phototag.vocabulary.overlay import apply_overlay
+from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD, ENGLISH, Taxonomy
+
+
+def make_chooser(settings: Settings, model: Model) -> Chooser:
+    """Return what chooses tags from the results of `model`. Raises `ConfigError`."""
+    max_tags = settings.top or settings.max_tags or DEFAULT_MAX_TAGS
+    if settings.wants_labels or model.taxonomy is None:
+        return Chooser((_label_rule(settings, model, max_tags),), max_tags)
+    return Chooser((make_tree_rule(settings, model),), max_tags)
+
+
+def make_tree_rule(settings: Settings, model: Model) -> TreeRule:
+    """Return the rule that chooses words of the model's tree.
+
+    Raises `ConfigError` if there is no tree, or the overlay is wrong.
+    """
+    if settings.wants_labels or model.taxonomy is None:
+        what = "an explanation is about the words of a tree, and there is none here"
+        raise ConfigError(what, "see the scores with {top} 10")
+    return TreeRule(
+        model.labels,
+        _taxonomy(settings, model.taxonomy),
+        levels=model.card.thresholds,
+        threshold=settings.threshold or DEFAULT_THRESHOLD,
+        max_tags=settings.max_tags or DEFAULT_MAX_TAGS,
+    )
+
+
+def _taxonomy(settings: Settings, taxonomy: Taxonomy) -> Taxonomy:
+    language = ENGLISH if settings.language is None else settings.language
+    if settings.taxonomy is None:
+        return taxonomy.in_language(language)
+    return apply_overlay(taxonomy, _read_overlay(settings.taxonomy), str(settings.taxonomy), language)
+
+
+def _read_overlay(path: Path) -> str:
+    try:
+        return read_text(path)
+    except ModelError as error:  # an overlay is not part of a model
+        raise ConfigError(error.what, error.remedy) from None
+
+
+def _label_rule(settings: Settings, model: Model, max_tags: int) -> LabelRule:
+    for name in ("taxonomy", "language"):
+        # What a config file says is for the models that have a tree.
+        if getattr(settings, name) is not None and name not in settings.from_config:
+            what = f"the labels of {model.card.name} have no tree"
+            raise ConfigError(what, "leave out {taxonomy} and {language}")
+    if model.is_independent and settings.logit_threshold is not None:
+        what = f"{model.directory} gives independent scores and no logits"
+        raise ConfigError(what, "use {threshold}, not {logit_threshold}")
+    without_threshold = settings.top is not None or settings.logit_threshold is not None
+    return LabelRule(
+        model.labels,
+        threshold=settings.threshold or (None if without_threshold else DEFAULT_THRESHOLD),
+        logit_threshold=settings.logit_threshold,
+        temperature=model.card.temperature,
+        max_tags=max_tags,
+        thresholds=model.thresholds,
+        independent=model.is_independent,
+    )

@@ -1,0 +1,255 @@
+"""Look at photos: read, decode and analyze them. Uses neither the index nor a writer, so it can run anywhere.
+
+`look` is the whole work for one photo; its job and its answer can be pickled. `LocalLooker` does it in threads, with
+the models of this process.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from phototag.analysis.analyzer import Analyzer
+from phototag.core import Results
+from phototag.errors import OutOfMemory
+from phototag.images.decode import Picture, read_picture
+from phototag.run.outcome import Timings, timed
+
+
+@dataclass(frozen=True, slots=True)
+class LookJob:
+    """One photo to look at.
+
+    `size`, `mtime_ns`: the file as the walk saw it. `keys`: the results that are wanted. `known`: packed results, by
+    key, that another analyzer may start from.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    keys: frozenset[str]
+    known: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen in a photo: the `content_digest` of its file, and packed results by key.
+
+    Results that the index turned out to have are missing.
+    """
+
+    digest: bytes
+    results: Mapping[str, bytes]
+
+
+# Returns which of a job's results are still wanted for a file of that digest: the index may know its content.
+StillWanted: TypeAlias = Callable[[bytes], Collection[str]]
+
+
+class Later(Protocol):
+    """An answer that comes later, such as a `concurrent.futures.Future`."""
+
+    def result(self) -> Seen:
+        """Wait for the answer. Raises `PhotoError` if the photo cannot be read, `ModelError` if a model fails."""
+
+
+class Looker(Protocol):
+    """Looks at photos: here in threads, or on other machines."""
+
+    @property
+    def ahead(self) -> int:
+        """How many photos it wants to have at a time."""
+
+    def submit(self, job: LookJob, still_wanted: StillWanted | None = None) -> Later:
+        """Begin to look at a photo. `still_wanted` saves the work for known content, if the looker can ask it."""
+
+    def close(self) -> None:
+        """Give up the photos that have not been begun."""
+
+
+def look(job: LookJob, analyzers: Sequence[Analyzer]) -> Seen:
+    """Look at one photo. Raises `PhotoError` if it cannot be read, `ModelError` if a model fails."""
+    work = _begin(job, analyzers, None, None)
+    _finish([work], analyzers)
+    return work.seen()
+
+
+def look_at(image: Path | bytes, analyzers: Sequence[Analyzer]) -> Results:
+    """Return all results of one image by name, as a scan would store and read them.
+
+    Raises `PhotoError` if it cannot be read, `ModelError` if a model fails.
+    """
+    kinds = [kind for analyzer in analyzers for kind in analyzer.results]
+    picture = read_picture(image, _largest_side(analyzers))
+    work = _prepared_work(picture, frozenset(kind.key for kind in kinds), {}, analyzers)
+    _finish([work], analyzers)
+    return {kind.name: kind.unpack(work.packed[kind.key]) for kind in kinds}
+
+
+@dataclass(slots=True)
+class _Work:
+    """A photo that is being looked at: what is known by now, and the analyzers that are still to run."""
+
+    digest: bytes
+    results: dict[str, Any]
+    packed: dict[str, bytes]
+    keys: frozenset[str]
+    pending: collections.deque[tuple[Analyzer, Any]]
+
+    def note(self, analyzer: Analyzer, results: Results) -> None:
+        """Take the results of `analyzer`, which was the next one."""
+        self.pending.popleft()
+        for kind in analyzer.results:
+            self.results[kind.name] = results[kind.name]
+            if kind.key in self.keys:
+                self.packed[kind.key] = kind.pack(results[kind.name])
+
+    def seen(self) -> Seen:
+        return Seen(self.digest, self.packed)
+
+
+def _begin(
+    job: LookJob, analyzers: Sequence[Analyzer], still_wanted: StillWanted | None, timings: Timings | None
+) -> _Work:
+    """Read and decode a photo, and prepare it for every analyzer that has to run."""
+    with timed(timings, "decode"):
+        picture = read_picture(Path(job.path), _largest_side(analyzers))
+        keys = job.keys if still_wanted is None else frozenset(still_wanted(picture.digest))
+        return _prepared_work(picture, keys, _known(job.known, analyzers), analyzers)
+
+
+def _prepared_work(
+    picture: Picture, keys: frozenset[str], known: dict[str, Any], analyzers: Sequence[Analyzer]
+) -> _Work:
+    running = _running(analyzers, keys, known)
+    prepared = _prepared(picture, running)
+    return _Work(picture.digest, known, {}, keys, collections.deque(zip(running, prepared, strict=True)))
+
+
+def _known(packed: Mapping[str, bytes], analyzers: Sequence[Analyzer]) -> dict[str, Any]:
+    """Return those of the packed results that can be unpacked, by name."""
+    known: dict[str, Any] = {}
+    for kind in (kind for analyzer in analyzers for kind in analyzer.results):
+        if kind.key in packed:
+            with contextlib.suppress(ValueError):  # a damaged index
+                known[kind.name] = kind.unpack(packed[kind.key])
+    return known
+
+
+def _running(analyzers: Sequence[Analyzer], keys: Collection[str], known: Collection[str]) -> list[Analyzer]:
+    """Return the analyzers to run for results of these `keys`, in order, with those that they start from."""
+    names: set[str] = set()
+    running: list[Analyzer] = []
+    for analyzer in reversed(analyzers):  # an analyzer stands behind those that it starts from
+        if any(kind.key in keys or kind.name in names for kind in analyzer.results):
+            running.insert(0, analyzer)
+            names.update(name for name in analyzer.after if name not in known)
+    return running
+
+
+def _prepared(picture: Picture, running: Sequence[Analyzer]) -> list[Any]:
+    """Decode the picture once, large enough for all, and return what each analyzer needs of it."""
+    if not running:
+        return []
+    picture.shortest_side = _largest_side(running)
+    return [analyzer.prepare(picture) for analyzer in running]
+
+
+def _largest_side(analyzers: Sequence[Analyzer]) -> int:
+    return max(analyzer.shortest_side for analyzer in analyzers)
+
+
+def _finish(works: Sequence[_Work], analyzers: Sequence[Analyzer]) -> None:
+    """Run the pending analyzers, each for all photos that wait for it."""
+    for analyzer in analyzers:
+        waiting = [work for work in works if work.pending and work.pending[0][0] is analyzer]
+        if waiting:
+            found = analyzer.analyse([work.pending[0][1] for work in waiting], [work.results for work in waiting])
+            for work, results in zip(waiting, found, strict=True):
+                work.note(analyzer, results)
+
+
+class LocalLooker:
+    """Looks at photos in `jobs` threads of this process.
+
+    Analyzers that work by photo run in the same thread. The others run in batches of `batch_size` photos, in the thread
+    that asks for the first result of the batch.
+    """
+
+    def __init__(
+        self, analyzers: Sequence[Analyzer], jobs: int, batch_size: int, timings: Timings | None = None
+    ) -> None:
+        self._analyzers = analyzers
+        self._batch_size = batch_size
+        self._timings = timings
+        self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="look")
+        self._tickets: collections.deque[_Ticket] = collections.deque()  # in order of submission
+
+    @property
+    def ahead(self) -> int:
+        """One batch to analyze, and one to decode meanwhile."""
+        return 2 * self._batch_size
+
+    def submit(self, job: LookJob, still_wanted: StillWanted | None = None) -> Later:
+        """Begin to look at a photo in a thread."""
+        ticket = _Ticket(self, self._pool.submit(self._look, job, still_wanted))
+        self._tickets.append(ticket)
+        return ticket
+
+    def close(self) -> None:
+        """Give up the photos that have not been begun, and wait for the others."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _look(self, job: LookJob, still_wanted: StillWanted | None) -> _Work:
+        work = _begin(job, self._analyzers, still_wanted, self._timings)
+        while work.pending and work.pending[0][0].by_photo:
+            analyzer, prepared = work.pending[0]
+            try:
+                with timed(self._timings, "infer"):
+                    (results,) = analyzer.analyse([prepared], [work.results])
+            except OutOfMemory:  # too much beside the other threads; `finish` tries again alone
+                break
+            work.note(analyzer, results)
+        return work
+
+    def finish(self, ticket: _Ticket) -> _Work:
+        """Return the finished work of `ticket`. Runs the pending analyzers for it and the photos behind it."""
+        while self._tickets and self._tickets[0].is_done:
+            self._tickets.popleft()
+        work = ticket.work()
+        if work.pending:
+            at = self._tickets.index(ticket)
+            batch = [self._tickets[number] for number in range(at, min(at + self._batch_size, len(self._tickets)))]
+            works = [other.work() for other in batch if other.can_be_read()]
+            with timed(self._timings, "infer"):
+                _finish([other for other in works if other.pending], self._analyzers)
+        return work
+
+
+class _Ticket:
+    """An answer of `LocalLooker`: a thread may have finished it, or it waits for its batch."""
+
+    def __init__(self, looker: LocalLooker, future: Future[_Work]) -> None:
+        self._looker = looker
+        self._future = future
+        self.is_done = False
+
+    def result(self) -> Seen:
+        """Wait for the answer."""
+        try:
+            return self._looker.finish(self).seen()
+        finally:
+            self.is_done = True
+
+    def work(self) -> _Work:
+        """Wait until the thread has done its part. Raises what it raised."""
+        return self._future.result()
+
+    def can_be_read(self) -> bool:
+        """Wait until the thread has done its part; return whether it could read the photo."""
+        return self._future.exception() is None

@@ -1,0 +1,324 @@
+"""The session: what every front end holds. It finds the model, keeps it loaded, and starts runs."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from phototag.analysis.analyzer import Analyzer
+from phototag.analysis.objects import ObjectAnalyzer
+from phototag.core import Photo, Prediction, SkippedFile, Tag, WalkItem, ignore
+from phototag.index import Index, Run, open_index
+from phototag.metadata.files import remove_unfinished
+from phototag.metadata.writer import NullWriter, Writer
+from phototag.models.find import Model, find_model
+from phototag.paths import default_index
+from phototag.photos.find import find_photos
+from phototag.run.choosing import make_chooser, make_tree_rule
+from phototag.run.events import FileSkipped, ModelLoading, OnEvent
+from phototag.run.looker import LocalLooker, Looker, look_at
+from phototag.run.outcome import Outcome, Report, RunStatus, Timings
+from phototag.run.pipeline import Pipeline
+from phototag.run.record import TOP_PREDICTIONS, Recorder, recipe_digest
+from phototag.run.settings import Settings, worker_threads
+from phototag.run.untag import Untagged, untag_photos, untag_run
+from phototag.vocabulary.choose import Chooser, Explanation, TreeRule
+
+if TYPE_CHECKING:
+    from phototag.analysis.classifier import Classifier
+
+MakeLooker = Callable[[Sequence[Analyzer], int, int, "Timings | None"], Looker]
+
+
+@dataclass(frozen=True, slots=True)
+class Tagging:
+    """The tags of one image, and the model's likeliest labels, the likeliest first."""
+
+    tags: tuple[Tag, ...]
+    predictions: tuple[Prediction, ...]
+
+
+def never() -> bool:
+    """Return False: never stop."""
+    return False
+
+
+class Session(AbstractContextManager["Session"]):
+    """A model with its settings, ready for runs over a library and for single images.
+
+    The model is loaded when an image first needs it, and stays loaded. The index is open only during a run.
+
+    `on_event` is called with each event, also from other threads. `analyzers` run beside those that the settings ask
+    for, behind them. `make_looker` replaces the threads of this process; it takes the analyzers, the number of threads,
+    the batch size and the timings.
+
+    Raises `ConfigError` if the settings are wrong.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        on_event: OnEvent = ignore,
+        *,
+        analyzers: Sequence[Analyzer] = (),
+        make_looker: MakeLooker = LocalLooker,
+    ) -> None:
+        self.settings = settings if settings is not None else Settings()
+        self.settings.check()
+        self.on_event = on_event
+        self._more_analyzers = tuple(analyzers)
+        self._make_looker = make_looker
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Forget the model."""
+        for name in ("analyzers", "_classifier"):
+            self.__dict__.pop(name, None)
+
+    @property
+    def jobs(self) -> int:
+        """The number of worker threads."""
+        return self.settings.jobs or worker_threads()
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """What is known about the model before it runs. Raises `ModelError` if it cannot be found."""
+        return find_model(self.settings.model, labels=self.settings.labels, given=self.settings.facts)
+
+    @functools.cached_property
+    def analyzers(self) -> tuple[Analyzer, ...]:
+        """What looks at each photo. Raises `ModelError` if there is no such model."""
+        kind: Literal["probabilities", "logits"] = "probabilities"
+        if self.settings.logit_threshold is not None:
+            kind = "logits"
+        objects = ObjectAnalyzer(self.model, self.classifier, crops=self.settings.crops, kind=kind)
+        return (objects, *self._more_analyzers)
+
+    @functools.cached_property
+    def chooser(self) -> Chooser:
+        """What chooses tags. Raises `ConfigError`, and `ModelError` if there is no such model."""
+        return make_chooser(self.settings, self.model)
+
+    def classifier(self) -> Classifier:
+        """Return the model, loaded; build and convert it first if need be. Raises `ModelError`."""
+        return self._classifier
+
+    @functools.cached_property
+    def _classifier(self) -> Classifier:
+        from phototag.analysis.classifier import Classifier, check_known
+        from phototag.zoo.build import ensure_built
+
+        self.on_event(ModelLoading(self.model.card.name))
+        ensure_built(self.model, self.on_event)
+        classifier = Classifier(self.model, self.settings.engine, self.on_event, self.jobs)
+        check_known(self.model, classifier)
+        return classifier
+
+    # --- Single images ------------------------------------------------------------------------------------------------
+
+    def tag(self, image: Path | bytes) -> Tagging:
+        """Return the tags of one image: a file, or the bytes of one. Uses no index and writes nothing.
+
+        Raises `PhotoError` if the image cannot be read, `ModelError` if the model fails.
+        """
+        results = look_at(image, self.analyzers)
+        return Tagging(self.chooser.choose(results), self.chooser.top(results, TOP_PREDICTIONS))
+
+    def explain(self, image: Path | bytes) -> tuple[Explanation, ...]:
+        """Return why each word of the tree is a tag of the image or not.
+
+        Raises `ConfigError` if the tags are not words of a tree, and what `tag` raises.
+        """
+        return self._tree_rule.explain(look_at(image, self.analyzers[:1])["objects"])
+
+    @functools.cached_property
+    def _tree_rule(self) -> TreeRule:
+        return make_tree_rule(self.settings, self.model)
+
+    # --- Runs ---------------------------------------------------------------------------------------------------------
+
+    def untag(self, paths: Sequence[Path], should_stop: Callable[[], bool] = never) -> Iterator[Untagged]:
+        """Remove what phototag wrote from the photos at and below `paths` and from their sidecars, lazily.
+
+        Raises `ConfigError` if a path or a pattern is wrong; iterating raises `IndexBusy` and `IndexUnusable`.
+        """
+        return untag_photos(self.find(paths), paths, self.index_path, should_stop, dry_run=self.settings.dry_run)
+
+    def untag_run(self, run: int, should_stop: Callable[[], bool] = never) -> Iterator[Untagged]:
+        """Undo what one scan wrote, the last change first, lazily.
+
+        Iterating raises `ConfigError` if the index knows no such run, `IndexBusy` and `IndexUnusable`.
+        """
+        return untag_run(run, self.index_path, should_stop, dry_run=self.settings.dry_run)
+
+    def watch(
+        self, folders: Sequence[Path], should_stop: Callable[[], bool], *, initial_scan: bool = True
+    ) -> Iterator[Scan]:
+        """Yield runs, each to be iterated over, as photos come into `folders` or change there.
+
+        Ends when `should_stop` returns True. Raises `ConfigError` if a folder cannot be watched.
+        """
+        from phototag.run.watch import watch
+
+        return watch(self, folders, should_stop, initial_scan=initial_scan)
+
+    def scan(
+        self,
+        paths: Sequence[Path],
+        should_stop: Callable[[], bool] = never,
+        *,
+        details: bool = True,
+        timings: Timings | None = None,
+    ) -> Scan:
+        """Return a run that tags what is at and below `paths`; iterate over it for the outcomes.
+
+        Once `should_stop` returns True, the run finishes what it has begun. `details`: outcomes of unchanged photos
+        tell their tags. `timings` are filled in.
+
+        Raises `ConfigError` if a path or a pattern is wrong. Iterating raises `ModelError`, `IndexBusy` and
+        `IndexUnusable`.
+        """
+        found = self.find(paths)
+        roots = [Path(os.path.abspath(path)) for path in paths]
+        return Scan(self, found, tuple(paths), roots, should_stop, details=details, timings=timings)
+
+    def find(self, paths: Sequence[Path], exclude: Sequence[str] = ()) -> Iterator[WalkItem]:
+        """Find what is at and below `paths`. Raises `ConfigError` if a path or a pattern is wrong."""
+        return find_photos(
+            paths,
+            exclude=(*exclude, *self.settings.exclude),
+            default_excludes=not self.settings.no_default_excludes,
+            follow_symlinks=self.settings.follow_symlinks,
+        )
+
+    def count(self, paths: Sequence[Path]) -> int:
+        """Return the number of photos at and below `paths`."""
+        return sum(isinstance(one, Photo) for one in self.find(paths))
+
+    @property
+    def index_path(self) -> Path:
+        """The path of the index."""
+        return self.settings.index or default_index()
+
+    @property
+    def recipe(self) -> str:
+        """The digest of everything that decides about the tags and where they go."""
+        return recipe_digest(self.analyzers, self.chooser, self.settings.write)
+
+    def recorder(self, index: Index, *, details: bool = True) -> Recorder:
+        """Return what decides whether a photo of `index` is up to date, and tags it."""
+        settings, recipe = self.settings, self.recipe
+        return Recorder(
+            types=[kind for analyzer in self.analyzers for kind in analyzer.results],
+            chooser=self.chooser,
+            writer=self._writer(index, recipe),
+            index=index,
+            recipe=recipe,
+            dry_run=settings.dry_run,
+            force=settings.force,
+            forget_rejections=settings.forget_rejections,
+            details=details,
+        )
+
+    def pipeline(self, recorder: Recorder, roots: Sequence[Path], timings: Timings | None) -> Pipeline:
+        """Return the pipeline of one run."""
+        batch_size = max(1, self.settings.batch_size // self.settings.crops)
+        looker = self._make_looker(self.analyzers, self.jobs, batch_size, timings)
+        return Pipeline(looker, recorder, roots, timings)
+
+    def report_skipped(self, file: SkippedFile) -> None:
+        """Report a file that a scan does not tag. Remove it if a killed run left it behind."""
+        if file.kind == "unfinished" and not self.settings.dry_run:
+            remove_unfinished(file.path)
+        self.on_event(FileSkipped(file))
+
+    def _writer(self, index: Index, recipe: str) -> Writer:
+        name, again, write = self.model.card.name, self.settings.forget_rejections, self.settings.write
+        if write == "none":
+            return NullWriter()
+        if write == "json":
+            from phototag.metadata.json_sidecar import JsonSidecarWriter
+
+            return JsonSidecarWriter(name, self.model.digest, index, recipe, again)
+        if write == "xmp":
+            from phototag.metadata.xmp_sidecar import XmpSidecarWriter
+
+            return XmpSidecarWriter(name, index, recipe, again)
+        from phototag.metadata.embed import EmbedWriter
+
+        return EmbedWriter(name, index, recipe, again, touch=self.settings.touch)
+
+
+def scan(paths: Sequence[str | os.PathLike[str]], **settings: Any) -> Generator[Outcome, None, None]:
+    """Tag what is at and below `paths`, and yield an outcome for each photo. `settings` are the fields of `Settings`.
+
+    Raises `ConfigError`, `ModelError`, `IndexBusy` and `IndexUnusable`.
+    """
+    with Session(Settings(**settings)) as session:
+        yield from session.scan([Path(path) for path in paths])
+
+
+@dataclass
+class Scan:
+    """One run over a library: iterate over it once for the outcomes, in the order of the photos.
+
+    report: the counts so far. run: the run as the index has it, None in a dry run. status: how the run ended; "failed"
+    until it has ended.
+    """
+
+    session: Session
+    found: Iterable[WalkItem]
+    paths: tuple[Path, ...]
+    roots: Sequence[Path]
+    should_stop: Callable[[], bool] = never
+    details: bool = True
+    timings: Timings | None = None
+    report: Report = field(default_factory=Report)
+    run: Run | None = None
+    status: RunStatus = "failed"
+
+    def __iter__(self) -> Generator[Outcome, None, None]:
+        """Open the index, tag the photos and yield their outcomes.
+
+        Raises `ConfigError`, `ModelError`, `IndexBusy` and `IndexUnusable`.
+        """
+        _ = self.session.chooser  # a wrong model or setting is known before the index is opened
+        with open_index(self.session.index_path, read_only=self.session.settings.dry_run) as index:
+            yield from self.outcomes(index)
+
+    def outcomes(self, index: Index) -> Generator[Outcome, None, None]:
+        """Tag the photos with an index that is open already."""
+        session, max_runtime = self.session, self.session.settings.max_runtime
+        deadline = math.inf if max_runtime is None else time.monotonic() + max_runtime
+
+        def should_stop() -> bool:
+            return self.should_stop() or time.monotonic() > deadline
+
+        recorder = session.recorder(index, details=self.details)
+        pipeline = session.pipeline(recorder, self.roots, self.timings)
+        with ExitStack() as stack:
+            if not session.settings.dry_run:
+                self.run = stack.enter_context(index.run(self.report.counts, self.paths))
+            outcomes = stack.enter_context(closing(pipeline.run(self._noting_skipped(), should_stop)))
+            for outcome in outcomes:
+                self.report.add(outcome)
+                yield outcome
+            self.status = "interrupted" if self.should_stop() else "out of time" if should_stop() else "complete"
+            if self.run is not None:
+                self.run.ending = self.status
+
+    def _noting_skipped(self) -> Iterator[WalkItem]:
+        for one in self.found:
+            if isinstance(one, SkippedFile) and one.kind != "unreadable":
+                self.report.other_files += one.kind == "other"
+                self.session.report_skipped(one)
+            yield one

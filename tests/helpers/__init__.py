@@ -1,0 +1,6 @@
+"""Helpers that several test modules share. Fixtures are in `tests/conftest.py`."""
+
+from pathlib import Path
+
+PROJECT = Path(__file__).parent.parent.parent
+SHARED = PROJECT.parent / "shared"  # real photos and models, which are not part of the project

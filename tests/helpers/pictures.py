@@ -1,0 +1,49 @@
+"""A picture whose turns and flips all look different."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from phototag.images.decode import read_picture
+
+CORNERS = {"top left": "red", "top right": "lime", "bottom left": "blue", "bottom right": "white"}
+# What a camera stores so that turning it by the orientation gives the upright picture again.
+STORED = {
+    1: lambda image: image,
+    2: lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    3: lambda image: image.transpose(Image.Transpose.ROTATE_180),
+    4: lambda image: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+    5: lambda image: image.transpose(Image.Transpose.TRANSPOSE),
+    6: lambda image: image.transpose(Image.Transpose.ROTATE_90),
+    7: lambda image: image.transpose(Image.Transpose.TRANSVERSE),
+    8: lambda image: image.transpose(Image.Transpose.ROTATE_270),
+}
+
+
+def corners(width: int = 96, height: int = 64) -> Image.Image:
+    """A picture with a colour in each corner, so that every turn and flip of it looks different."""
+    image = Image.new("RGB", (width, height), "black")
+    for place, colour in CORNERS.items():
+        x, y = (width // 2) * ("right" in place), (height // 2) * ("bottom" in place)
+        image.paste(colour, (x, y, x + width // 2, y + height // 2))
+    return image
+
+
+def assert_corners(image: Image.Image) -> None:
+    assert image.mode == "RGB"
+    width, height = image.size
+    for place, colour in CORNERS.items():
+        x = width * 3 // 4 if "right" in place else width // 4
+        y = height * 3 // 4 if "bottom" in place else height // 4
+        expected: Any = Image.new("RGB", (1, 1), colour).getpixel((0, 0))
+        found: Any = image.getpixel((x, y))
+        assert np.allclose(found, expected, atol=12), (place, found)
+
+
+def open_image(path: Path, shortest_side: int) -> Image.Image:
+    """The photo at `path`, decoded with both sides at least `shortest_side` pixels."""
+    return read_picture(path, shortest_side).image
