@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from phototag.analysis.classifier import Classifier
-from phototag.cli.messages import event_message
+from phototag.cli.event_messages import event_message
 from phototag.core import Photo
 from phototag.images.decode import prepare_photo
 from phototag.models.find import DEFAULT_MODEL, Model, find_model

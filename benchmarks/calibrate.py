@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phototag.analysis.classifier import Classifier
-from phototag.cli.messages import event_message
+from phototag.cli.event_messages import event_message
 from phototag.core import Photo
 from phototag.images.decode import prepare_photo
 from phototag.images.preprocess import MOST_CROPS

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from phototag.analysis.classifier import Classifier
-from phototag.cli.messages import event_message
+from phototag.cli.event_messages import event_message
 from phototag.core import Photo
 from phototag.errors import PhotoError
 from phototag.images.decode import read_picture

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from phototag.core import Results
-from phototag.images.decode import Picture
+
+if TYPE_CHECKING:
+    from phototag.images.decode import Picture
 
 R = TypeVar("R")
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phototag.analysis.analyzer import ResultType
-from phototag.analysis.classifier import Classifier
 from phototag.analysis.scores import pack, unpack
 from phototag.core import Results
-from phototag.engines.runner import Pixels
 from phototag.errors import OutOfMemory
-from phototag.images.decode import Picture
 from phototag.models.find import Model
+
+if TYPE_CHECKING:  # a run with nothing new decodes no photo and loads no model
+    from phototag.analysis.classifier import Classifier
+    from phototag.engines.runner import Pixels
+    from phototag.images.decode import Picture
 
 T = TypeVar("T")
 OBJECTS = "objects"

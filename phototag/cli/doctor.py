@@ -15,10 +15,11 @@ from phototag.cli.messages import error_message, spell
 from phototag.cli.model_options import given_facts, model_fact_options
 from phototag.cli.terminal import Console, printable, verbose_option
 from phototag.errors import ConfigError, ModelError, spelled
-from phototag.run.settings import Settings
+from phototag.run.defaults import MODEL
 
 if TYPE_CHECKING:
     from phototag.doctor import Check
+    from phototag.run.settings import Settings
 
 _STATES = {"ok": "ok", "warning": "warning", "fault": "FAULT"}
 
@@ -28,7 +29,7 @@ _STATES = {"ok": "ok", "warning": "warning", "fault": "FAULT"}
 @click.option(
     "--model",
     metavar="NAME|DIR",
-    default="efficientnet-lite0",
+    default=MODEL,
     show_default=True,
     help="The model: a name, or a SavedModel directory.",
 )
@@ -51,6 +52,8 @@ def doctor(ctx: click.Context, /, paths: tuple[Path, ...], **options: Any) -> No
     Looks at what phototag needs, at the model and the index, and at the folders in PATH, whether tags may be written
     there. Changes nothing. The exit code is 1 where there is a fault.
     """
+    from phototag.run.settings import Settings
+
     console = Console(quiet=False)
     as_json = options["format"] == "json"
     faults = 0

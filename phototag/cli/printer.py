@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phototag._version import __version__
-from phototag.cli.messages import event_message, photo_reason, plural, spell
+from phototag.cli.event_messages import event_message
+from phototag.cli.messages import photo_reason, plural, spell
 from phototag.cli.run_log import MAX_FAILURES, write_report
 from phototag.cli.terminal import Console, name_of, printable
 from phototag.errors import spelled
+from phototag.run.defaults import worker_threads
 from phototag.run.events import Event, FileSkipped, FolderGone, ModelLoading
-from phototag.run.settings import Settings, worker_threads
+from phototag.run.settings import Settings
 
 if TYPE_CHECKING:
     from phototag.core import SkippedFile

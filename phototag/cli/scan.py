@@ -6,18 +6,21 @@ import re
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from phototag.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED
 from phototag.cli.finding_options import FINDING_SETTINGS, NamedPath, finding_options, index_option, take
-from phototag.cli.printer import Printer, PrintOptions
 from phototag.cli.run_log import check_report, open_log
 from phototag.cli.tag_options import tag_options, take_tag_settings
 from phototag.cli.terminal import Console, interruptible, verbose_option
 from phototag.errors import OutputError
-from phototag.run.settings import DEFAULT_BATCH_SIZE, Settings, worker_threads
+from phototag.run.defaults import BATCH_SIZE, worker_threads
+
+if TYPE_CHECKING:
+    from phototag.cli.printer import PrintOptions
+    from phototag.run.settings import Settings
 
 # The settings that `writing_options` and `running_options` fill in, and those of `scan` alone.
 RUN_SETTINGS = ("write", "touch", "jobs", "batch_size", "index")
@@ -65,7 +68,7 @@ def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--batch-size",
             type=click.IntRange(1, 1024),
-            default=DEFAULT_BATCH_SIZE,
+            default=BATCH_SIZE,
             show_default=True,
             help="Photos a batch.",
         ),
@@ -131,15 +134,19 @@ def scan(ctx: click.Context, /, **options: Any) -> None:
     What was done before is left alone, so that the same command goes on where it stopped, and costs next to nothing
     when there is nothing new.
     """
+    from phototag.run.settings import Settings
+
     settings = Settings(
         **take_tag_settings(options), **take(options, *FINDING_SETTINGS, *RUN_SETTINGS, *_SCAN_SETTINGS)
     )
-    ctx.exit(run_scan(settings, PrintOptions(**take_print_options(options)), **options))
+    ctx.exit(run_scan(settings, take_print_options(options), **options))
 
 
-def take_print_options(options: dict[str, Any]) -> dict[str, Any]:
+def take_print_options(options: dict[str, Any]) -> PrintOptions:
     """Take the options that say what is printed out of a command's parameters."""
-    return {"as_json": options.pop("format") == "json", **take(options, "quiet", "verbose", "profile")}
+    from phototag.cli.printer import PrintOptions
+
+    return PrintOptions(as_json=options.pop("format") == "json", **take(options, "quiet", "verbose", "profile"))
 
 
 def run_scan(
@@ -161,6 +168,7 @@ def run_scan(
 def _scan(
     settings: Settings, printing: PrintOptions, paths: tuple[Path, ...], report: Path | None, console: Console
 ) -> int:
+    from phototag.cli.printer import Printer
     from phototag.run.outcome import Timings
     from phototag.run.session import Session
 

@@ -16,7 +16,6 @@ from phototag.cli.messages import error_message
 from phototag.cli.tag_options import TAG_SETTINGS, tag_options, take_tag_settings
 from phototag.cli.terminal import Console, print_event, printable, verbose_option
 from phototag.errors import ConfigError, PhotoError, no_photo
-from phototag.run.settings import Settings
 
 if TYPE_CHECKING:
     from phototag.vocabulary.choose import Explanation
@@ -168,6 +167,7 @@ def _fact_lines(facts: dict[str, Any]) -> Iterator[str]:
 def _explained(settings: dict[str, Any], photos: Iterable[Path], as_json: bool) -> Iterator[list[str] | PhotoError]:
     """Yield why the words of the tree are tags of each photo or not: a list of lines."""
     from phototag.run.session import Session
+    from phototag.run.settings import Settings
 
     with Session(Settings(**settings), print_event) as session:
         for path in photos:

@@ -11,7 +11,7 @@ import click
 
 from phototag.cli.config import drop_weaker, is_on_command_line
 from phototag.cli.model_options import MODEL_FACTS, complete_model, model_fact_options
-from phototag.run.settings import DEFAULT_MAX_TAGS, MOST_CROPS
+from phototag.run.defaults import MAX_TAGS, MODEL, MOST_CROPS
 
 
 class _Probability(click.FloatRange):
@@ -40,7 +40,7 @@ _OPTIONS = (
     click.option(
         "--model",
         metavar="NAME|DIR",
-        default="efficientnet-lite0",
+        default=MODEL,
         show_default=True,
         shell_complete=complete_model,
         help="The model: a name, or a SavedModel directory.",
@@ -61,7 +61,7 @@ _OPTIONS = (
     click.option(
         "--max-tags",
         type=click.IntRange(min=1),
-        help=f"Tags a photo, at most; the most specific are kept. [default: {DEFAULT_MAX_TAGS}]",
+        help=f"Tags a photo, at most; the most specific are kept. [default: {MAX_TAGS}]",
     ),
     click.option(
         "--crops",

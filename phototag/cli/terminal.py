@@ -11,14 +11,15 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from phototag.cli.exit_codes import EXIT_INTERRUPTED
-from phototag.cli.messages import event_message
 from phototag.errors import OutputError
-from phototag.run.events import Event
+
+if TYPE_CHECKING:
+    from phototag.run.events import Event
 
 _VERBOSE = "phototag.verbose"
 
@@ -72,6 +73,8 @@ def print_error(text: str) -> None:
 
 def print_event(event: Event) -> None:
     """Print what phototag is doing, to stderr."""
+    from phototag.cli.event_messages import event_message
+
     line = event_message(event)
     if line is not None:
         click.echo(printable(line), err=True)

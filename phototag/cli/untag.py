@@ -13,7 +13,6 @@ from phototag.cli.finding_options import FINDING_SETTINGS, NamedPath, finding_op
 from phototag.cli.messages import photo_reason, plural
 from phototag.cli.terminal import Console, interruptible, name_of, printable, verbose_option
 from phototag.errors import ConfigError
-from phototag.run.settings import Settings
 
 if TYPE_CHECKING:
     from phototag.run.untag import Untagged
@@ -43,6 +42,7 @@ def untag(ctx: click.Context, /, **options: Any) -> None:
     if bool(paths) == (run is not None):
         raise ConfigError("say what to untag: either PATHs, or --run with the number of a scan")
     from phototag.run.session import Session
+    from phototag.run.settings import Settings
 
     session = Session(Settings(**take(options, *FINDING_SETTINGS, "index", "dry_run")))
     printer = _Printer(paths, run, quiet=options["quiet"], dry_run=session.settings.dry_run)

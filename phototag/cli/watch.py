@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from phototag.cli.exit_codes import EXIT_INTERRUPTED
 from phototag.cli.finding_options import FINDING_SETTINGS, NamedPath, finding_options, take
-from phototag.cli.printer import Printer, PrintOptions
 from phototag.cli.run_log import open_log
 from phototag.cli.scan import RUN_SETTINGS, Duration, running_options, take_print_options, writing_options
 from phototag.cli.tag_options import tag_options, take_tag_settings
 from phototag.cli.terminal import Console, interruptible, verbose_option
-from phototag.run.settings import Settings
+
+if TYPE_CHECKING:
+    from phototag.cli.printer import PrintOptions
+    from phototag.run.settings import Settings
 
 
 @click.command()
@@ -47,10 +49,12 @@ def watch(ctx: click.Context, /, **options: Any) -> None:
     Begins with a scan, and goes on until Ctrl-C or SIGTERM. Holds the index only while it works, and waits where
     another run does. Photos that are gone are forgotten by the next scan only.
     """
+    from phototag.run.settings import Settings
+
     initial_scan = not options.pop("no_initial_scan")
     taken = take(options, *FINDING_SETTINGS, *RUN_SETTINGS, "settle", "poll")
     settings = Settings(**take_tag_settings(options), **taken)
-    run_watch(settings, PrintOptions(**take_print_options(options)), **options, initial_scan=initial_scan)
+    run_watch(settings, take_print_options(options), **options, initial_scan=initial_scan)
     ctx.exit(EXIT_INTERRUPTED)
 
 
@@ -58,6 +62,7 @@ def run_watch(
     settings: Settings, printing: PrintOptions, paths: tuple[Path, ...], log_file: Path | None, *, initial_scan: bool
 ) -> None:
     """Watch until the user stops it, and print the outcomes of what comes."""
+    from phototag.cli.printer import Printer
     from phototag.run.outcome import Timings
     from phototag.run.session import Session
 

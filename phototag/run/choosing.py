@@ -6,7 +6,8 @@ from pathlib import Path
 
 from phototag.errors import ConfigError, ModelError
 from phototag.models.find import Model, read_text
-from phototag.run.settings import DEFAULT_MAX_TAGS, Settings
+from phototag.run.defaults import MAX_TAGS
+from phototag.run.settings import Settings
 from phototag.vocabulary.choose import Chooser, LabelRule, TreeRule
 from phototag.vocabulary.overlay import apply_overlay
 from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD, ENGLISH, Taxonomy
@@ -14,7 +15,7 @@ from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD, ENGLISH, Taxonomy
 
 def make_chooser(settings: Settings, model: Model) -> Chooser:
     """Return what chooses tags from the results of `model`. Raises `ConfigError`."""
-    max_tags = settings.top or settings.max_tags or DEFAULT_MAX_TAGS
+    max_tags = settings.top or settings.max_tags or MAX_TAGS
     if settings.wants_labels or model.taxonomy is None:
         return Chooser((_label_rule(settings, model, max_tags),), max_tags)
     return Chooser((make_tree_rule(settings, model),), max_tags)
@@ -33,7 +34,7 @@ def make_tree_rule(settings: Settings, model: Model) -> TreeRule:
         _taxonomy(settings, model.taxonomy),
         levels=model.card.thresholds,
         threshold=settings.threshold or DEFAULT_THRESHOLD,
-        max_tags=settings.max_tags or DEFAULT_MAX_TAGS,
+        max_tags=settings.max_tags or MAX_TAGS,
     )
 
 

@@ -12,13 +12,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from phototag.analysis.analyzer import Analyzer
 from phototag.core import Results
 from phototag.errors import OutOfMemory
-from phototag.images.decode import Picture, read_picture
 from phototag.run.outcome import Timings, timed
+
+if TYPE_CHECKING:
+    from phototag.images.decode import Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ def look_at(image: Path | bytes, analyzers: Sequence[Analyzer]) -> Results:
 
     Raises `PhotoError` if it cannot be read, `ModelError` if a model fails.
     """
+    from phototag.images.decode import read_picture
+
     kinds = [kind for analyzer in analyzers for kind in analyzer.results]
     picture = read_picture(image, _largest_side(analyzers))
     work = _prepared_work(picture, frozenset(kind.key for kind in kinds), {}, analyzers)
@@ -117,6 +121,8 @@ def _begin(
     job: LookJob, analyzers: Sequence[Analyzer], still_wanted: StillWanted | None, timings: Timings | None
 ) -> _Work:
     """Read and decode a photo, and prepare it for every analyzer that has to run."""
+    from phototag.images.decode import read_picture  # with Pillow, which a run with nothing new does not need
+
     with timed(timings, "decode"):
         picture = read_picture(Path(job.path), _largest_side(analyzers))
         keys = job.keys if still_wanted is None else frozenset(still_wanted(picture.digest))

@@ -23,17 +23,18 @@ from phototag.models.find import Model, find_model
 from phototag.paths import default_index
 from phototag.photos.find import find_photos
 from phototag.run.choosing import make_chooser, make_tree_rule
+from phototag.run.defaults import worker_threads
 from phototag.run.events import FileSkipped, ModelLoading, OnEvent
 from phototag.run.looker import LocalLooker, Looker, look_at
 from phototag.run.outcome import Outcome, Report, RunStatus, Timings
 from phototag.run.pipeline import Pipeline
 from phototag.run.record import TOP_PREDICTIONS, Recorder, recipe_digest
-from phototag.run.settings import Settings, worker_threads
-from phototag.run.untag import Untagged, untag_photos, untag_run
+from phototag.run.settings import Settings
 from phototag.vocabulary.choose import Chooser, Explanation, TreeRule
 
 if TYPE_CHECKING:
     from phototag.analysis.classifier import Classifier
+    from phototag.run.untag import Untagged
 
 MakeLooker = Callable[[Sequence[Analyzer], int, int, "Timings | None"], Looker]
 
@@ -151,6 +152,8 @@ class Session(AbstractContextManager["Session"]):
 
         Raises `ConfigError` if a path or a pattern is wrong; iterating raises `IndexBusy` and `IndexUnusable`.
         """
+        from phototag.run.untag import untag_photos
+
         return untag_photos(self.find(paths), paths, self.index_path, should_stop, dry_run=self.settings.dry_run)
 
     def untag_run(self, run: int, should_stop: Callable[[], bool] = never) -> Iterator[Untagged]:
@@ -158,6 +161,8 @@ class Session(AbstractContextManager["Session"]):
 
         Iterating raises `ConfigError` if the index knows no such run, `IndexBusy` and `IndexUnusable`.
         """
+        from phototag.run.untag import untag_run
+
         return untag_run(run, self.index_path, should_stop, dry_run=self.settings.dry_run)
 
     def watch(

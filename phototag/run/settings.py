@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from phototag.errors import ConfigError
-
-DEFAULT_MAX_TAGS = 12
-DEFAULT_BATCH_SIZE = 16
-DEFAULT_SETTLE = 2.0  # seconds
-# The same as images.preprocess.MOST_CROPS, which takes long to import; a test compares them.
-MOST_CROPS = 2
-# The most memory that a worker thread needs: a decoded photo of 50 megapixels, a copy of it, and an interpreter.
-_MEMORY_A_THREAD = 400 << 20  # bytes
+from phototag.run.defaults import BATCH_SIZE, MODEL, MOST_CROPS, SETTLE
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,7 @@ class Settings:
     the caller, it is an error.
     """
 
-    model: str = "efficientnet-lite0"
+    model: str = MODEL
     engine: Literal["auto", "litert", "tensorflow"] = "auto"
     labels: Path | None = None
     tag_set: tuple[str, ...] | None = None
@@ -84,11 +76,11 @@ class Settings:
     force: bool = False
     forget_rejections: bool = False
     jobs: int | None = None
-    batch_size: int = DEFAULT_BATCH_SIZE
+    batch_size: int = BATCH_SIZE
     max_runtime: float | None = None
     index: Path | None = None
 
-    settle: float = DEFAULT_SETTLE
+    settle: float = SETTLE
     poll: float | None = None
 
     from_config: frozenset[str] = frozenset()
@@ -132,18 +124,6 @@ def _described(least: float, most: float) -> str:
     if least < 1:
         return "above 0 and at most 1"
     return f"of at least {least}" if most == math.inf else f"from {least} to {most}"
-
-
-def worker_threads() -> int:
-    """Return the default number of worker threads: one per core, fewer if memory is short."""
-    cores = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):  # the cores that this process may use
-        cores = len(os.sched_getaffinity(0))
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows, where phototag rarely runs on a small computer
-        return cores
-    return max(1, min(cores, memory // _MEMORY_A_THREAD))
 
 
 def card_facts(options: Mapping[str, Any]) -> dict[str, Any]:

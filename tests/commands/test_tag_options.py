@@ -16,8 +16,9 @@ from phototag.cli.tag_options import TAG_SETTINGS
 from phototag.images.preprocess import MOST_CROPS as REAL_MOST_CROPS
 from phototag.models.find import find_model
 from phototag.paths import shipped_directory
+from phototag.run.defaults import MOST_CROPS
 from phototag.run.session import Session
-from phototag.run.settings import MOST_CROPS, Settings
+from phototag.run.settings import Settings
 from tests.helpers.program import lines, phototag
 from tests.helpers.toys import export_toy
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from phototag import Classifier
-from phototag.cli.messages import event_message
+from phototag.cli.event_messages import event_message
 from phototag.core import WorkEvent
 from phototag.errors import ModelError
 from phototag.images.decode import prepare_photo

@@ -14,9 +14,10 @@ import pytest
 import phototag
 from phototag.core import EngineChosen, ModelBuilding, ModelConverting
 from phototag.errors import ConfigError, ModelError, PhotoError
+from phototag.run.defaults import MOST_CROPS
 from phototag.run.events import FileSkipped, ModelLoading
 from phototag.run.session import Session
-from phototag.run.settings import MOST_CROPS, Settings
+from phototag.run.settings import Settings
 from tests.helpers import PROJECT
 from tests.helpers.toys import export_toy
 
