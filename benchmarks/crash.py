@@ -65,7 +65,7 @@ COLOURS = ("red", "lime", "blue", "white")
 
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
     """Start the program."""
-    command = [sys.executable, "-c", PROGRAM, *map(os.fspath, arguments)]
+    command = [sys.executable, "-c", PROGRAM, *(os.fspath(argument) for argument in arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -148,7 +148,16 @@ class Library:
 
     def scan(self, *more: str) -> subprocess.Popen[str]:
         """Start a scan. One photo a batch, so that there are many moments that differ."""
-        options = ["--model", self._model, "--index", self.index, "--write", self._write, "--batch-size", "1"]
+        options: list[str | Path] = [
+            "--model",
+            self._model,
+            "--index",
+            self.index,
+            "--write",
+            self._write,
+            "--batch-size",
+            "1",
+        ]
         return start("scan", *options, *more, self.folder)
 
     def untag(self) -> subprocess.Popen[str]:

@@ -39,5 +39,5 @@ def unpack(packed: bytes) -> NDArray[np.float32]:
         return scores
     others = np.frombuffer(data, "<f4").astype(np.float32)
     if not np.isfinite(others).all():
-        raise ValueError("scores that are no numbers")
+        raise ValueError("scores that are not numbers")
     return others

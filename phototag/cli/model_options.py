@@ -1,4 +1,4 @@
-"""The options with facts about a model that has no model card, for every command that takes a model."""
+"""The options for facts about a model without a model card. Every command that takes a model has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`phototag models`: list, build, add, remove, path."""
+"""`phototag models` and its commands: list, build, add, remove and path."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from phototag.errors import PhotoError
 def orphans(ctx: click.Context, /, paths: tuple[Path, ...], remove: bool, quiet: bool, **_: Any) -> None:
     """List phototag's sidecars whose photos are gone from beside them.
 
-    Those are PHOTO.phototag.json, and PHOTO.xmp where phototag made it and nobody else has written into it.
+    Those are PHOTO.phototag.json, and PHOTO.xmp if phototag made it and no other program has written into it.
     """
     from phototag.metadata.sidecars import is_orphan, remove_orphan
     from phototag.photos.find import find_sidecars
@@ -32,9 +32,9 @@ def orphans(ctx: click.Context, /, paths: tuple[Path, ...], remove: bool, quiet:
     relative = not any(path.is_absolute() for path in paths)
     count = failed = 0
     found = find_sidecars(paths)
-    with interruptible(quiet=quiet) as stop:
+    with interruptible(quiet=quiet) as should_stop:
         for one in found:
-            if stop():
+            if should_stop():
                 break
             try:
                 if isinstance(one, PhotoError):
@@ -50,7 +50,7 @@ def orphans(ctx: click.Context, /, paths: tuple[Path, ...], remove: bool, quiet:
             count += 1
             if not quiet:
                 console.result(name_of(one, relative=relative))
-        interrupted = stop()
+        interrupted = should_stop()
     is_one = count == 1
     alone = f"without {'its photo' if is_one else 'their photos'} (--remove removes {'it' if is_one else 'them'})"
     did = "removed" if remove else alone

@@ -61,7 +61,7 @@ def watch(ctx: click.Context, /, **options: Any) -> None:
 def run_watch(
     settings: Settings, printing: PrintOptions, paths: tuple[Path, ...], log_file: Path | None, *, initial_scan: bool
 ) -> None:
-    """Watch until the user stops it, and print the outcomes of what comes."""
+    """Watch folders until the user stops phototag, and print the outcomes of their photos."""
     from phototag.cli.printer import Printer
     from phototag.run.outcome import Timings
     from phototag.run.session import Session

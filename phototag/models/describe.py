@@ -42,7 +42,7 @@ def reference_lines(
 ) -> Iterator[str]:
     """Yield what `saved_model_cli show` of TensorFlow 2.21 prints. Ops come sorted; its own order is random.
 
-    `everything` is its `--all`, which overrides the other arguments. Raises `SignatureMismatch` if there is no such
+    `everything` overrides the other arguments, as in `saved_model_cli`. Raises `SignatureMismatch` if there is no such
     tag-set or signature.
     """
     if everything:

@@ -1,4 +1,4 @@
-"""The defaults of settings. Imports nothing of phototag, because every `--help` needs them."""
+"""The defaults of settings. Imports nothing of phototag, because the help of every command needs them."""
 
 from __future__ import annotations
 
