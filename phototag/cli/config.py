@@ -213,7 +213,7 @@ class Settings:
 
 
 def apply_settings(group: click.Group) -> None:
-    """Let all commands of `group` read the options that the command line lacks from the environment and the config file.
+    """Let all commands of `group` read the options missing on the command line from the environment and config file.
 
     They do so when they run: --help, --version and completion read nothing, and a wrong option is reported first.
     """
