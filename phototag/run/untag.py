@@ -16,10 +16,10 @@ from phototag.metadata.untag import take_back, untag
 
 @dataclass(frozen=True, slots=True)
 class Untagged:
-    """What became of one photo, or of one change of a run.
+    """The result of untagging one photo, or of undoing one change of a run.
 
-    `files`: those that were changed, or would be in a dry run. `errors`: what failed; other files of the same shot are
-    untagged all the same.
+    `files`: those that were changed, or that would be in a dry run. `errors`: what failed. After an error, other files
+    of the same shot are still untagged.
     """
 
     path: Path
@@ -53,7 +53,7 @@ def untag_photos(
 
 
 def _is_wanted(file: SkippedFile, named: set[str]) -> bool:
-    # A file that is not a photo may have been the companion of one, if the user names it.
+    # If the user names a file that is not a photo, it may have been the companion of one.
     return file.kind == "unreadable" or (file.kind == "other" and os.path.abspath(file) in named)
 
 
