@@ -35,6 +35,7 @@ from phototag.vocabulary.choose import Chooser, Explanation, TreeRule
 
 if TYPE_CHECKING:
     from phototag.analysis.classifier import Classifier
+    from phototag.errors import PhotoError
     from phototag.run.untag import Untagged
 
 MakeLooker = Callable[[Sequence[Analyzer], int, int, "Timings | None"], Looker]
@@ -173,16 +174,16 @@ class Session(AbstractContextManager["Session"]):
 
         return untag_run(run, self.index_path, should_stop, dry_run=self.settings.dry_run)
 
-    def watch(
-        self, folders: Sequence[Path], should_stop: Callable[[], bool], *, initial_scan: bool = True
-    ) -> Iterator[Scan]:
-        """Yield runs, each to be iterated over, as photos come into `folders` or change there.
+    def orphans(
+        self, paths: Sequence[Path], should_stop: Callable[[], bool] = never, *, remove: bool = False
+    ) -> Iterator[Path | PhotoError]:
+        """Yield phototag's sidecars at and below `paths` whose photos are gone, and what failed; `remove` them.
 
-        Ends when `should_stop` returns True. Raises `ConfigError` if a folder cannot be watched.
+        Raises `ConfigError` if a path does not exist.
         """
-        from phototag.run.watch import watch
+        from phototag.run.untag import find_orphans
 
-        return watch(self, folders, should_stop, initial_scan=initial_scan)
+        return find_orphans(paths, should_stop, remove=remove)
 
     def scan(
         self,
