@@ -8,6 +8,9 @@ predictions and scores of 1000 classes for each photo, and the sidecars of `--wr
 measured is the second run, by the real program with the default model, three times over, in a process of its own each
 time; what the system keeps of the files is in its cache by then. Prints the medians of the wall time and
 of the time it computed, and the most memory that any took.
+
+The index then gets the tables of phototag 0.1.0, and the scan that migrates it is measured: the photos have to be
+unchanged in it.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from old_index import make_old
 
 from phototag.analysis.scores import pack
 from phototag.core import Label, Photo, Prediction, Tag
@@ -109,7 +113,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     columns = f"{'seconds':>8}{'of CPU':>8}{'MB':>8}{'index, MB':>11}"
-    print(f"{'photos':>10}  {'--write':8}{columns}   (TensorFlow is never imported)")
+    print(f"{'photos':>10}  {'--write':8}{columns}{'from 0.1.0':>12}   (TensorFlow is never imported)")
     for count in (given.photos, *([1_000_000] if given.million else [])):
         for write in ("json", "embed"):
             with tempfile.TemporaryDirectory(dir=given.folder) as folder:
@@ -119,7 +123,10 @@ def main() -> None:
                 seconds, computed = (statistics.median(run[column] for run in runs) for column in (0, 1))
                 memory = max(run[2] for run in runs)
                 size = index_path.stat().st_size / 1e6
-                print(f"{count:10,}  {write:8}{seconds:8.2f}{computed:8.2f}{memory:8.0f}{size:11.0f}", flush=True)
+                make_old(index_path)
+                migrating = measure(root, index_path, write, count)[0]
+                line = f"{count:10,}  {write:8}{seconds:8.2f}{computed:8.2f}{memory:8.0f}{size:11.0f}{migrating:12.2f}"
+                print(line, flush=True)
 
 
 if __name__ == "__main__":
