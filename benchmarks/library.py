@@ -7,6 +7,9 @@ disk). It does not run the first scan. Instead, it fills the index through `Inde
 of 1000 classes for each photo, and makes empty sidecars for `--write json`. It measures the second run: the real
 program with the default model, three times, in a new process each time. By then the system's cache holds its data about
 the files. Prints the medians of the wall time and the processor time, and the most memory of any run.
+
+Then gives the index the tables of phototag 0.1.0, and measures the scan that migrates it. The photos must be unchanged
+in it.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from old_index import make_old
 
 from phototag.analysis.scores import pack
 from phototag.core import Label, Photo, Prediction, Tag
@@ -108,7 +112,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     columns = f"{'seconds':>8}{'of CPU':>8}{'MB':>8}{'index, MB':>11}"
-    print(f"{'photos':>10}  {'--write':8}{columns}   (TensorFlow is never imported)")
+    print(f"{'photos':>10}  {'--write':8}{columns}{'from 0.1.0':>12}   (TensorFlow is never imported)")
     for count in (given.photos, *([1_000_000] if given.million else [])):
         for write in ("json", "embed"):
             with tempfile.TemporaryDirectory(dir=given.folder) as folder:
@@ -118,7 +122,10 @@ def main() -> None:
                 seconds, computed = (statistics.median(run[column] for run in runs) for column in (0, 1))
                 memory = max(run[2] for run in runs)
                 size = index_path.stat().st_size / 1e6
-                print(f"{count:10,}  {write:8}{seconds:8.2f}{computed:8.2f}{memory:8.0f}{size:11.0f}", flush=True)
+                make_old(index_path)
+                migrating = measure(root, index_path, write, count)[0]
+                line = f"{count:10,}  {write:8}{seconds:8.2f}{computed:8.2f}{memory:8.0f}{size:11.0f}{migrating:12.2f}"
+                print(line, flush=True)
 
 
 if __name__ == "__main__":

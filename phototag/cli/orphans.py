@@ -9,7 +9,7 @@ import click
 
 from phototag.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED
 from phototag.cli.finding_options import NamedPath
-from phototag.cli.messages import plural
+from phototag.cli.messages import photo_reason, plural
 from phototag.cli.terminal import Console, interruptible, name_of, printable, verbose_option
 from phototag.errors import PhotoError
 
@@ -25,27 +25,17 @@ def orphans(ctx: click.Context, /, paths: tuple[Path, ...], remove: bool, quiet:
 
     Those are PHOTO.phototag.json, and PHOTO.xmp if phototag made it and no other program has written into it.
     """
-    from phototag.metadata.sidecars import is_orphan, remove_orphan
-    from phototag.photos.find import find_sidecars
+    from phototag.run.session import Session
 
     console = Console(quiet=quiet)
     relative = not any(path.is_absolute() for path in paths)
     count = failed = 0
-    found = find_sidecars(paths)
     with interruptible(quiet=quiet) as should_stop:
-        for one in found:
-            if should_stop():
-                break
-            try:
-                if isinstance(one, PhotoError):
-                    raise one
-                if not is_orphan(one):
-                    continue
-                if remove:
-                    remove_orphan(one)
-            except PhotoError as error:
+        for one in Session().orphans(paths, should_stop, remove=remove):
+            if isinstance(one, PhotoError):
                 failed += 1
-                console.failure(f"phototag: {name_of(Path(error.path), relative=relative)}: {printable(error.reason)}")
+                name = name_of(Path(one.path), relative=relative)
+                console.failure(f"phototag: {name}: {printable(photo_reason(one))}")
                 continue
             count += 1
             if not quiet:

@@ -65,12 +65,13 @@ def run_watch(
     from phototag.cli.printer import Printer
     from phototag.run.outcome import Timings
     from phototag.run.session import Session
+    from phototag.run.watch import watch as watch_folders
 
     with open_log(log_file) as log, interruptible(quiet=printing.quiet) as should_stop:
         console = Console(quiet=printing.quiet, log=log, bar=False)
         printer = Printer(console, printing, settings, paths)
         with Session(settings, printer.event) as session:
-            for run in session.watch(paths, should_stop, initial_scan=initial_scan):
+            for run in watch_folders(session, paths, should_stop, initial_scan=initial_scan):
                 printer = Printer(console, printing, settings, run.paths)
                 run.details = printer.needs_details
                 run.timings = Timings() if printing.profile else None

@@ -114,7 +114,10 @@ class Pipeline:
             with self.timings.measure("index"):
                 known = recorder.index.known(photo)
         if known is None:
-            earlier = recorder.earlier_tags(photo)
+            try:
+                earlier = recorder.earlier_tags(photo)
+            except PhotoError as error:
+                return recorder.failed(error)
             if earlier is not None:
                 return _Pending(photo, None, Sight(None, earlier=earlier))
             return self._submit(photo, None, {})

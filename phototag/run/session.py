@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
@@ -26,7 +27,7 @@ from phototag.run.choosing import make_chooser, make_tree_rule
 from phototag.run.defaults import worker_threads
 from phototag.run.events import FileSkipped, ModelLoading, OnEvent
 from phototag.run.looker import LocalLooker, Looker, look_at
-from phototag.run.outcome import Outcome, Report, RunStatus, Timings
+from phototag.run.outcome import Outcome, Report, RunStatus, Timings, timed
 from phototag.run.pipeline import Pipeline
 from phototag.run.record import TOP_PREDICTIONS, Recorder, recipe_digest
 from phototag.run.settings import Settings
@@ -34,6 +35,7 @@ from phototag.vocabulary.choose import Chooser, Explanation, TreeRule
 
 if TYPE_CHECKING:
     from phototag.analysis.classifier import Classifier
+    from phototag.errors import PhotoError
     from phototag.run.untag import Untagged
 
 MakeLooker = Callable[[Sequence[Analyzer], int, int, "Timings | None"], Looker]
@@ -55,7 +57,8 @@ def never() -> bool:
 class Session(AbstractContextManager["Session"]):
     """A model with its settings, ready for runs over a library and for single images.
 
-    The model is loaded when an image first needs it, and stays loaded. The index is open only during a run.
+    The model is loaded when an image first needs it, and stays loaded. The index is open only during a run. Many
+    threads may call `tag` and `explain` at the same time.
 
     `on_event` is called with each event, also from other threads. `analyzers` run after those that the settings ask
     for. `make_looker` replaces the threads of this process. It takes the analyzers, the number of threads, the batch
@@ -77,13 +80,16 @@ class Session(AbstractContextManager["Session"]):
         self.on_event = on_event
         self._more_analyzers = tuple(analyzers)
         self._make_looker = make_looker
+        self._loading = threading.RLock()
+        self._analyzers: tuple[Analyzer, ...] | None = None
+        self._classifier: Classifier | None = None
+        self._timings: Timings | None = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Release the model."""
-        for name in ("analyzers", "_classifier"):
-            self.__dict__.pop(name, None)
+        self._analyzers = self._classifier = None
 
     @property
     def jobs(self) -> int:
@@ -95,14 +101,17 @@ class Session(AbstractContextManager["Session"]):
         """The model's facts, known before it is loaded. Raises `ModelError` if it cannot be found."""
         return find_model(self.settings.model, labels=self.settings.labels, given=self.settings.facts)
 
-    @functools.cached_property
+    @property
     def analyzers(self) -> tuple[Analyzer, ...]:
         """The analyzers that look at each photo. Raises `ModelError` if there is no such model."""
-        kind: Literal["probabilities", "logits"] = "probabilities"
-        if self.settings.logit_threshold is not None:
-            kind = "logits"
-        objects = ObjectAnalyzer(self.model, self.classifier, crops=self.settings.crops, kind=kind)
-        return (objects, *self._more_analyzers)
+        with self._loading:
+            if self._analyzers is None:
+                kind: Literal["probabilities", "logits"] = "probabilities"
+                if self.settings.logit_threshold is not None:
+                    kind = "logits"
+                objects = ObjectAnalyzer(self.model, self.classifier, crops=self.settings.crops, kind=kind)
+                self._analyzers = (objects, *self._more_analyzers)
+            return self._analyzers
 
     @functools.cached_property
     def chooser(self) -> Chooser:
@@ -111,18 +120,18 @@ class Session(AbstractContextManager["Session"]):
 
     def classifier(self) -> Classifier:
         """Return the loaded model. Build and convert it first if necessary. Raises `ModelError`."""
-        return self._classifier
-
-    @functools.cached_property
-    def _classifier(self) -> Classifier:
         from phototag.analysis.classifier import Classifier, check_known
         from phototag.zoo.build import ensure_built
 
-        self.on_event(ModelLoading(self.model.card.name))
-        ensure_built(self.model, self.on_event)
-        classifier = Classifier(self.model, self.settings.engine, self.on_event, self.jobs)
-        check_known(self.model, classifier)
-        return classifier
+        with self._loading:
+            if self._classifier is None:
+                self.on_event(ModelLoading(self.model.card.name))
+                with timed(self._timings, "load"):
+                    ensure_built(self.model, self.on_event)
+                    classifier = Classifier(self.model, self.settings.engine, self.on_event, self.jobs)
+                check_known(self.model, classifier)
+                self._classifier = classifier
+            return self._classifier
 
     # --- Single images ------------------------------------------------------------------------------------------------
 
@@ -165,16 +174,16 @@ class Session(AbstractContextManager["Session"]):
 
         return untag_run(run, self.index_path, should_stop, dry_run=self.settings.dry_run)
 
-    def watch(
-        self, folders: Sequence[Path], should_stop: Callable[[], bool], *, initial_scan: bool = True
-    ) -> Iterator[Scan]:
-        """Yield a run whenever photos appear or change in `folders`. The caller must iterate over each run.
+    def orphans(
+        self, paths: Sequence[Path], should_stop: Callable[[], bool] = never, *, remove: bool = False
+    ) -> Iterator[Path | PhotoError]:
+        """Yield phototag's sidecars at and below `paths` whose photos are gone, and errors. With `remove`, remove them.
 
-        Ends when `should_stop` returns True. Raises `ConfigError` if a folder cannot be watched.
+        Raises `ConfigError` if a path does not exist.
         """
-        from phototag.run.watch import watch
+        from phototag.run.untag import find_orphans
 
-        return watch(self, folders, should_stop, initial_scan=initial_scan)
+        return find_orphans(paths, should_stop, remove=remove)
 
     def scan(
         self,
@@ -236,6 +245,7 @@ class Session(AbstractContextManager["Session"]):
 
     def pipeline(self, recorder: Recorder, roots: Sequence[Path], timings: Timings | None) -> Pipeline:
         """Return the pipeline of one run."""
+        self._timings = timings
         batch_size = max(1, self.settings.batch_size // self.settings.crops)
         looker = self._make_looker(self.analyzers, self.jobs, batch_size, timings)
         return Pipeline(looker, recorder, roots, timings)

@@ -90,3 +90,17 @@ def test_a_third_party_package_has_few_importers(package: str) -> None:
 def test_the_errors_and_the_version_import_nothing_of_phototag() -> None:
     for name in ("errors", "_version"):
         assert not [module for module in imports(PACKAGE / f"{name}.py") if module.startswith("phototag")]
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Every function and method of a module, with its number of lines."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            yield node.name, node.end_lineno - node.lineno + 1
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_and_functions_can_be_held_in_the_head(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 520
+    assert not [(name, lines) for name, lines in functions(path) if lines > 60]

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from phototag.core import EngineChosen, ModelBuilding, ModelConverting
 from phototag.errors import ConfigError, ModelError, PhotoError
 from phototag.run.defaults import MOST_CROPS
 from phototag.run.events import FileSkipped, ModelLoading
+from phototag.run.outcome import Timings
 from phototag.run.session import Session
 from phototag.run.settings import Settings
 from tests.helpers import PROJECT
@@ -174,3 +176,19 @@ def test_a_conversion_is_an_event(tmp_path: Path, make_photo: MakePhoto, monkeyp
         session.tag(make_photo("a.jpg"))
     assert events == [ModelLoading("toy"), ModelConverting("toy")]
     assert not [event for event in events if isinstance(event, ModelBuilding | EngineChosen)]
+
+
+def test_threads_share_one_model(settings: Callable[..., Settings], make_photo: MakePhoto) -> None:
+    data = make_photo("a.jpg").read_bytes()
+    events: list[object] = []
+    with Session(settings(), events.append) as session, ThreadPoolExecutor(8) as pool:
+        taggings = list(pool.map(session.tag, [data] * 40))
+    assert {tagging.tags[0].name for tagging in taggings} == {"red"}
+    assert events == [ModelLoading("toy")]
+
+
+def test_the_time_that_the_model_took_to_load_is_told(settings: Callable[..., Settings], make_photo: MakePhoto) -> None:
+    timings = Timings()
+    with Session(settings()) as session:
+        assert len(list(session.scan([make_photo("a.jpg")], timings=timings))) == 1
+    assert all(timings.seconds[stage] > 0 for stage in ("walk", "index", "load", "decode", "infer", "write"))
