@@ -6,6 +6,7 @@ import functools
 import io
 import logging
 from pathlib import Path
+from typing import Literal
 
 from PIL import ExifTags, Image, IptcImagePlugin
 
@@ -24,17 +25,27 @@ def embedded_keywords(path: Path) -> tuple[bytes | None, tuple[str, ...] | None,
             Image.open(file, formats=READABLE_FORMATS) as image,
         ):
             packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
-            in_exif = image.getexif().get(ExifTags.Base.XPKeywords)
+            exif = image.getexif()
+            text = _xp_text(exif.get(ExifTags.Base.XPKeywords), "big" if exif.endian == ">" else "little")
             in_iptc = (IptcImagePlugin.getiptcinfo(image) or {}).get((2, 25))
     except Exception:  # noqa: BLE001  # decoders raise anything for hostile input
         return None, None, None
     datasets = in_iptc if isinstance(in_iptc, list) else [in_iptc] if in_iptc else []
-    text = bytes(in_exif).decode("utf-16-le", "replace").rstrip("\0") if isinstance(in_exif, bytes | tuple) else ""
     return (
         packet.encode("utf-8", "replace") if isinstance(packet, str) else packet,
         tuple(value.decode("utf-8", "replace") for value in datasets) or None,
         tuple(filter(None, text.split(";"))) or None,
     )
+
+
+def _xp_text(value: object, order: Literal["big", "little"]) -> str:
+    """Return the text of XPKeywords. Their type is BYTE, but SHORT occurs, in the byte `order` of the block."""
+    if isinstance(value, tuple):
+        try:
+            value = b"".join(int.to_bytes(number, 2, order) for number in value)
+        except (TypeError, OverflowError):  # fractions, negative numbers and others
+            return ""
+    return value.decode("utf-16-le", "replace").rstrip("\0") if isinstance(value, bytes) else ""
 
 
 def embedded_exif(photo: Path | bytes) -> bytes | None:
