@@ -381,8 +381,9 @@ class Index:
 
     def has_run(self, run: int) -> bool:
         """Return whether there is a run with that number."""
-        with self._using:
+        with self._using, contextlib.suppress(OverflowError):  # of a number larger than SQLite's integers
             return self._connection.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone() is not None
+        return False
 
     def failures(self) -> list[Failure]:
         """Return the photos and folders that failed when they were last tried, by path."""

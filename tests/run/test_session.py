@@ -96,8 +96,9 @@ def test_what_was_scanned_is_untagged(settings: Callable[..., Settings], make_ph
         assert run.run is not None
         assert [one.files for one in session.untag_run(run.run.id)] == [(photo,)]
         assert photo.read_bytes() == before
-        with pytest.raises(ConfigError, match="no run 99; phototag status tells"):
-            list(session.untag_run(99))
+        for number in (99, 1 << 63):
+            with pytest.raises(ConfigError, match=f"no run {number}; phototag status tells"):
+                list(session.untag_run(number))
 
 
 def test_a_scan_can_be_stopped(settings: Callable[..., Settings], make_photo: MakePhoto) -> None:
