@@ -75,8 +75,8 @@ def parse_label_file(text: str, source: str) -> LabelFile:
     if source.lower().endswith(".json"):
         raise LabelMismatch(f"{source} is not JSON; correct it, or give it the suffix .txt if it is not JSON")
     if source.lower().endswith((".csv", ".tsv")):
-        # Not stripped: the last cell of a TSV file may be empty.
-        return _checked(_from_rows(_rows(table.removeprefix("\ufeff").lstrip(), source), source), source)
+        # Not stripped: the first and the last cell of a TSV file may be empty.
+        return _checked(_from_rows(_rows(table.removeprefix("\ufeff").lstrip("\r\n"), source), source), source)
     return _checked(_from_lines([line.strip() for line in text.splitlines()], source), source)
 
 
@@ -110,7 +110,7 @@ def _from_lines(lines: Sequence[str], source: str) -> list[_Class]:
 
 def _rows(text: str, source: str) -> list[list[str]]:
     try:
-        lines = text.splitlines()
+        lines = text.splitlines(keepends=True)  # a quoted cell may go over several lines
         semicolons = ";" in lines[0] and "," not in lines[0]  # as spreadsheets write them in many languages
         delimiter = "\t" if source.lower().endswith(".tsv") else ";" if semicolons else ","
         return list(csv.reader(lines, delimiter=delimiter))
@@ -180,6 +180,8 @@ def _number(text: str) -> float | None:
 def _from_rows(rows: Sequence[Sequence[str]], source: str) -> list[_Class]:
     """Return the classes in the cells of a table, whose columns are found by heading or content."""
     cells = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
+    if not cells:
+        return []
     width = len(cells[0])
     for number, row in enumerate(cells, 1):
         if len(row) != width:
@@ -268,6 +270,8 @@ _BIDI_OVERRIDES = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def _checked(classes: list[_Class], source: str) -> LabelFile:
+    if not classes:
+        raise LabelMismatch(f"{source} is empty; it must name every class")
     for number, (label, _) in enumerate(classes):
         if not label.name:
             raise LabelMismatch(f"{source}: class {number} has no label; every class needs one")

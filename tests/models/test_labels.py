@@ -72,6 +72,9 @@ def test_label_files_as_the_world_has_them(kind: str) -> None:
         ("l.txt", "0: a\n2: b\n", "class 1 has no label"),
         ("l.txt", "0: a\n1: b\n1: c\n", "class 1 is named twice"),
         ("l.json", "{}", "must be a list of names"),
+        ("l.json", "[]", "l.json is empty"),
+        ("l.csv", ",,\n", "l.csv is empty"),
+        ("l.csv", '""', "l.csv is empty"),
         ("l.json", '{"a": "b"}', "must be a list of names"),
         ("l.json", "[1, 2]", "a class must be a name"),
         ("l.json", '[["tench", "n01440764"]]', "a class must be a name"),
@@ -138,6 +141,18 @@ THRESHOLDS = {
 def test_labels_may_have_thresholds_of_their_own(kind: str) -> None:
     source, text = THRESHOLDS[kind]
     assert parse_label_file(text, source) == LabelFile((RED, GREEN), (0.4, None))
+
+
+def test_the_heading_of_the_first_column_may_be_empty() -> None:
+    table = "\n\tname\tthreshold\n1\tgreen\t\n0\tred\t0.4\n"
+    assert parse_label_file(table, "l.tsv") == LabelFile((RED, GREEN), (0.4, None))
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r\n"])
+def test_a_quoted_label_may_go_over_two_lines(line_break: str) -> None:
+    lines = ('"name","threshold"', '"sports', 'car, racer","0.4"', 'a "red" one,', "")
+    labels = (Label("sports car"), Label('a "red" one'))
+    assert parse_label_file(line_break.join(lines), "l.csv") == LabelFile(labels, (0.4, None))
 
 
 def test_a_column_of_ones_is_not_the_index() -> None:
