@@ -327,6 +327,8 @@ def fit_labels(directory: Path, card: ModelCard, label_file: LabelFile, classes:
         background, label_file = True, label_file.without_first()
     elif background and len(label_file.labels) == classes:
         label_file = label_file.without_first()
+    if not label_file.labels:
+        raise LabelMismatch(f"{directory} has no label but the background class's", "name another file with {labels}")
     if classes is not None:
         check_classes(directory, classes, len(label_file.labels), background=background)
     return label_file, background
@@ -390,9 +392,9 @@ def settled_card(model: Model, scores: ScoresKind) -> ModelCard:
     `scores`: what the model gives. The labels go into `labels.json` beside the card.
     """
     preprocessing, interface, card = model.preprocessing, model.interface, model.card
-    scaling = (
-        {"range": card.input.range} if card.input.range else {"mean": preprocessing.mean, "std": preprocessing.std}
-    )
+    scaling: dict[str, Any] = {"range": card.input.range}
+    if interface.takes_floats and card.input.range is None:
+        scaling = {"mean": preprocessing.mean, "std": preprocessing.std}
     image = replace(
         card.input,
         name=interface.input,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.helpers.program import phototag
-from tests.helpers.toys import export_toy
+from tests.helpers.toys import export, export_toy, means
 
 HUB = "imagenet_mobilenet_v2_100_224_classification"
 
@@ -65,6 +67,28 @@ def test_a_copy_does_not_need_the_original_and_a_link_does(
     gone = phototag("scan", "-n", photo, "--model", "linked")
     assert (gone.exit_code, gone.stdout) == (3, "")
     assert "linked: unusable: " in phototag("models", "list").stdout
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "string"])
+def test_a_model_whose_range_is_known_is_installed_without_one(
+    tmp_path: Path, data_directory: Path, make_photo: Callable[..., Path], dtype: str
+) -> None:
+    def scores(images: Any) -> Any:
+        import tensorflow as tf
+
+        if dtype == "string":
+            decode = functools.partial(tf.io.decode_jpeg, channels=3)
+            images = tf.map_fn(decode, images, fn_output_signature=tf.TensorSpec([8, 8, 3], tf.uint8))
+        return {"y": means(images, 0.1)}
+
+    model = export(tmp_path / "m", scores, (None,) if dtype == "string" else (None, 8, 8, 3), dtype)
+    options = ["--labels", model / "labels.txt", *(["--input-size", "8"] if dtype == "string" else [])]
+    result = phototag("models", "add", model, "--name", "whole", *options)
+    assert (result.exit_code, "whole: images of 8x8, 3 classes" in result.stdout) == (0, True), result.stdout
+    card = json.loads((data_directory / "models/whole/phototag.json").read_text())
+    assert not {"range", "mean", "std"} & card["input"].keys()
+    photo = make_photo("a.jpg")
+    assert phototag("scan", "-n", photo, "--model", "whole").stdout == f"{photo}: red\n"
 
 
 def test_add_takes_every_fact_of_a_card(bare: Path, tmp_path: Path, data_directory: Path) -> None:
