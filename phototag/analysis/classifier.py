@@ -87,8 +87,8 @@ class Classifier:
         """Return the probabilities of the classes, float32 [N, classes], without the background class.
 
         `images`: uint8 [N, height, width, 3] in RGB order, as the model's `Preprocessing.prepare` makes them. A row
-        adds up to 1 minus the probability of the background class. Independent scores come as the model gives them,
-        and their rows may have any sum.
+        adds up to 1 minus the probability of the background class. Independent scores come as the model gives them, but
+        never outside 0 to 1, and their rows may have any sum.
 
         Raises `ValueError` for pixels of another shape or type, and `ModelError` if the model fails or gives values
         that cannot be scores.
@@ -96,7 +96,7 @@ class Classifier:
         raw = self._checked(self._runner.run(images))
         if self._scores == "independent":
             self._check_range(raw, -RANGE_TOLERANCE, 1 + RANGE_TOLERANCE, "independent")
-            return self._without_background(raw)
+            return self._without_background(np.clip(raw, 0, 1))
         if self._scores == "probabilities":
             self._check_range(raw, 0, 1 + SUM_TOLERANCE, "probabilities")
             raw = np.log(np.maximum(raw, np.finfo(np.float32).tiny))

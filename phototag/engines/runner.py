@@ -66,6 +66,8 @@ class Runner(ABC):
         if len(raw) != len(images):
             rows = f"{len(images)} images gave {len(raw)} rows of scores"
             raise SignatureMismatch(f"{directory} is not a classifier: {rows}")
+        if not raw.shape[1]:
+            raise SignatureMismatch(f"{directory} is not a classifier: it gives no scores")
         scores: NDArray[np.float32] = raw.astype(np.float32)
         if not np.isfinite(scores).all():
             hint = "its input range may be wrong"

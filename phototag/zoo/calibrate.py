@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phototag.core import Photo
-from phototag.errors import ConfigError, ModelError, PhotoError, SignatureMismatch
+from phototag.errors import ConfigError, LabelMismatch, ModelError, NotASavedModel, PhotoError, SignatureMismatch
 from phototag.images.decode import prepare_photo
 from phototag.models.calibration import RangeScore, range_score
 from phototag.models.card import SCALINGS, ScoresKind
@@ -69,7 +69,7 @@ def try_ranges(
             classifier = load(model)
             independent = classifier.scores == "independent"
             yield RangeTrial(value_range, range_score(classifier.predict(pixels), independent=independent))
-        except SignatureMismatch:
+        except (SignatureMismatch, LabelMismatch, NotASavedModel):
             raise
         except ModelError:  # the values are beyond what the model can take, so this is not its range
             yield RangeTrial(value_range, None)

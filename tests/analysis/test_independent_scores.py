@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+from PIL import Image
 
 from phototag.analysis.classifier import Classifier
-from phototag.errors import SignatureMismatch
+from phototag.errors import LabelMismatch, SignatureMismatch
 from phototag.models.calibration import range_score
 from phototag.models.find import find_model, imagenet_labels
 from tests.helpers.program import lines, phototag
+from tests.helpers.toys import export
 
 CARD: dict[str, Any] = {"name": "colours", "input": {"range": "0..1"}, "labels": "labels.txt"}
 YELLOW, BLACK = (255, 255, 0), (0, 0, 0)
@@ -118,12 +120,47 @@ def test_scores_outside_0_to_1_are_an_error(toy_model: Path) -> None:
         classifier.predict(solid(YELLOW))
 
 
+def test_scores_that_rounding_took_outside_0_to_1_are_brought_back(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def scores(images: Any) -> Any:
+        return {"scores": tf.reduce_mean(images, axis=[1, 2]) * 1.001 - 0.0005}
+
+    images = tf.TensorSpec([None, 8, 8, 3], tf.float32)
+    tf.saved_model.save(tf.Module(), str(tmp_path / "m"), signatures=tf.function(scores, input_signature=[images]))
+    model = find_model(str(with_card(tmp_path / "m", output={"scores": "independent"})))
+    np.testing.assert_array_equal(Classifier(model).predict(solid(YELLOW)), [[1, 1, 0]])
+
+
 def test_a_background_class_is_cut_off(colours: Path) -> None:
     with_card(colours, "name,threshold\nbackground,\ngreen,0.9\nblue,\n", labels="labels.csv")
     model = find_model(str(colours))
     assert [label.name for label in model.labels] == ["green", "blue"]
     assert model.thresholds == (0.9, None)
     np.testing.assert_allclose(Classifier(model).predict(solid(YELLOW)), [[HIGH, LOW]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("labels", "card"), [("background\n", {}), ("red\n", {"output": {"background": True}})])
+def test_a_background_class_alone_is_not_enough(tmp_path: Path, labels: str, card: dict[str, Any]) -> None:
+    model = with_card(export_colours(tmp_path / "m", classes=1), labels, **card)
+    with pytest.raises(LabelMismatch, match="has no label but the background class's; name another file with labels="):
+        find_model(str(model))
+
+
+@pytest.mark.parametrize("options", [["--input-range", "0..1", "--probe"], ["--labels", "LABELS", "--calibrate", "."]])
+def test_a_model_without_classes_is_not_a_classifier(tmp_path: Path, options: list[str]) -> None:
+    def scores(images: Any) -> Any:
+        import tensorflow as tf
+
+        return {"scores": tf.sigmoid(images[:, 0, 0, : tf.cast(tf.reduce_sum(images), tf.int32) * 0])}
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    model = export(tmp_path / "m", scores)
+    names = {"LABELS": model / "labels.txt", ".": tmp_path}
+    command = ["inspect"] if "--probe" in options else ["models", "add"]
+    result = phototag(*command, model, *(names.get(option, option) for option in options))
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.endswith(" is not a classifier: it gives no scores\n")
 
 
 def test_there_is_no_tree_even_for_the_labels_of_imagenet(tmp_path: Path) -> None:
@@ -231,6 +268,20 @@ def test_models_add_finds_the_range(colours: Path, make_photo: Callable[..., Pat
     assert result.exit_code == 0, result.stderr
     assert "    0..1: confidence 0.84, information 1.51\n" in result.stdout
     assert "The model makes the most of the photos with --input-range=" in result.stdout
+
+
+def test_labels_that_do_not_fit_are_no_fault_of_the_range(tmp_path: Path, make_photo: Callable[..., Path]) -> None:
+    def scores(images: Any) -> Any:
+        import tensorflow as tf
+
+        channels = 3 + tf.cast(tf.reduce_sum(images), tf.int32) * 0  # known only when it runs
+        return {"scores": tf.sigmoid(tf.reduce_mean(images, axis=[1, 2])[:, :channels])}
+
+    model = export(tmp_path / "m", scores, labels="red\ngreen\n")
+    options = ["--labels", model / "labels.txt", "--calibrate", make_photo("a.jpg")]
+    result = phototag("models", "add", model, *options)
+    assert result.exit_code == 3
+    assert "has 3 classes, but there are 2 labels" in result.stderr
 
 
 def test_the_information_of_independent_scores_is_summed_over_the_labels() -> None:
