@@ -168,10 +168,10 @@ class Journal(Protocol):
         `undo`: the packed edits that restore the file; they start from nothing if it is removed. None: it is new.
         """
 
-    def undo_of(self, digest: bytes, before: int | None = None) -> Undo | None:
+    def undo_of(self, digest: bytes, before: int | None = None, path: Path | None = None) -> Undo | None:
         """Return how to undo the change that gave a file this `content_digest`, or None if none is recorded.
 
-        `before`: consider only changes before this one.
+        `before`: consider only changes before this one. `path`: prefer changes to this file.
         """
 
 

@@ -38,6 +38,9 @@ class _Ahead(NamedTuple):
 _NOTHING_AHEAD = _Ahead(b"\xff", b"", {})
 # How many rows are read when one is needed. A scan asks for the photos of a folder one after another.
 _ROWS_AHEAD = 500
+# How many changes that gave files the same content are searched for one to the same file. There may be thousands:
+# sidecars with the same tags.
+_MOST_ALIKE = 100
 
 
 class Index:
@@ -311,15 +314,18 @@ class Index:
                 (self._run, os.fsencode(path), digest, undo),
             )
 
-    def undo_of(self, digest: bytes, before: int | None = None) -> Undo | None:
+    def undo_of(self, digest: bytes, before: int | None = None, path: Path | None = None) -> Undo | None:
         """Return how to undo the last change to a file with that `content_digest`, or None if none is known.
 
-        A photo may have been moved since, so its content counts and not its path. `before`: only earlier changes.
+        A photo may have been moved since, so its content counts first. `before`: only earlier changes. `path`: among
+        the last changes to files of that content, prefer those to this file. Two photos may have become the same.
         """
         with self._using:
             row = self._connection.execute(
-                "SELECT id, undo FROM journal WHERE digest = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT 1",
-                (digest, before),
+                "SELECT id, undo FROM (SELECT id, undo, path FROM journal"
+                f" WHERE digest = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT {_MOST_ALIKE})"
+                " ORDER BY path = ?3 DESC, id DESC LIMIT 1",
+                (digest, before, None if path is None else os.fsencode(path)),
             ).fetchone()
         return Undo(*row) if row is not None else None
 

@@ -143,7 +143,7 @@ class Source:
         """
         data, change = self.data, None
         # Search before the last change found: after tagging and untagging, the journal holds both contents of a photo.
-        while (undo := journal.undo_of(content_digest(data), change)) is not None:
+        while (undo := journal.undo_of(content_digest(data), change, self.path)) is not None:
             change = undo.change
             if undo.edits is None:
                 return None if is_credible(None, self.data) else self.data

@@ -114,8 +114,8 @@ class Notes:
         self.entries.append((path, digest, undo))
         self.index.note_change(path, digest, undo)
 
-    def undo_of(self, digest: bytes, before: int | None = None) -> Undo | None:
-        return self.index.undo_of(digest, before)
+    def undo_of(self, digest: bytes, before: int | None = None, path: Path | None = None) -> Undo | None:
+        return self.index.undo_of(digest, before, path)
 
 
 def keywords(path: Path) -> list[str]:

@@ -16,9 +16,10 @@ from phototag.metadata.edits import packed, replacement
 from phototag.metadata.files import NO_FILE
 from phototag.metadata.json_sidecar import sidecar_path
 from phototag.metadata.keywords import Unwritable
-from phototag.metadata.untag import take_back
+from phototag.metadata.untag import take_back, untag
 from phototag.photos.digest import content_digest
 from tests.helpers.files import contents
+from tests.helpers.photo_parts import PACKET, jpeg, xmp_segment
 from tests.helpers.writing import (
     BIRD,
     CAT,
@@ -51,6 +52,28 @@ def test_changes_are_taken_back_one_by_one(way: str, make_photo: Callable[..., P
         assert contents(path.parent) == states[-1]
         assert take_back(*entry) is False  # as of a run that was killed before it made the change
     assert path.stat().st_mtime_ns == mtime
+
+
+def test_photos_that_became_the_same_become_what_each_was(tmp_path: Path, notes: Notes) -> None:
+    before = {tmp_path / f"{size}.jpg": jpeg(xmp_segment(padded(size))) for size in (40, 300)}
+    for path, data in before.items():
+        path.write_bytes(data)
+        write_again(path, notes, CAT)
+        write_again(path, notes)  # another model finds nothing
+    now = [path.read_bytes() for path in before]
+    assert now[0] == now[1]
+    for path, data in before.items():
+        assert untag(path, notes) == (path,)
+        assert path.read_bytes() == data
+    moved = tmp_path / "moved.jpg"
+    moved.write_bytes(now[0])
+    assert untag(moved, notes) == (moved,)
+    assert moved.read_bytes() in before.values()
+
+
+def padded(size: int) -> bytes:
+    """Return a packet with so many spaces at its end."""
+    return PACKET.replace(b"<?xpacket end", b" " * size + b"<?xpacket end")
 
 
 def test_a_sidecar_that_embedding_removed_comes_back(make_photo: Callable[..., Path], notes: Notes) -> None:
