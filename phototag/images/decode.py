@@ -7,6 +7,7 @@ import io
 import logging
 import math
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import BinaryIO, NamedTuple, TypeAlias, TypeVar
@@ -150,7 +151,7 @@ def read_picture(source: Source, shortest_side: int, name: Name | None = None) -
         name = source if isinstance(source, Path) else "photo"
     if isinstance(source, bytes):
         return Picture(source, name, content_digest(source), shortest_side)
-    data, digest = _with_file(source, name, _read)
+    data, digest = _with_file(source, name, lambda file: _read(file, name))
     return Picture(source if data is None else data, name, digest, shortest_side)
 
 
@@ -194,9 +195,12 @@ def _opened(source: Source) -> BinaryIO:
     return open(source, "rb", opener=open_at_once)
 
 
-def _read(file: BinaryIO) -> tuple[bytes | None, bytes]:
+def _read(file: BinaryIO, name: Name) -> tuple[bytes | None, bytes]:
     """Return the content of `file`, or None if it has more than `MAX_IN_MEMORY` bytes, and its digest."""
-    if os.fstat(file.fileno()).st_size <= MAX_IN_MEMORY:
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):  # reading a device would never end
+        raise PhotoError(name, "it is not a regular file")
+    if status.st_size <= MAX_IN_MEMORY:
         data = file.read()
         return data, content_digest(data)
     return None, stream_digest(file)

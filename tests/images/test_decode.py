@@ -230,6 +230,13 @@ def test_a_photo_that_is_gone_says_so(tmp_path: Path) -> None:
         open_image(tmp_path / "a.jpg", 8)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no devices among its files")
+def test_a_device_is_not_read_to_its_end() -> None:
+    for path in (Path("/dev/null"), Path("/dev/zero")):
+        with pytest.raises(PhotoError, match="it is not a regular file"):
+            read_picture(path, 8)
+
+
 def test_mutated_photos_never_raise_anything_else(tmp_path: Path) -> None:
     """A hundred mutations of each kind, mostly of the header, where the decisions are made."""
     import pillow_heif
