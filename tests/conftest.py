@@ -61,6 +61,7 @@ def data_directory(
     (path / "converted").symlink_to(conversions)
     for name in [name for name in os.environ if name.startswith("PHOTOTAG_")]:
         monkeypatch.delenv(name)
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)  # which loading TensorFlow in this process sets
     monkeypatch.setenv("PHOTOTAG_CONFIG", os.devnull)
     monkeypatch.setenv("PHOTOTAG_DATA_DIR", str(path))
     return path

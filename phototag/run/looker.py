@@ -27,13 +27,10 @@ if TYPE_CHECKING:
 class LookJob:
     """One photo to look at.
 
-    `size`, `mtime_ns`: the file as the walk saw it. `keys`: the results that are wanted. `known`: packed results by
-    key, which other analyzers may need.
+    `keys`: the results that are wanted. `known`: packed results by key, which other analyzers may need.
     """
 
     path: str
-    size: int
-    mtime_ns: int
     keys: frozenset[str]
     known: Mapping[str, bytes] = field(default_factory=dict)
 

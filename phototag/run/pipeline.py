@@ -147,7 +147,7 @@ class Pipeline:
                 copied.update(self.recorder.usable(index.results_of(digest, wanted)))
             return wanted - copied.keys()
 
-        job = LookJob(os.fspath(photo), photo.size, photo.mtime_ns, wanted, stored)
+        job = LookJob(os.fspath(photo), wanted, stored)
         later = self.looker.submit(job, still_wanted)
         digest = index.digest(known) if known is not None and stored else None
         return _Pending(photo, known, later, stored, copied, digest)

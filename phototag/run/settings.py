@@ -42,8 +42,8 @@ class Settings:
     Watching:
         settle: seconds for which a photo has to stay the same. poll: seconds between two checks of a network folder.
 
-    from_config: the names of settings that come from a config file. Such a setting is ignored if the model cannot use
-    it. From the caller, it would be an error.
+    from_config: the names of settings that come from a config file or the environment. Such a setting is ignored if
+    the model cannot use it. From the caller, it would be an error.
     """
 
     model: str = MODEL
