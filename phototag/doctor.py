@@ -90,9 +90,10 @@ def try_model(model: Model) -> Check:
     size = (model.preprocessing.height, model.preprocessing.width)
     try:
         ensure_built(model, lambda _: None)
-        from phototag.analysis.classifier import Classifier
+        from phototag.analysis.classifier import Classifier, check_known
 
         classifier = Classifier(model)
+        check_known(model, classifier)
         classifier.predict(np.zeros((1, *size, 3), np.uint8))
     except (ModelError, ImportError) as error:
         remedy = "Try another {model}, or install TensorFlow again."

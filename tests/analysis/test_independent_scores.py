@@ -210,6 +210,9 @@ def test_scan_wants_to_know_before_it_loads_the_model(
     refused = scan(photo, model=with_card(bounded))
     assert (refused.exit_code, refused.stdout) == (3, "")
     assert "each of its own, as a Sigmoid does; install it with phototag models add" in refused.stderr
+    doctor = phototag("doctor", "--model", bounded, "--try-model")
+    assert doctor.exit_code == 1
+    assert "FAULT    model runs: " in doctor.stdout and "install it with phototag models add" in doctor.stdout
     assert phototag("models", "add", bounded, "--name", "mine").exit_code == 0
     assert lines(scan(photo, "--format", "json", model="mine"))[0]["tags"][0]["name"] in ("red", "green")
 
