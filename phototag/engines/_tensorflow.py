@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -47,6 +48,8 @@ def import_tensorflow(*, one_core_a_call: bool = False) -> Any:
     if not chatty:
         # Warnings about retracing and the like help authors of TensorFlow programs, not users of phototag.
         tensorflow.get_logger().setLevel("ERROR")
+        # Nor do the tracebacks of errors that TensorFlow survives, such as a damaged fingerprint.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
     return tensorflow
 
 

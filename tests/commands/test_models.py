@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.program import phototag
+from tests.helpers.program import phototag, start_phototag
 from tests.helpers.toys import export, export_toy, means
 
 HUB = "imagenet_mobilenet_v2_100_224_classification"
@@ -89,6 +89,15 @@ def test_a_model_whose_range_is_known_is_installed_without_one(
     assert not {"range", "mean", "std"} & card["input"].keys()
     photo = make_photo("a.jpg")
     assert phototag("scan", "-n", photo, "--model", "whole").stdout == f"{photo}: red\n"
+
+
+@pytest.mark.slow
+def test_a_damaged_fingerprint_prints_no_traceback(bare: Path, tmp_path: Path) -> None:
+    (bare / "fingerprint.pb").write_bytes(b"\xff" * 100)
+    options = ["--labels", tmp_path / "names.json", "--input-range", "0..1"]
+    process = start_phototag("models", "add", bare, *options)
+    _, stderr = process.communicate()
+    assert (process.returncode, "Traceback" in stderr) == (0, False), stderr
 
 
 def test_add_takes_every_fact_of_a_card(bare: Path, tmp_path: Path, data_directory: Path) -> None:
