@@ -203,7 +203,7 @@ class LocalLooker:
 
     def submit(self, job: LookJob, still_wanted: StillWanted | None = None) -> Later:
         """Begin to look at a photo in a thread."""
-        ticket = _Ticket(self, self._pool.submit(self._look, job, still_wanted))
+        ticket = _Ticket(self, self._pool.submit(self._look, job, still_wanted), self._timings)
         self._tickets.append(ticket)
         return ticket
 
@@ -240,9 +240,10 @@ class LocalLooker:
 class _Ticket:
     """An answer of `LocalLooker`: a thread may have finished it, or it waits for its batch."""
 
-    def __init__(self, looker: LocalLooker, future: Future[_Work]) -> None:
+    def __init__(self, looker: LocalLooker, future: Future[_Work], timings: Timings | None) -> None:
         self._looker = looker
         self._future = future
+        self._timings = timings
         self.is_done = False
 
     def result(self) -> Seen:
@@ -254,8 +255,10 @@ class _Ticket:
 
     def work(self) -> _Work:
         """Wait until the thread has done its part. Raises what it raised."""
-        return self._future.result()
+        with timed(self._timings, "wait"):
+            return self._future.result()
 
     def can_be_read(self) -> bool:
         """Wait until the thread has done its part; return whether it could read the photo."""
-        return self._future.exception() is None
+        with timed(self._timings, "wait"):
+            return self._future.exception() is None
