@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from phototag.core import Photo, SkippedFile
+from phototag.errors import ModelError
 from phototag.index import Index
 from phototag.metadata.json_sidecar import JsonSidecarWriter
 from phototag.metadata.writer import Written
 from phototag.photos.find import find_photos
-from phototag.run.looker import LocalLooker
+from phototag.run.looker import LocalLooker, look_at
 from phototag.run.outcome import Outcome, Timings
 from phototag.run.pipeline import Pipeline
 from tests.helpers.stages import ColourAnalyzer, Scorer, classify, make_pipeline, run
@@ -93,3 +94,15 @@ def test_the_time_of_the_model_is_not_time_with_nothing_to_do(index: Index, libr
     assert len(run(Pipeline(looker, recorder, (), timings), find_photos([library]))) == 31
     assert timings.seconds["infer"] >= 8 * 0.05
     assert timings.seconds["wait"] < 0.5 * timings.seconds["infer"]
+
+
+def test_a_model_that_cannot_be_loaded_holds_no_photos(make_photo: Callable[..., Path]) -> None:
+    def fail() -> Scorer:
+        raise ModelError("it is damaged")
+
+    analyzer, lengths = ColourAnalyzer(fail), []
+    for _ in range(3):
+        with pytest.raises(ModelError) as caught:
+            look_at(make_photo("a.jpg"), [analyzer])
+        lengths.append(len(caught.traceback))
+    assert lengths[2] == lengths[1]
