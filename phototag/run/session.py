@@ -117,6 +117,11 @@ class Session(AbstractContextManager["Session"]):
         """What chooses tags. Raises `ConfigError`, and `ModelError` if there is no such model."""
         return make_chooser(self.settings, self.model)
 
+    @functools.cached_property
+    def tree_rule(self) -> TreeRule:
+        """What explains tags. Raises `ConfigError` if the tags are not words of a tree, `ModelError` as `model`."""
+        return make_tree_rule(self.settings, self.model)
+
     def classifier(self) -> Classifier:
         """Return the model, loaded; build and convert it first if need be. Raises `ModelError`."""
         from phototag.analysis.classifier import Classifier, check_known
@@ -147,11 +152,7 @@ class Session(AbstractContextManager["Session"]):
 
         Raises `ConfigError` if the tags are not words of a tree, and what `tag` raises.
         """
-        return self._tree_rule.explain(look_at(image, self.analyzers[:1])["objects"])
-
-    @functools.cached_property
-    def _tree_rule(self) -> TreeRule:
-        return make_tree_rule(self.settings, self.model)
+        return self.tree_rule.explain(look_at(image, self.analyzers[:1])["objects"])
 
     # --- Runs ---------------------------------------------------------------------------------------------------------
 
