@@ -48,7 +48,7 @@ class Turn(Scan):
         path, is_waiting = self.session.index_path, False
         while not self.should_stop():
             try:
-                return stack.enter_context(open_index(path))
+                return stack.enter_context(open_index(path, read_only=self.session.settings.dry_run))
             except IndexBusy:
                 if not is_waiting:
                     self.session.on_event(WaitingFor(index=path))

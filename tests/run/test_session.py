@@ -86,6 +86,26 @@ def test_a_scan_in_one_call(settings: Callable[..., Settings], make_photo: MakeP
     assert [(one.status, one.tags[0].name) for one in outcomes] == [("tagged", "red")]
 
 
+def test_paths_may_be_text_and_a_pattern_may_be_alone(
+    settings: Callable[..., Settings], make_photo: MakePhoto, tmp_path: Path
+) -> None:
+    library = make_photo("a.jpg").parent
+    make_photo("b.png", format="PNG")
+    given = settings(model=Path(settings().model), index=str(tmp_path / "text.sqlite3"), exclude="*.png")
+    with Session(given) as session:
+        assert [outcome.path.name for outcome in session.scan([library])] == ["a.jpg"]
+    assert given == settings(index=tmp_path / "text.sqlite3", exclude=("*.png",))
+
+
+def test_watching_in_a_dry_run_makes_no_index(settings: Callable[..., Settings], make_photo: MakePhoto) -> None:
+    seen: list[str] = []
+    with Session(settings(dry_run=True)) as session:
+        for run in session.watch([make_photo("a.jpg").parent], lambda: bool(seen)):
+            seen.extend(outcome.status for outcome in run)
+    assert seen == ["tagged"]
+    assert not (settings().index or Path()).exists()
+
+
 def test_what_was_scanned_is_untagged(settings: Callable[..., Settings], make_photo: MakePhoto) -> None:
     photo = make_photo("a.jpg")
     before = photo.read_bytes()
