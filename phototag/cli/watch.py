@@ -68,10 +68,10 @@ def run_watch(
 
     with open_log(log_file) as log, interruptible(quiet=printing.quiet) as should_stop:
         console = Console(quiet=printing.quiet, log=log, bar=False)
-        printer = Printer(console, printing, settings, paths)
-        with Session(settings, printer.event) as session:
+        with Session(settings, Printer(console, printing, settings, paths).event) as session:
             for run in session.watch(paths, should_stop, initial_scan=initial_scan):
                 printer = Printer(console, printing, settings, run.paths)
+                session.on_event = printer.event
                 run.details = printer.needs_details
                 run.timings = Timings() if printing.profile else None
                 with closing(iter(run)) as outcomes:
