@@ -78,4 +78,5 @@ def run_watch(
                     for outcome in outcomes:
                         printer.show(outcome)
                 if run.run is not None:
-                    console.message(printer.summary(run))
+                    for line in (printer.summary(run), *printer.profile(run)):
+                        console.message(line)

@@ -170,9 +170,10 @@ def test_all_names_of_a_run_are_as_its_folder_was_named(
 
     monkeypatch.setattr(Session, "watch", runs)
     monkeypatch.chdir(folder)
-    result = phototag("watch", "-v", "--model", toy_model, "--index", tmp_path / "index.sqlite3", ".")
+    result = phototag("watch", "-v", "--profile", "--model", toy_model, "--index", tmp_path / "index.sqlite3", ".")
     names = [line.partition(": ")[0] for line in result.output.splitlines() if line.startswith(("a", "notes", "/"))]
     assert sorted(names) == [f"{folder}/a.jpg", f"{folder}/notes.txt", "a.jpg", "notes.txt"]
+    assert result.output.count("s went, in seconds of the threads that did it") == 2
 
 
 @pytest.mark.slow
