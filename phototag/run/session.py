@@ -306,14 +306,15 @@ class Scan:
 
         Raises `ConfigError`, `ModelError`, `IndexBusy` and `IndexUnusable`.
         """
+        started = time.monotonic()
         _ = self.session.chooser  # a wrong model or setting is known before the index is opened
         with open_index(self.session.index_path, read_only=self.session.settings.dry_run) as index:
-            yield from self.outcomes(index)
+            yield from self.outcomes(index, started)
 
-    def outcomes(self, index: Index) -> Generator[Outcome, None, None]:
-        """Tag the photos with an index that is open already."""
+    def outcomes(self, index: Index, started: float) -> Generator[Outcome, None, None]:
+        """Tag the photos with an index that is open already. `started`: when the run began, of `time.monotonic`."""
         session, max_runtime = self.session, self.session.settings.max_runtime
-        deadline = math.inf if max_runtime is None else time.monotonic() + max_runtime
+        deadline = math.inf if max_runtime is None else started + max_runtime
 
         def should_stop() -> bool:
             return self.should_stop() or time.monotonic() > deadline

@@ -41,7 +41,7 @@ class Turn(Scan):
                 self.found = [one for one in self.found if not _is_done(one, recorder)]
                 if not self.found:
                     return
-            yield from self.outcomes(index)
+            yield from self.outcomes(index, time.monotonic())
 
     def _opened(self, stack: ExitStack) -> Index | None:
         """Return the index, or None if the user stopped phototag while another process held it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 import phototag
 from phototag.core import EngineChosen, ModelBuilding, ModelConverting
 from phototag.errors import ConfigError, ModelError, PhotoError
+from phototag.index import open_index
+from phototag.run import session as session_module
 from phototag.run.defaults import MOST_CROPS
 from phototag.run.events import FileSkipped, ModelLoading
 from phototag.run.outcome import Timings
@@ -129,6 +132,19 @@ def test_a_scan_can_be_stopped(settings: Callable[..., Settings], make_photo: Ma
         seen.extend([one for one in run if seen.append(one) is None])  # type: ignore[func-returns-value]
     assert run.status == "interrupted"
     assert 3 <= run.report.photos < 21
+
+
+def test_the_runtime_includes_the_opening_of_the_index(
+    settings: Callable[..., Settings], make_photo: MakePhoto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*arguments: Any, **options: Any) -> Any:
+        time.sleep(0.3)  # an old index is migrated
+        return open_index(*arguments, **options)
+
+    monkeypatch.setattr(session_module, "open_index", slow)
+    with Session(settings(max_runtime=0.2)) as session:
+        run = session.scan([make_photo("a.jpg")])
+        assert (list(run), run.status) == ([], "out of time")
 
 
 def test_the_words_of_a_tree_are_explained(default_model: object) -> None:
