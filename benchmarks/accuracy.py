@@ -1,11 +1,11 @@
-"""How often a model is right: top-1 and top-5 on photos whose names carry their WordNet synset (n01440764_tench.jpg).
+"""Measure how often a model is right: top-1 and top-5 on photos named after their WordNet synset (n01440764_tench.jpg).
 
     python benchmarks/accuracy.py PHOTOS [--model NAME|DIR] [--labels FILE] [--facts JSON]
 
-PHOTOS is a folder of such photos, samples of ImageNet say. They are decoded and prepared as `phototag scan` does it.
-FACTS are what a model card would say: '{"input": {"range": "0..1"}}'. Photos that the model was trained on flatter it:
-the figures tell that a model was built and is fed as it should be, not how it does on other people's photos. Prints one
-JSON object.
+PHOTOS is a folder of such photos, for example samples of ImageNet. They are decoded and prepared as by `phototag scan`.
+FACTS are facts of a model card: '{"input": {"range": "0..1"}}'. If the model was trained on these photos, the figures
+only tell whether it was built correctly and gets correct input. They do not tell how accurate it is on new photos.
+Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def synset_in(path: Path) -> str:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure the model, and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--model", default=DEFAULT_MODEL)

@@ -1,18 +1,18 @@
-"""How far a model's tags can be trusted, on labelled photos; and with which temperature and thresholds.
+"""Measure on labelled photos how reliable a model's tags are, and fit its temperature and thresholds.
 
     python benchmarks/calibrate.py PHOTOS... [--fit] [--model NAME|DIR] [--wordnet /usr/share/wordnet/data.noun]
 
-Each PHOTOS is a folder with a labels.json. Photos of one object each: `{"llama": "n02437616", ...}`, the WordNet 3.0
-synset that the photos in each subfolder show; a tag is right where it is that, a kind of it or what it is a kind of, by
-WordNet or by the tree. Scenes: `{"1.jpg": ["dog", "chair"], ...}`, all things that are in each photo, of the kinds in
-kinds.tsv; tags that none of those kinds decides about are left out of the count.
+Each PHOTOS is a folder with a labels.json. For photos of one object each, it is `{"llama": "n02437616", ...}`: the
+WordNet 3.0 synset that the photos in each subfolder show. A tag is right if it is that synset, a kind of it, or a word
+that it is a kind of, by WordNet or by the tree. For scenes, it is `{"1.jpg": ["dog", "chair"], ...}`: all things in
+each photo that are of the kinds in kinds.tsv. Tags about which none of those kinds decides are not counted.
 
-Prints a table: the share of tags that are right, of photos with a right tag, of photos with a wrong one, and the tags a
-photo; as scan does it by default, with other thresholds and crops, and as people do it without a tree.
+Prints a table: the share of right tags, of photos with a right tag, of photos with a wrong tag, and the tags per photo.
+Its rows are the defaults of scan, other thresholds and crops, and the usual ways without a tree.
 
-With --fit, also the temperature and thresholds for the model card: those with the greatest share of photos with a right
-tag, where each photo with a wrong one counts against three with a right one; and what they come to on folders that they
-were not fitted on. How sure a model is of photos it was trained on tells nothing: use others.
+With --fit, also prints the temperature and thresholds for the model card. They give the greatest share of photos with a
+right tag, if each photo with a wrong tag cancels three with a right one. Their figures for folders that they were not
+fitted on follow. Do not use photos that the model was trained on, because it is surer of these than of others.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from wordnet import NOUN_FILE, Nouns  # noqa: E402
 KINDS = Path(__file__).with_name("kinds.tsv")
 BATCH_SIZE = 8
 MAX_TAGS = 12
-# A photo with a wrong tag is as bad as so many photos with a right one are good.
+# A photo with a wrong tag cancels this many photos with a right one.
 COST_OF_WRONG = 3
 TEMPERATURES = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1)
 THRESHOLDS = {
@@ -112,7 +112,7 @@ def read_collection(folder: Path, judge: Judge) -> Collection:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a policy comes to: shares of tags and of photos, 0 to 1, and tags a photo."""
+    """The figures of a policy: shares of tags and of photos, 0 to 1, and tags per photo."""
 
     precision: float
     coverage: float
@@ -163,7 +163,7 @@ def softmax(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float
 
 
 def policies(model: Model) -> dict[str, tuple[int, bool, Chooser]]:
-    """Return each policy of the table: the crops, whether with the card's temperature, and what chooses tags."""
+    """Return each policy of the table: the crops, whether to use the card's temperature, and the chooser."""
     assert model.taxonomy is not None
     taxonomy, levels = model.taxonomy, model.card.thresholds
 
@@ -242,7 +242,7 @@ def print_fit(collections: Sequence[Collection], logits: Sequence[NDArray[np.flo
     }
 
     def worth(setting: Setting, mask: NDArray[np.bool_] | None) -> float:
-        """The share of photos with a right tag less the cost of those with a wrong one, of all collections."""
+        """Return the share of photos with a right tag minus the cost of those with a wrong one, over collections."""
         temperature, levels = setting
         keys = [("root", levels.root), ("inner", levels.inner), ("leaf", levels.leaf)]
         total = 0.0
@@ -267,7 +267,7 @@ def print_left_out(
     number: int,
     fit_on: Callable[[NDArray[np.bool_]], Setting],
 ) -> None:
-    """Print what fits on all folders but one come to on that one, all folders taken together."""
+    """Print the figures of fits on all folders except one, measured on that one and summed over all folders."""
     groups = np.array(collection.groups)
     right = np.zeros(len(groups), np.int64)
     wrong = np.zeros(len(groups), np.int64)
@@ -282,7 +282,7 @@ def print_left_out(
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure the collections, and print the table and the fit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, nargs="+")
     parser.add_argument("--fit", action="store_true")
@@ -296,7 +296,7 @@ def main() -> None:
     synsets = [label.synset for label in model.labels if label.synset]
     judge = Judge(model.taxonomy, synsets, Nouns.read(arguments.wordnet))
     collections = [read_collection(folder, judge) for folder in arguments.photos]
-    # Without the card's temperature: the table and the fit bring their own.
+    # Without the card's temperature, because the table and the fit apply their own.
     classifier = Classifier(replace(model, card=replace(model.card, temperature=1.0)))
     logits = [logits_of(collection, model, classifier) for collection in collections]
     print_table(collections, logits, model)

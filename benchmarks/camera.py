@@ -1,10 +1,10 @@
-"""Photos as a camera makes them, for benchmarks: their own subject matter is of no interest, their entropy is.
+"""Make photos for benchmarks. What they show does not matter, but they have the entropy of a camera's photos.
 
     python benchmarks/camera.py FOLDER COUNT WIDTH HEIGHT
 
-Writes COUNT JPEGs of WIDTH x HEIGHT pixels into FOLDER: surfaces of 1/f noise with edges between them and a sensor's
-noise on top, at quality 92 and 4:2:0 some 4 MB for 12 megapixels and 60 KB for 500 x 375 pixels. A few are drawn; the
-rest are these with another comment each, since no two files may be the same: phototag knows copies by their content.
+Writes COUNT JPEGs of WIDTH x HEIGHT pixels into FOLDER: surfaces of 1/f noise with edges between them, and a sensor's
+noise on top. At quality 92 and 4:2:0 they take about 4 MB for 12 megapixels, and 60 KB for 500 x 375 pixels. Only a few
+are drawn. The others are copies with different comments, because phototag recognizes identical files.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def make_photos(folder: Path, count: int, width: int, height: int) -> None:
 
 
 def commented(jpeg: bytes, text: str) -> bytes:
-    """`jpeg` with a comment after its first marker."""
+    """Return `jpeg` with a comment after its first marker."""
     comment = text.encode()
     return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
 
 
 def draw(seed: int, width: int, height: int) -> bytes:
-    """A JPEG of that size, the same for the same `seed`."""
+    """Return a JPEG of that size, which is the same for the same `seed`."""
     random = np.random.default_rng((seed, width, height))
     figures = shapes(random, width, height)
     luma = surface(random, width, height)
@@ -63,7 +63,7 @@ def _image(plane: NDArray[np.float32]) -> Image.Image:
 
 
 def surface(random: np.random.Generator, width: int, height: int) -> NDArray[np.float32]:
-    """1/f noise around 0: in each octave as much as in any other."""
+    """Return 1/f noise around 0, which has the same power in each octave."""
     total = np.zeros((height, width), np.float32)
     step = max(width, height) // 4
     while step >= 2:
@@ -75,7 +75,7 @@ def surface(random: np.random.Generator, width: int, height: int) -> NDArray[np.
 
 
 def shapes(random: np.random.Generator, width: int, height: int) -> NDArray[np.float32]:
-    """Polygons and ellipses of all sizes, 0 outside and -1 to 1 within."""
+    """Return polygons and ellipses of all sizes: 0 outside, and -1 to 1 inside."""
     canvas = Image.new("F", (width, height))
     pen = ImageDraw.Draw(canvas)
     for _ in range(120):

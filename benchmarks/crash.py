@@ -1,14 +1,14 @@
-"""What kill -9 at random moments leaves behind, and whether a normal run then comes to what one run alone comes to.
+"""Kill phototag at random moments with kill -9, and check that a normal run then gives the result of a single run.
 
     python benchmarks/crash.py [--kills N] [--photos N] [--seed N]
 
-For `--write json` and `--write embed`: tags copies of some photos in one run; then others like them by scans that are
-killed at random moments, with runs of `untag` between, killed as well, so that there is always work, N in all; then by
-a run that nobody kills. Compares all files but for dates, and what the index knows; then lets `untag` take all back,
-and compares that with the photos as they were.
+For `--write json` and `--write embed`, this tags copies of some photos in one run. It tags other copies with N scans
+that it kills at random moments, and then with one normal run. Between the scans it also kills runs of `untag`, so that
+there is always work. It compares all files except for dates, and the rows of the index. Then it lets `untag` undo
+everything, and compares the result with the original photos.
 
-A toy of a few lines stands in for the model: loading TensorFlow a hundred times would be all the time it takes, and
-would leave next to none of it for the moments in question. All else is the real program.
+A toy of a few lines replaces the model. Otherwise loading TensorFlow would take nearly all the time, and most kills
+would hit it. Everything else is the real program.
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ from phototag.cli import main
 main()
 """
 DATE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00")
-# Of the scans that are killed. Photos keep their history: once they had other tags they are never again, to the byte,
-# what one run alone makes of them.
+# The options of the killed scans. A photo records its history, so other tags would leave it with different bytes than a
+# single run does.
 OPTIONS = {"json": (["--top", "1"], ["--top", "2"], ["--force"], []), "embed": (["--force"], [])}
 COLOURS = ("red", "lime", "blue", "white")
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
     """Start the program."""
-    command = [sys.executable, "-c", PROGRAM, *map(os.fspath, arguments)]
+    command = [sys.executable, "-c", PROGRAM, *(os.fspath(argument) for argument in arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_a_line(process: subprocess.Popen[str]) -> float:
-    """Wait until the program has printed a line, or is over; return how many seconds it took."""
+    """Wait until the program has printed a line or ended, and return how many seconds it took."""
     started = time.monotonic()
     assert process.stdout is not None
     process.stdout.readline()
@@ -86,7 +86,7 @@ def finish(process: subprocess.Popen[str]) -> int:
 
 
 def make_photos(folder: Path, count: int, seed: int) -> dict[str, bytes]:
-    """Make photos below `folder`, all distinct, and return them by their names."""
+    """Make distinct photos below `folder`, and return them by their names."""
     noise = np.random.default_rng(seed)
     for number in range(count):
         path = folder / f"{number % 7}" / f"{number:04}.jpg"
@@ -101,22 +101,22 @@ def make_photos(folder: Path, count: int, seed: int) -> dict[str, bytes]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files below `folder`, by their names."""
+    """Return the contents of all files below `folder` by their names."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def looks(folder: Path) -> dict[str, tuple[int, int]]:
-    """What tells of each file below `folder` that it was written anew."""
+    """Return the inode and time of each file below `folder`, which differ once it is written again."""
     return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
 def without_dates(files: dict[str, bytes]) -> dict[str, bytes]:
-    """The same files, whenever they were written."""
+    """Return the files with a placeholder for each date."""
     return {name: DATE.sub(b"DATE", data) for name, data in files.items()}
 
 
 def rows(index_path: Path, folder: Path, model: str) -> dict[str, Any]:
-    """What the index knows of each photo below `folder`, but for the run that found it out."""
+    """Return the row of each photo below `folder` in the index, without the run that wrote it."""
     known_of: dict[str, Any] = {}
     with open_index(index_path) as index:
         for one in find_photos([folder]):
@@ -137,7 +137,7 @@ def rows(index_path: Path, folder: Path, model: str) -> dict[str, Any]:
 
 
 class Library:
-    """Photos, their index, and the program run on them."""
+    """Photos, their index, and the runs of the program on them."""
 
     def __init__(self, folder: Path, model: Path, write: str, photos: int, seed: int) -> None:
         self.folder = folder / "photos"
@@ -147,21 +147,30 @@ class Library:
         self.originals = make_photos(self.folder, photos, seed)
 
     def scan(self, *more: str) -> subprocess.Popen[str]:
-        """Start a scan. One photo a batch, so that there are many moments that differ."""
-        options = ["--model", self._model, "--index", self.index, "--write", self._write, "--batch-size", "1"]
+        """Start a scan with one photo per batch, so that kills hit many different states."""
+        options: list[str | Path] = [
+            "--model",
+            self._model,
+            "--index",
+            self.index,
+            "--write",
+            self._write,
+            "--batch-size",
+            "1",
+        ]
         return start("scan", *options, *more, self.folder)
 
     def untag(self) -> subprocess.Popen[str]:
-        """Start taking all tags back."""
+        """Start a run that removes all tags."""
         return start("untag", "--index", self.index, self.folder)
 
     def state(self) -> tuple[dict[str, bytes], dict[str, Any]]:
-        """Its files without dates, and what the index knows."""
+        """Return the files without dates, and the rows of the index."""
         return without_dates(contents(self.folder)), rows(self.index, self.folder, scores_name(self._model))
 
 
 def scores_name(model: Path) -> str:
-    """What the index calls the scores of the model in that directory."""
+    """Return the key under which the index stores the scores of the model in that directory."""
     from phototag.analysis.objects import scores_key
     from phototag.models.find import find_model
 
@@ -169,16 +178,16 @@ def scores_name(model: Path) -> str:
 
 
 def compare(place: Path, model: Path, write: str, *, kills: int, photos: int, seed: int) -> tuple[int, int]:
-    """Return how many of the `kills` hit a running program, and how many of those after it had begun to write.
+    """Return how many of the `kills` hit a running program, and how many of those hit it after its first write.
 
-    Raises `SystemExit` where the end is not that of one run alone.
+    Raises `SystemExit` if the result is not that of a single run.
     """
     alone = Library(place / f"{write}-alone", model, write, photos, seed)
     process = alone.scan()
     until_first = wait_for_a_line(process)
     started = time.monotonic()
     if finish(process) != 0:
-        raise SystemExit("the run that nobody kills failed")
+        raise SystemExit("the run that is not killed failed")
     seconds = time.monotonic() - started
     killed = Library(place / f"{write}-killed", model, write, photos, seed)
     chance = random.Random(seed)
@@ -206,14 +215,14 @@ def compare(place: Path, model: Path, write: str, *, kills: int, photos: int, se
 
 
 def check(what: str, expected: dict[str, Any], found: dict[str, Any]) -> None:
-    """Raise `SystemExit` naming the first of `found` that is not as `expected`."""
+    """Raise `SystemExit` naming the first item of `found` that differs from `expected`."""
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             raise SystemExit(f"{what}: {name} is {found.get(name)!r:.500} and should be {expected.get(name)!r:.500}")
 
 
 def export_model(directory: Path) -> Path:
-    """Export a SavedModel of the toy's input and output, with card and labels, for the program to find."""
+    """Export a SavedModel with the toy's input and output, a card and labels, so that the program finds it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
@@ -230,7 +239,7 @@ def export_model(directory: Path) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Kill, compare and print."""
+    """Kill the program, compare the results, and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--photos", type=int, default=150)

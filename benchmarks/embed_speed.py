@@ -1,10 +1,10 @@
-"""How fast tags are written into photos, beside exiftool writing the same keywords, in turn, in one run.
+"""Measure how fast phototag writes tags into photos, in turn with exiftool, which writes the same keywords.
 
     python benchmarks/embed_speed.py [--photos N] [--folder FOLDER]
 
-Makes JPEGs of about 3 MB with EXIF in a temporary folder (in FOLDER, to measure its disk), and writes three keywords
-into copies of each: by `EmbedWriter`, with and without waiting for the disk, by one exiftool process a photo, and by
-one exiftool for all. Prints the median and the 90th percentile of the time for one photo, and the ratios.
+Makes JPEGs of about 3 MB with EXIF in a temporary folder (in FOLDER, to measure its disk). Writes three keywords into
+copies of each: with `EmbedWriter`, with and without waiting for the disk; with one exiftool process per photo; and with
+one exiftool process for all. Prints the median and the 90th percentile of the time for one photo, and the ratios.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from phototag.metadata.embed import EmbedWriter
 
 KEYWORDS = ("toucan", "Vögel", "日本")
 TAGS = tuple(Tag(name, 0.9, (name,), None) for name in KEYWORDS)
-# What EmbedWriter writes into a photo without IPTC.
+# The fields that EmbedWriter writes into a photo without IPTC.
 ARGUMENTS = [
     *(f"-XMP-dc:Subject+={name}" for name in KEYWORDS),
     *(f"-XMP-lr:HierarchicalSubject+={name}" for name in KEYWORDS),
@@ -41,9 +41,9 @@ ARGUMENTS = [
 
 
 def make_photo(seed: int) -> bytes:
-    """A JPEG of about 3 MB, with as much EXIF as a camera's."""
+    """Return a JPEG of about 3 MB, with as much EXIF as a camera writes."""
     noise = np.random.default_rng(seed)
-    # Of the lower half of a pixel's bits, so that a photo of 12 megapixels has the size it has from a camera.
+    # Noise in the lower half of a pixel's bits, so that 12 megapixels take as many bytes as in a camera's photo.
     pixels = noise.integers(96, 160, (3000, 4000, 3), np.uint8)
     exif = Image.Exif()
     exif[ExifTags.Base.Make] = "Maker"
@@ -58,7 +58,7 @@ def make_photo(seed: int) -> bytes:
 
 
 class Exiftool:
-    """One exiftool process that takes one photo after the other."""
+    """One exiftool process that takes one photo after another."""
 
     def __init__(self) -> None:
         command = ["exiftool", "-stay_open", "True", "-@", "-"]
@@ -80,7 +80,7 @@ class Exiftool:
 
 
 def by_one_exiftool(path: Path) -> None:
-    """Write the keywords into the photo at `path` by a process of its own."""
+    """Write the keywords into the photo at `path` with a new exiftool process."""
     subprocess.run(["exiftool", "-q", *ARGUMENTS, path], check=True)
 
 
@@ -93,30 +93,30 @@ def embed(index: Index, path: Path) -> None:
 
 
 def embed_without_waiting(index: Index, path: Path) -> None:
-    """The same, but for the time that the disk takes."""
+    """Write like `embed`, but without waiting for the disk."""
     with mock.patch("os.fsync"):
         embed(index, path)
 
 
 def measure(folder: Path, photos: int, writers: dict[str, Callable[[Path], None]]) -> dict[str, list[float]]:
-    """Let each of `writers` write into a copy of each photo, in turn; return the seconds that each took."""
+    """Let each of `writers` write into a copy of each photo in turn, and return the seconds that each took."""
     times: dict[str, list[float]] = {name: [] for name in writers}
     for number in range(photos + 1):
         photo = make_photo(number)
         for name, write in writers.items():
             path = folder / f"{number}.jpg"
             path.write_bytes(photo)
-            os.sync()  # nobody is to wait for what another has left to the disk
+            os.sync()  # no writer should wait for the writes of another
             started = time.perf_counter()
             write(path)
-            if number:  # the first warms everything up
+            if number:  # the first round warms up
                 times[name].append(time.perf_counter() - started)
             path.unlink()
     return times
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure the writers, and print the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=30)
     parser.add_argument("--folder", type=Path)

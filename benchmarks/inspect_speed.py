@@ -1,8 +1,8 @@
-"""How fast `phototag inspect` is beside TensorFlow's `saved_model_cli show`: whole processes, in turn, in one run.
+"""Compare the speed of `phototag inspect` and TensorFlow's `saved_model_cli show`: whole processes, run in turn.
 
     python benchmarks/inspect_speed.py MODEL [--runs N]
 
-Prints the median of the wall time and the largest peak memory of each, and the ratios.
+Prints the median wall time and the largest peak memory of each, and the ratios.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BIN = Path(sys.executable).parent
 
 
 def measure(command: list[str]) -> tuple[float, float]:
-    """Run `command`; return its wall time in seconds and its peak memory in megabytes."""
+    """Run `command`, and return its wall time in seconds and its peak memory in megabytes."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -31,7 +31,7 @@ def measure(command: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure both programs, and print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--runs", type=int, default=5)
@@ -46,7 +46,7 @@ def main() -> None:
     for run in range(arguments.runs + 1):
         for name, command in commands.items():
             figure = measure(command)
-            if run:  # the first warms the disk's cache
+            if run:  # the first run warms the disk's cache
                 figures[name].append(figure)
     *_, reference = commands
     reference_time = statistics.median(seconds for seconds, _ in figures[reference])

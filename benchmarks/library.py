@@ -1,16 +1,15 @@
-"""What a run costs that has nothing to do: time and memory of `phototag scan` on a library that is all done.
+"""Measure the time and memory of `phototag scan` on a library without new photos.
 
     python benchmarks/library.py [--photos N] [--million] [--folder FOLDER]
 
-Makes N small files, all different, that begin like JPEGs, in folders of 500 in a temporary folder (in FOLDER, to
-measure its disk). The first scan is not run: the index is filled as it would have been, through `Index.add`, with tags,
-predictions and scores of 1000 classes for each photo, and the sidecars of `--write json` are made empty. What is
-measured is the second run, by the real program with the default model, three times over, in a process of its own each
-time; what the system keeps of the files is in its cache by then. Prints the medians of the wall time and
-of the time it computed, and the most memory that any took.
+Makes N small distinct files that begin like JPEGs, in folders of 500 in a temporary folder (in FOLDER, to measure its
+disk). It does not run the first scan. Instead, it fills the index through `Index.add` with tags, predictions and scores
+of 1000 classes for each photo, and makes empty sidecars for `--write json`. It measures the second run: the real
+program with the default model, three times, in a new process each time. By then the system's cache holds its data about
+the files. Prints the medians of the wall time and the processor time, and the most memory of any run.
 
-The index then gets the tables of phototag 0.1.0, and the scan that migrates it is measured: the photos have to be
-unchanged in it.
+Then gives the index the tables of phototag 0.1.0, and measures the scan that migrates it. The photos must be unchanged
+in it.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from phototag.run.settings import Settings
 FOLDER = 500  # photos in one
 BATCH = 5000  # photos that are added to the index together
 RUNS = 3
-# Runs phototag, and says at its end whether TensorFlow or what stands in for it was imported.
+# Runs phototag, and tells at its end whether TensorFlow or LiteRT was imported.
 PROGRAM = """
 import atexit, sys
 atexit.register(lambda: print("heavy:", *sorted({"tensorflow", "keras", "ai_edge_litert"} & sys.modules.keys())))
@@ -87,7 +86,7 @@ def fill(index_path: Path, photos: Iterator[Photo], write: str) -> None:
 
 
 def measure(root: Path, index_path: Path, write: str, count: int) -> tuple[float, float, float]:
-    """Run the scan that has nothing to do; return its seconds, those that it computed, and its most memory in MB."""
+    """Run a scan without new photos. Return its wall time and processor time in seconds, and its peak memory in MB."""
     arguments = ["scan", "--write", write, "--index", str(index_path), str(root)]
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -106,7 +105,7 @@ def measure(root: Path, index_path: Path, write: str, count: int) -> tuple[float
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure the runs, and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=100_000)
     parser.add_argument("--million", action="store_true", help="also a library of 1,000,000")

@@ -1,12 +1,12 @@
-"""Whether one decode serves several networks: the same tags from a photo that was decoded larger, and what that costs.
+"""Check that one decode can serve several networks: that photos decoded larger get the same tags, and at what cost.
 
     python benchmarks/one_decode.py PHOTOS [--cost-only]
 
-PHOTOS is a folder. Every photo is tagged by the default model twice: decoded for that model alone, and decoded for 640
-and for 1024 pixels and then reduced. Prints on how many photos the tags are the same, and how far the scores move.
+PHOTOS is a folder. The default model tags every photo decoded for that model alone, and decoded for 640 and for 1024
+pixels and then reduced. Prints how many photos get the same tags, and how far the scores move.
 
-Then 12-megapixel photos, as a camera makes them, are decoded for 224, 640 and 1024 pixels in turn, and the model's
-view is taken of each. Prints the medians of the processor's time and their ratios. Ratios hold within one run only.
+Then photos like those of a 12-megapixel camera are decoded for 224, 640 and 1024 pixels in turn, and the model's view
+is taken of each. Prints the medians of the processor time and their ratios. Ratios are only valid within one run.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from phototag.vocabulary.choose import Chooser, TreeRule
 from phototag.zoo.build import ensure_built
 
 SIDES = (640, 1024)
-SAME_TAGS = 0.995  # the goals: of photos, at least
-MOVED = 0.01  # of a probability, at the 95th percentile of all photos' largest move, at most
-COSTS = {640: 1.25, 1024: 1.4}  # times the cost at 224, at most
+SAME_TAGS = 0.995  # goal: share of photos, at least
+MOVED = 0.01  # goal: 95th percentile of all photos' largest move of a probability, at most
+COSTS = {640: 1.25, 1024: 1.4}  # goals: times the cost at 224, at most
 ROUNDS = 40
 SEED = 20240
 
@@ -67,7 +67,7 @@ def compare(photos: Sequence[Path], model: Model, classifier: Classifier, side: 
 
 
 def camera_photo(seed: int) -> bytes:
-    """Make a JPEG of 4000 x 3000 pixels with the size in bytes that a camera's has."""
+    """Make a JPEG of 4000 x 3000 pixels with as many bytes as a camera's."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8)).resize((4000, 3000), Image.Resampling.BICUBIC)
     noise = Image.fromarray(rng.normal(128, 24, (3000, 4000)).clip(0, 255).astype(np.uint8))
@@ -78,7 +78,7 @@ def camera_photo(seed: int) -> bytes:
 
 
 def costs(preprocessing: Preprocessing) -> dict[int, list[float]]:
-    """Return the seconds of the processor that decoding for each side and the view take, in interleaved rounds."""
+    """Return the processor seconds for decoding for each side and taking the view, in interleaved rounds."""
     photos = [camera_photo(SEED + number) for number in range(4)]
     seconds: dict[int, list[float]] = {side: [] for side in (224, *SIDES)}
     for number in range(ROUNDS + 1):
@@ -86,7 +86,7 @@ def costs(preprocessing: Preprocessing) -> dict[int, list[float]]:
             started = time.thread_time()
             read_picture(photos[number % len(photos)], side).view(preprocessing)
             spent.append(time.thread_time() - started)
-    return {side: spent[1:] for side, spent in seconds.items()}  # the first warms up
+    return {side: spent[1:] for side, spent in seconds.items()}  # the first round warms up
 
 
 def print_tags(folder: Path) -> bool:
@@ -117,7 +117,7 @@ def print_costs() -> bool:
 
 
 def main() -> int:
-    """Measure and print. Return 1 if a goal is not met."""
+    """Measure, print the results, and return 1 if a goal is not met."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--cost-only", action="store_true")

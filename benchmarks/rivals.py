@@ -1,11 +1,11 @@
-"""What phototag is measured against, each in a process of its own; see benchmarks/speed.py.
+"""The programs that phototag is measured against, each in its own process; see benchmarks/speed.py.
 
-    python benchmarks/rivals.py loop|dataset MODEL FOLDER COUNT      people's usual programs, in Keras
-    python benchmarks/rivals.py floor CONVERSION FOLDER COUNT        what nobody can do without, on one core
+    python benchmarks/rivals.py loop|dataset MODEL FOLDER COUNT      usual programs, in Keras
+    python benchmarks/rivals.py floor CONVERSION FOLDER COUNT        the least work that any program needs, on one core
     python benchmarks/rivals.py reference MODEL FOLDER...     the likeliest class of each photo, decoded in full
 
-Prints JSON: seconds a photo by the clock and of the processor, once TensorFlow is imported and the model loaded and
-warm; of the `reference` the likeliest class of each photo, as a line of the model's labels, by path.
+Prints JSON: wall and processor seconds per photo, measured after TensorFlow is imported and the model is loaded and
+warm. The `reference` prints the likeliest class of each photo by path, as a line of the model's labels.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ INFERRED = 300
 
 
 def loop(model: str, folder: str, count: str) -> dict[str, float]:
-    """`load_img` and `predict`, one photo after the other."""
+    """Measure `load_img` and `predict`, one photo after another."""
     import keras
 
     photos, network = _photos(folder, count), _keras_model(model)
@@ -45,7 +45,7 @@ def loop(model: str, folder: str, count: str) -> dict[str, float]:
 
 
 def dataset(model: str, folder: str, count: str) -> dict[str, float]:
-    """`image_dataset_from_directory` in batches of 32, and `predict`."""
+    """Measure `image_dataset_from_directory` in batches of 32, and `predict`."""
     import keras
 
     network = _keras_model(model)
@@ -62,7 +62,7 @@ def dataset(model: str, folder: str, count: str) -> dict[str, float]:
 
 
 def floor(conversion: str, folder: str, count: str) -> dict[str, float]:
-    """Decoding as fast as can be, and the converted model, each alone, on one thread."""
+    """Measure the fastest decoding and the converted model, each alone, on one thread."""
     from ai_edge_litert.interpreter import Interpreter
 
     photos = _photos(folder, count)
@@ -91,10 +91,10 @@ def floor(conversion: str, folder: str, count: str) -> dict[str, float]:
 
 
 def reference(model: str, *folders: str) -> dict[str, str]:
-    """Every pixel decoded, Lanczos' filter from there to the model's size, and the SavedModel in TensorFlow."""
+    """Decode every pixel, reduce with Lanczos' filter to the model's size, and run the SavedModel in TensorFlow."""
     import tensorflow as tf
 
-    # Named, or the variables would be freed.
+    # Keep a reference, because otherwise the variables would be freed.
     loaded = tf.saved_model.load(model)
     signature = loaded.signatures["serving_default"]
     labels = (Path(model) / "labels.txt").read_text(encoding="utf-8").splitlines()
@@ -111,7 +111,7 @@ def reference(model: str, *folders: str) -> dict[str, str]:
     ]
     found = {}
     for path in photos:
-        with contextlib.suppress(OSError, ValueError):  # damaged ones
+        with contextlib.suppress(OSError, ValueError):  # damaged photos
             found[str(path)] = likeliest(path)
     return found
 
@@ -121,7 +121,7 @@ def _photos(folder: str, count: str) -> list[Path]:
 
 
 def _crop(size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The box that EfficientNet-Lite0 looks at."""
+    """Return the box that EfficientNet-Lite0 looks at."""
     half = min(size) * CROP / 2
     return size[0] / 2 - half, size[1] / 2 - half, size[0] / 2 + half, size[1] / 2 + half
 
@@ -135,7 +135,7 @@ def _keras_model(directory: str) -> Any:
 
 
 def _cost(do: Callable[[Any], None], items: Sequence[Any]) -> dict[str, float]:
-    """What one of `items` takes: seconds by the clock, and of the processor."""
+    """Return the wall and processor seconds that one of `items` takes."""
     started, busy = time.perf_counter(), time.process_time()
     for item in items:
         do(item)

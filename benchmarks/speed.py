@@ -1,15 +1,17 @@
-"""How fast phototag is, beside what people write themselves and beside what the machine allows, in one run.
+"""Compare the speed of phototag with usual programs and with the limit of the machine, in one run.
 
     python benchmarks/speed.py [--quick] [--rounds N] [--only PART ...] [--photos FOLDER ...] [--folder FOLDER]
 
-Makes photos as a camera does in a temporary folder (in FOLDER, to measure its disk), lets phototag and its rivals
-classify the same ones with the same model, in turn, each in a process of its own, and prints medians and ratios.
+Makes photos like a camera's in a temporary folder (in FOLDER, to measure its disk). Lets phototag and its rivals
+classify the same photos with the same model in turn, each in its own process. Prints medians and ratios.
 
-What a photo costs is measured without the start: of the rivals once they are warm, of phototag as what a run of many
-photos takes longer than one of a few. The limit is cores / (core-seconds of decoding + of the model), each measured
-alone, on one thread; beside it stands what all cores reach at once, which other programs slow down as they do the rest.
-PHOTOS are real ones, to compare tags with those after full decoding. Takes some 15 minutes and
-3 GB on two cores. The goals are for two cores that nothing else uses.
+The cost of a photo does not include the start. Rivals are measured once they are warm. For phototag, it is the
+difference between a run of many photos and a run of a few. The limit is cores / (core-seconds of decoding + of the
+model), each measured alone, on one thread. Next to it is the speed of all cores at once, which other programs slow down
+like everything else.
+
+PHOTOS are real photos, to compare tags with those after full decoding. Takes about 15 minutes and 3 GB on two cores.
+The goals are for two cores that no other program uses.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ Command: TypeAlias = "Sequence[str | Path]"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process, or a photo, took: seconds by the clock and of the processor, and megabytes at the most."""
+    """The cost of a process or a photo: wall and processor seconds, and peak megabytes."""
 
     wall: float
     cpu: float
@@ -47,7 +49,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Size:
-    """Photos of one size: how many are scanned, of these `few` for what a start takes; how many rivals get."""
+    """Photos of one size: how many phototag scans, `few` of them to measure the start, and how many each rival gets."""
 
     name: str
     width: int
@@ -70,12 +72,12 @@ PARTS = (*SIZES, "start", "growth", "done", "cores", "embed", "inspect", "tags")
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(command: Command, stdout: int = subprocess.DEVNULL, *, at_least: int = 0) -> tuple[Cost, bytes]:
-    """Run `command` to its end; return what it took and what it said. `at_least`: a status that is no failure."""
+    """Run `command`, and return its cost and output. `at_least`: an exit status that is not a failure."""
     started = time.perf_counter()
     with tempfile.TemporaryFile() as complaints:
         process = subprocess.Popen(command, stdout=stdout, stderr=complaints)
@@ -86,7 +88,7 @@ def run(command: Command, stdout: int = subprocess.DEVNULL, *, at_least: int = 0
             complaints.seek(0)
             raise SystemExit(f"{' '.join(map(str, command))} failed:\n{complaints.read().decode(errors='replace')}")
     scale = 1e6 if sys.platform == "darwin" else 1e3  # ru_maxrss is in bytes there, in kilobytes elsewhere
-    # Of this process there is nothing in it: it imports neither numpy nor Pillow, which make photos in another.
+    # A child starts with the peak of this process, which stays small: it does not import NumPy or Pillow.
     return Cost(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / scale), said
 
 
@@ -106,7 +108,7 @@ class Bench:
         self.conversion = next((folder / "data" / "converted").glob("*.tflite"))
 
     def photos(self, name: str, count: int, width: int, height: int) -> Path:
-        """A folder with `count` photos; made when first asked for."""
+        """Return a folder with `count` photos, which is made at the first call."""
         made = self.folder / "photos" / name
         if not made.exists():
             run([sys.executable, HERE / "camera.py", made, *map(str, (count, width, height))])
@@ -114,12 +116,12 @@ class Bench:
         return made
 
     def settle(self) -> None:
-        """Let the disk finish: nobody is to wait for what another has left to it."""
+        """Wait for the disk, so that no program waits for the writes of another."""
         if hasattr(os, "sync"):
             os.sync()
 
     def scan(self, paths: Sequence[Path], *options: str, again: bool = False) -> Cost:
-        """What `phototag scan` takes; with nothing known of the photos unless `again`."""
+        """Return the cost of `phototag scan`. Unless `again`, phototag knows nothing about the photos."""
         index = self.folder / "index"
         if not again:
             shutil.rmtree(index, ignore_errors=True)
@@ -130,13 +132,13 @@ class Bench:
         return run([PHOTOTAG, "scan", "--index", index / "index.sqlite3", *options, *paths])[0]
 
     def goal(self, what: str, value: float, bound: float, *, most: bool = False, form: str = "{:.2f}") -> None:
-        """Note whether a goal is reached: `value` has to be `bound` at least, or at `most`."""
+        """Note whether a goal is reached: `value` must be at least `bound`, or at `most` that."""
         reached = value <= bound if most else value >= bound
         said = f"{form.format(value)}, {'at most' if most else 'at least'} {form.format(bound)}"
         self.goals.append((what, value, said, reached))
 
     def print_goals(self) -> None:
-        """Print what was reached of what was to be."""
+        """Print which goals were reached."""
         if self.goals:
             print("\nGoals")
         for what, _, said, reached in self.goals:
@@ -147,7 +149,7 @@ class Bench:
 
 
 def measure_size(bench: Bench, size: Size) -> None:
-    """Let all ways classify photos of that size, in turn."""
+    """Measure all programs in turn on photos of that size."""
     few = bench.photos(f"{size.width}/few", size.few, size.width, size.height)
     many = bench.photos(f"{size.width}/many", size.many - size.few, size.width + 16, size.height)
     ways = {
@@ -201,7 +203,7 @@ def _print_size(size: Size, costs: Sequence[dict[str, Cost]]) -> None:
 
 
 def _ratio(slower: str, faster: str, costs: Sequence[dict[str, Cost]]) -> float:
-    """How many times as fast: each round by itself, since a machine's speed drifts between them."""
+    """Return how many times as fast `faster` is. Compares within rounds, because a machine's speed drifts."""
     return statistics.median(one[slower].wall / one[faster].wall for one in costs)
 
 
@@ -212,7 +214,7 @@ def _rival(bench: Bench, name: str, folder: Path, count: int) -> Cost:
 
 
 def _further(bench: Bench, few: Path, many: Path, *options: str) -> Cost:
-    """What a further photo costs phototag."""
+    """Return the cost of one more photo for phototag."""
     with _as_new(bench, [few], options) as folders:
         some = bench.scan(folders, *options)
     with _as_new(bench, [few, many], options) as folders:
@@ -223,7 +225,7 @@ def _further(bench: Bench, few: Path, many: Path, *options: str) -> Cost:
 
 @contextlib.contextmanager
 def _as_new(bench: Bench, folders: Sequence[Path], options: Sequence[str]) -> Iterator[Sequence[Path]]:
-    """The folders, or copies of them where photos are written into."""
+    """Yield the folders, or copies of them if the photos will be written."""
     if "embed" not in options:
         yield folders
         return
@@ -235,9 +237,9 @@ def _as_new(bench: Bench, folders: Sequence[Path], options: Sequence[str]) -> It
 
 
 def _limit(bench: Bench, folder: Path, count: int, at_once: int) -> Cost:
-    """What a photo costs where nothing but decoding it and running the model takes time, and all cores do that.
+    """Return the cost of a photo if all cores only decode photos and run the model.
 
-    `at_once`: how many do it side by side, which slows each down where they share a cache or the memory.
+    `at_once`: how many processes do it at the same time. They slow each other down if they share a cache or memory.
     """
     command: Command = [sys.executable, HERE / "rivals.py", "floor", bench.conversion, folder, str(count)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(at_once)]
@@ -246,11 +248,11 @@ def _limit(bench: Bench, folder: Path, count: int, at_once: int) -> Cost:
     return Cost((cpu if at_once == 1 else wall) / cores(), cpu)
 
 
-# --- What else --------------------------------------------------------------------------------------------------------
+# --- Other measurements -----------------------------------------------------------------------------------------------
 
 
 def measure_start(bench: Bench) -> None:
-    """How long the first tag takes, and `--help`."""
+    """Measure the time to the first tag, and the time of `--help`."""
     one = bench.photos("one", 1, 500, 375)
     runs = 3 if bench.quick else 7
     commands: dict[str, Callable[[], Cost]] = {
@@ -268,12 +270,12 @@ def measure_start(bench: Bench) -> None:
 
 
 def measure_growth(bench: Bench) -> None:
-    """How time and memory grow with the photos, of a first run and of one with nothing new."""
+    """Measure how time and memory grow with the photos, in a first run and in one without new photos."""
     print("\nGrowth, 500x375")
     counts = (100, 500, 1500) if bench.quick else (100, 500, 5000, 10_000)
     first, again = [], []
     for number, count in enumerate(counts):
-        # Of another width each, for another content.
+        # Each folder gets another width, so that no two photos are identical.
         made = bench.photos(f"growth/{count}", count - sum(counts[number - 1 : number]), 500 + number, 375).parent
         first.append(bench.scan([made]))
         again.append(min((bench.scan([made], again=True) for _ in range(3)), key=lambda cost: cost.wall))
@@ -283,7 +285,7 @@ def measure_growth(bench: Bench) -> None:
 
 
 def measure_done(bench: Bench) -> None:
-    """A run over a library that is all done, as benchmarks/library.py makes it."""
+    """Measure a run over a library without new photos, as benchmarks/library.py makes it."""
     count = 10_000 if bench.quick else 100_000
     command: Command = [sys.executable, HERE / "library.py", "--photos", str(count), "--folder", bench.folder]
     said = run(command, subprocess.PIPE)[1].decode()
@@ -298,7 +300,7 @@ def measure_done(bench: Bench) -> None:
 
 
 def measure_cores(bench: Bench) -> None:
-    """How much faster it is on all cores than on one."""
+    """Measure how much faster phototag is on all cores than on one."""
     if not hasattr(os, "sched_setaffinity") or cores() == 1:
         return
     photos = bench.photos("cores", 60 if bench.quick else 120, 4000, 3000)
@@ -312,7 +314,7 @@ def measure_cores(bench: Bench) -> None:
 
 
 def measure_embed(bench: Bench) -> None:
-    """Writing into photos, beside exiftool."""
+    """Compare writing into photos with exiftool."""
     print("\nWriting into photos")
     if shutil.which("exiftool") is None:
         print("  exiftool is not installed")
@@ -323,14 +325,14 @@ def measure_embed(bench: Bench) -> None:
 
 
 def measure_inspect(bench: Bench) -> None:
-    """`phototag inspect` beside `saved_model_cli`."""
+    """Compare `phototag inspect` with `saved_model_cli`."""
     print("\nInspecting a model")
     command: Command = [sys.executable, HERE / "inspect_speed.py", bench.model, "--runs", "2" if bench.quick else "5"]
     print(run(command, subprocess.PIPE)[1].decode(), end="")
 
 
 def measure_tags(bench: Bench, folders: Sequence[Path]) -> None:
-    """How often the likeliest class is that after full decoding."""
+    """Measure how often the likeliest class is the same as after full decoding."""
     if not folders:
         return
     command: Command = [PHOTOTAG, "scan", "--dry-run", "--format", "json", "--index", bench.folder / "none", *folders]
@@ -350,7 +352,7 @@ def _progress(what: str) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmarks, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="once each, where the figures come from several rounds")
     parser.add_argument("--rounds", type=int, default=3, help="of each size that has goals; more on a noisy machine")

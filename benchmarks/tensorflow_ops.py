@@ -1,8 +1,8 @@
 """Write the names of all operations that this TensorFlow knows, one a line, to stdout.
 
-    python benchmarks/tensorflow_ops.py > phototag/tensorflow_ops.txt
+    python benchmarks/tensorflow_ops.py > phototag/models/tensorflow_ops.txt
 
-`phototag inspect` tells custom operations by this list without importing TensorFlow.
+With this list, `phototag inspect` recognizes custom operations without importing TensorFlow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from phototag.engines._tensorflow import import_tensorflow
 
 
 def main() -> None:
-    """Print them, sorted."""
+    """Print the sorted names."""
     import_tensorflow()
     from tensorflow.core.framework import op_def_pb2
     from tensorflow.python.client import pywrap_tf_session

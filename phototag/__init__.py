@@ -1,7 +1,7 @@
-"""phototag writes the tags a person would give a photo into the photo's library.
+"""phototag tags photos with the everyday words that a person would use, and never damages a photo.
 
-As a library: a `Session` tags libraries and single images, `scan` tags a library in one call, and a `Classifier` runs a
-model on photos. Importing this package loads nothing heavy.
+In Python, a `Session` tags libraries and single images, `scan` tags a library in one call, and a `Classifier` runs a
+model on photos. Importing this package imports nothing heavy.
 """
 
 from __future__ import annotations

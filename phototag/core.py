@@ -157,7 +157,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """How to restore a file: by applying packed `edits`, or by removing it if they are None.
+    """How to restore a file: by applying packed `edits`, or by removing the file if they are None.
 
     `change`: the number of the change in the journal. Later changes have greater numbers.
     """

@@ -1,4 +1,4 @@
-"""Whether this machine can do the job: checks of each thing that a scan needs. They change nothing."""
+"""Checks of everything that a scan needs. They change nothing."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ NO_ROOM = 10 << 20
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was checked, and what was found.
+    """A check and its result.
 
-    state: with a `fault` a scan will fail. finding: one sentence, unless `error` says it. remedy: what to do; it may
-    hold placeholders as in `phototag.errors`.
+    state: with a `fault`, a scan will fail. finding: one sentence, which an `error` replaces. remedy: what the user can
+    do; it may hold placeholders as in `phototag.errors`.
     """
 
     subject: str
@@ -70,7 +70,7 @@ def _version(*distributions: str) -> str:
 
 
 def check_model(model: Model) -> Check:
-    """Check that the model is there or can be built, as far as possible without running it."""
+    """Check that the model exists or can be built. Does not run it."""
     if model.directory == installed_directory(DEFAULT_MODEL) and not is_installed(DEFAULT_MODEL):
         from phototag.zoo.build import has_weights
 
@@ -124,12 +124,12 @@ def check_decoders() -> Check:
 
 
 def check_data_directory() -> Check:
-    """Check that models and the index can be kept in the data directory."""
+    """Check that phototag can keep models and the index in the data directory."""
     return _check_folder("data directory", data_directory(), "Correct its permissions, or set PHOTOTAG_DATA_DIR.")
 
 
 def check_index(path: Path) -> Iterator[Check]:
-    """Check that the index is sound and free, and that it can be written and has room to grow."""
+    """Check that the index is sound, not in use and writable, and that its disk has free space."""
     from phototag.index.health import examine
 
     path = path.absolute()
@@ -159,12 +159,12 @@ _REMEDY = (
 
 
 def _check_folder(subject: str, folder: Path, remedy: str) -> Check:
-    """Check that files can be created in `folder`, or `folder` itself, and that its disk has room."""
+    """Check that `folder` can be written, or created if it is missing, and that its disk has free space."""
     there = folder
     while not os.path.lexists(there) and there != there.parent:
         there = there.parent
     if not os.path.isdir(there):
-        return Check(subject, "fault", f"{there} is no folder", remedy)
+        return Check(subject, "fault", f"{there} is not a folder", remedy)
     if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
         return Check(subject, "fault", f"{there} may not be written", remedy)
     room = shutil.disk_usage(there).free
@@ -175,8 +175,8 @@ def _check_folder(subject: str, folder: Path, remedy: str) -> Check:
 
 
 def check_library(path: Path, found: Iterable[WalkItem]) -> Iterator[Check]:
-    """Check that tags can be written beside the photos `found` at and below `path`. Looks at each folder once."""
-    folders: dict[str, bool] = {}  # with photos, and whether it can be written
+    """Check that tags can be written beside the photos `found` at and below `path`. Checks each folder once."""
+    folders: dict[str, bool] = {}  # every folder with photos, and whether it can be written
     unreadable: list[PhotoError] = []
     photos = 0
     for one in found:

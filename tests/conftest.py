@@ -1,4 +1,4 @@
-"""The fixtures that tests of all packages use, and what marks make of a test."""
+"""The fixtures for tests of all packages, and the effects of marks."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from tests.helpers import SHARED
 from tests.helpers.program import phototag
 from tests.helpers.toys import export_toy
 
-# The same examples in every run, and as much time for each as a busy machine takes.
+# Use the same examples in every run, without a time limit, because the machine may be busy.
 hypothesis.settings.register_profile("phototag", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("phototag")
 
 MARK_OF_FIXTURE = {"shared": pytest.mark.needs_shared, "exiftool": pytest.mark.needs_exiftool}
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their marks
+@pytest.hookimpl(tryfirst=True)  # runs before pytest selects tests by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use a fixture which needs more than the project."""
+    """Mark the tests that use a fixture with needs beyond the project."""
     for item in items:
         for fixture in MARK_OF_FIXTURE.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(MARK_OF_FIXTURE[fixture])
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test if what its marks name is not there."""
+    """Skip a test if something that its marks name is missing."""
     if item.get_closest_marker("needs_shared") and not SHARED.is_dir():
         pytest.skip("needs the real photos and models of ../shared, which are not part of the project")
     for mark in item.iter_markers("needs_exiftool"):
@@ -48,7 +48,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def conversions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where models that are converted for LiteRT are kept: for all tests together, since it takes seconds."""
+    """Return the folder of models converted for LiteRT. All tests share it, because a conversion takes seconds."""
     return tmp_path_factory.mktemp("converted")
 
 
@@ -56,11 +56,12 @@ def conversions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def data_directory(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, conversions: Path
 ) -> Path:
-    """Every test has its own place for models and the index, and no settings; none touches the user's."""
+    """Give every test its own folder for models and the index, and no settings, so that none touches the user's."""
     path = tmp_path_factory.mktemp("data")
     (path / "converted").symlink_to(conversions)
     for name in [name for name in os.environ if name.startswith("PHOTOTAG_")]:
         monkeypatch.delenv(name)
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)  # which loading TensorFlow in this process sets
     monkeypatch.setenv("PHOTOTAG_CONFIG", os.devnull)
     monkeypatch.setenv("PHOTOTAG_DATA_DIR", str(path))
     return path
@@ -68,13 +69,13 @@ def data_directory(
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of the real photos and models. Using it marks a test as `needs_shared`."""
+    """Return the folder of the real photos and models. Tests that use it are marked as `needs_shared`."""
     return SHARED
 
 
 @pytest.fixture(scope="session")
 def toy_model(tmp_path_factory: pytest.TempPathFactory, conversions: Path) -> Path:
-    """The directory of a model that calls a red photo red, and that is converted already."""
+    """Return the directory of a model that calls a red photo red. It is already converted."""
     directory = export_toy(tmp_path_factory.mktemp("toy") / "model")
     home = tmp_path_factory.mktemp("data")
     (home / "converted").symlink_to(conversions)
@@ -86,7 +87,7 @@ def toy_model(tmp_path_factory: pytest.TempPathFactory, conversions: Path) -> Pa
 
 @pytest.fixture(scope="session")
 def default_model_home(tmp_path_factory: pytest.TempPathFactory, conversions: Path) -> Path:
-    """A data directory in which the default model is built."""
+    """Return a data directory with the default model, already built."""
     path = tmp_path_factory.mktemp("built")
     (path / "converted").symlink_to(conversions)
     with pytest.MonkeyPatch.context() as patch:
@@ -103,7 +104,7 @@ def default_model(default_model_home: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def make_photo(tmp_path: Path) -> Callable[..., Path]:
-    """Makes a photo of one colour under `tmp_path/photos`."""
+    """Return a function that makes a photo of one colour below `tmp_path/photos`."""
 
     def make(
         name: str | bytes, colour: Any = "red", size: tuple[int, int] = (32, 24), mode: str = "RGB", **save: Any
@@ -119,7 +120,7 @@ def make_photo(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def scan(toy_model: Path, tmp_path: Path) -> Callable[..., Result]:
-    """Runs `phototag scan` with the toy model and an index of the test's own."""
+    """Return a function that runs `phototag scan` with the toy model and the test's own index."""
 
     def run(*arguments: Any, model: str | Path = toy_model) -> Result:
         return phototag("scan", "--model", model, "--index", tmp_path / "index.sqlite3", *arguments)
@@ -129,7 +130,7 @@ def scan(toy_model: Path, tmp_path: Path) -> Callable[..., Result]:
 
 @pytest.fixture(scope="session")
 def exiftool() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs exiftool. Using it marks a test as `needs_exiftool`."""
+    """Return a function that runs exiftool. Tests that use it are marked as `needs_exiftool`."""
 
     def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
         command = ["exiftool", "-config", "", *map(os.fspath, arguments)]

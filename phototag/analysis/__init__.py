@@ -1,1 +1,1 @@
-"""Find out what a photo shows, as results that can be stored."""
+"""Analyze photos. The results can be stored."""

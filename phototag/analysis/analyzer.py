@@ -1,7 +1,7 @@
-"""What every analyzer has in common: it takes pictures and gives results that can be stored.
+"""The interface of analyzers, which turn pictures into results that can be stored.
 
-An analyzer is one network pass, or another look at the pixels, with one or several results. `objects.ObjectAnalyzer` is
-the first one.
+An analyzer runs a network once for each picture, or examines the pixels in another way. It gives one or more results.
+`objects.ObjectAnalyzer` is an example.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class ResultType(Generic[R]):
     """One kind of result of an analyzer.
 
     name: how rules and other analyzers refer to it, such as `objects`.
-    key: a digest of everything that decides about the value: weights, head, input. A stored result is valid for it.
-    pack, unpack: to and from the bytes that the index stores. `unpack` raises `ValueError` for foreign bytes.
+    key: a digest of everything that determines the value: weights, head, input. A stored result is valid for one key.
+    pack, unpack: convert a result to and from bytes for the index. `unpack` raises `ValueError` for foreign bytes.
     """
 
     name: str
@@ -34,14 +34,14 @@ class ResultType(Generic[R]):
 
 
 class Analyzer(Protocol):
-    """Finds out something about photos.
+    """Analyzes photos. Many threads may call it.
 
-    It loads its model when it first needs it, so that a run with nothing new loads none. Many threads may call it.
+    It loads its model when it first needs it, so that a run without new photos loads none.
     """
 
     @property
     def results(self) -> tuple[ResultType[Any], ...]:
-        """The results of one pass. Known before the model is loaded."""
+        """The kinds of results of one pass, known before the model is loaded."""
 
     @property
     def recipe(self) -> tuple[str, ...]:
@@ -49,26 +49,26 @@ class Analyzer(Protocol):
 
     @property
     def shortest_side(self) -> int:
-        """How many pixels the shorter side of a decoded photo needs."""
+        """The pixels that the shorter side of a decoded photo needs."""
 
     @property
     def after(self) -> tuple[str, ...]:
-        """The names of the results that it starts from: recognition after detection."""
+        """The names of the results that it depends on, as recognition depends on detection."""
 
     @property
     def by_photo(self) -> bool:
-        """Whether a call for one photo keeps a core busy, so that each thread calls it; else batches are faster.
+        """Whether a call for one photo keeps a core busy. If so, each thread calls it; if not, batches are faster.
 
         Loads the model.
         """
 
     def prepare(self, picture: Picture) -> Any:
-        """Return what `analyse` needs of the picture, small enough to wait for a batch. Raises `PhotoError`."""
+        """Return the data that `analyse` needs, small enough to keep until a batch is full. Raises `PhotoError`."""
 
     def analyse(self, prepared: Sequence[Any], earlier: Sequence[Results]) -> Sequence[Results]:
         """Return the results of photos by name.
 
-        `prepared` is what `prepare` returned for each photo, `earlier` has the results named in `after`.
+        `prepared` holds what `prepare` returned for each photo, and `earlier` the results named in `after`.
 
-        Raises `OutOfMemory` if fewer photos at a time may work, another `ModelError` if the model fails.
+        Raises `OutOfMemory` if fewer photos at a time may work, and another `ModelError` if the model fails.
         """

@@ -71,7 +71,7 @@ class Classifier:
 
     @property
     def scores(self) -> ScoresKind:
-        """The kind of scores that the model itself gives, by its card, by its graph, or as measured."""
+        """The kind of scores that the model itself gives, from its card or its graph, or as measured."""
         return self._scores
 
     def classify(self, photo: str | os.PathLike[str], count: int = 5) -> tuple[Prediction, ...]:
@@ -87,8 +87,8 @@ class Classifier:
         """Return the probabilities of the classes, float32 [N, classes], without the background class.
 
         `images`: uint8 [N, height, width, 3] in RGB order, as the model's `Preprocessing.prepare` makes them. A row
-        adds up to 1 less the probability of the background class. Independent scores come as the model gives them,
-        and their rows add up to anything.
+        adds up to 1 minus the probability of the background class. Independent scores come as the model gives them,
+        and their rows may have any sum.
 
         Raises `ValueError` for pixels of another shape or type, and `ModelError` if the model fails or gives values
         that cannot be scores.
@@ -131,7 +131,7 @@ class Classifier:
 
 
 def measured_kind(raw: NDArray[np.float32]) -> ScoresKind:
-    """Return what the scores that a model gave for some images are, [N, classes].
+    """Return the kind of the scores `raw`, [N, classes], that a model gave for some images.
 
     Scores from 0 to 1 are independent if those of an image do not add up to 1.
     """
@@ -141,9 +141,9 @@ def measured_kind(raw: NDArray[np.float32]) -> ScoresKind:
 
 
 def check_known(model: Model, classifier: Classifier) -> None:
-    """Raise `SignatureMismatch` if the scores of `model` are independent, but only measuring could tell.
+    """Raise `SignatureMismatch` if the scores of `model` turn out to be independent when the model is loaded.
 
-    Tags are chosen from independent scores in another way, and that is decided before the model is loaded.
+    Independent scores need other rules for tags, and the rules are chosen before that.
     """
     if classifier.scores == "independent" and not model.is_independent:
         what = f"{model.directory} gives scores from 0 to 1 that do not add up to 1, each of its own, as a Sigmoid does"
@@ -154,7 +154,7 @@ def check_known(model: Model, classifier: Classifier) -> None:
 class Probe:
     """The scores that a model gave for images of noise.
 
-    `classes`: how many scores an image gets. `least`, `greatest`: of all scores. `scores`: what they look like.
+    `classes`: how many scores an image gets. `least`, `greatest`: of all scores. `scores`: their kind.
     """
 
     classes: int

@@ -1,4 +1,4 @@
-"""The first analyzer: what an image classifier sees in a photo, as the result `objects`."""
+"""The analyzer that runs an image classifier. Its result `objects` holds the score of each class."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from phototag.core import Results
 from phototag.errors import OutOfMemory
 from phototag.models.find import Model
 
-if TYPE_CHECKING:  # a run with nothing new decodes no photo and loads no model
+if TYPE_CHECKING:  # a run without new photos neither decodes nor loads a model
     from phototag.analysis.classifier import Classifier
     from phototag.engines.runner import Pixels
     from phototag.images.decode import Picture
@@ -29,7 +29,7 @@ OBJECTS = "objects"
 class ObjectAnalyzer:
     """Gives the scores of a model's classes for each photo: float32 [classes], the mean over its crops.
 
-    `load` returns the classifier; it is called once, by the first thread that needs it. `crops`: looks at each photo.
+    `load` returns the classifier. It is called once, by the first thread that needs it. `crops`: how many for a photo.
     `kind`: probabilities of 0 to 1, or the model's logits.
     """
 
@@ -75,7 +75,7 @@ class ObjectAnalyzer:
 
 
 def scores_key(model: Model, crops: int, kind: str) -> str:
-    """Return the key of the scores: everything that decides about them.
+    """Return the key of the scores, a digest of everything that determines them.
 
     `kind`: `probabilities` or `logits`.
     """
@@ -83,7 +83,7 @@ def scores_key(model: Model, crops: int, kind: str) -> str:
 
 
 def in_parts(classify: Callable[[Pixels], NDArray[np.float32]], pixels: Pixels) -> NDArray[np.float32]:
-    """Classify; halve the batch as often as memory demands. Raises `ModelError`."""
+    """Classify a batch, in smaller parts if memory runs out. Raises `ModelError`."""
     try:
         return classify(pixels)
     except OutOfMemory:
@@ -104,7 +104,7 @@ class Once(Generic[T]):
         self._traceback: TracebackType | None = None
 
     def get(self) -> T:
-        """Return the model. Raises what loading it raised."""
+        """Return the model. Raises the error of loading it."""
         with self._lock:
             if self._error is not None:
                 # Each raise adds the frames of its caller to the error, and those hold a photo.

@@ -1,4 +1,4 @@
-"""The scores of a photo as they are kept between runs, so that new words or thresholds need no model. Pure."""
+"""The stored form of a photo's scores. With these, new words or thresholds do not need the model. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# How they are kept: the first byte.
+# The first byte tells the format.
 _PROBABILITIES, _OTHERS = b"p", b"f"
-# Probabilities in steps of 1/65535: finer than any threshold, and a sure photo's scores take some dozen bytes.
+# Probabilities in steps of 1/65535, finer than any threshold. If the model is sure, they take a few dozen bytes.
 _STEPS = 65535
-_MAX_CLASSES = 1 << 20  # of a damaged index; the largest label files known have 22,000
+_MAX_CLASSES = 1 << 20  # more than any model has: the largest known label files have 22,000
 
 
 def pack(scores: NDArray[np.floating[Any]]) -> bytes:
@@ -23,7 +23,7 @@ def pack(scores: NDArray[np.floating[Any]]) -> bytes:
 
 
 def unpack(packed: bytes) -> NDArray[np.float32]:
-    """Return what `pack` was given, float32 [classes]. Raises `ValueError` for bytes that are not from there."""
+    """Return the scores in `packed`, float32 [classes]. Raises `ValueError` for bytes that `pack` did not make."""
     kind, width = packed[:1], 2 if packed[:1] == _PROBABILITIES else 4
     if kind not in (_PROBABILITIES, _OTHERS):
         raise ValueError("scores of an unknown kind")
@@ -39,5 +39,5 @@ def unpack(packed: bytes) -> NDArray[np.float32]:
         return scores
     others = np.frombuffer(data, "<f4").astype(np.float32)
     if not np.isfinite(others).all():
-        raise ValueError("scores that are no numbers")
+        raise ValueError("scores that are not numbers")
     return others

@@ -1,4 +1,4 @@
-"""The command line: options, what is printed, and exit codes. Nothing else knows any of these."""
+"""The command line: options, output and exit codes. No other package knows any of these."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _EXIT_CODES: tuple[tuple[type[PhototagError], int], ...] = (
 
 
 class ErrorBoundary(click.Group):
-    """A group whose commands' exceptions all become messages and exit codes here."""
+    """A group that turns every exception of its commands into a message and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; turn every exception into a message and an exit code."""
+        """Run the command, and turn every exception into a message and an exit code."""
         try:
             return super().invoke(ctx)
         except PhototagError as error:
@@ -52,7 +52,7 @@ class ErrorBoundary(click.Group):
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:
-            # Who read our results has left, as `| head` does. Python would print_error once more when it flushes.
+            # The program that read the results has ended, as `| head` does. Without this, the flush at exit would fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(EXIT_INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -76,7 +76,7 @@ class ErrorBoundary(click.Group):
 )
 def cli(config: Path | None) -> None:
     """Tag photos with what they show."""
-    del config  # a command asks for it when it runs
+    del config  # commands read it from the context
 
 
 cli.add_command(config_command)
@@ -95,14 +95,14 @@ apply_settings(cli)
 def main() -> None:
     """Run phototag on the command line's arguments."""
     for stream in (sys.stdout, sys.stderr):
-        # A tag or a path that the terminal's encoding does not have must not end a run.
+        # A character that the terminal's encoding lacks must not end a run.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     keep_native_noise_out()
-    # Pillow's notes on odd metadata and palettes are of no use to the owner of a photo that was read all the same.
+    # Pillow warns of odd metadata and palettes in photos that it reads nevertheless. The user cannot act on that.
     warnings.filterwarnings("ignore", module="PIL")
     try:
         cli.main(prog_name="phototag")
-    except OSError as error:  # of --help and --version, which Click prints before it comes to a command
+    except OSError as error:  # from --help and --version, which Click prints outside `invoke`
         print_error(f"phototag: the results cannot be written ({error.strerror}); check where they are sent")
         sys.exit(EXIT_UNUSABLE)

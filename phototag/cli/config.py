@@ -1,7 +1,7 @@
-"""Where the options come from that the command line does not give, and `phototag config`, which tells.
+"""Options from the environment and the config file, and `phototag config`, which lists them.
 
-Every option of every command is a setting, except those below: a flag stands above the environment, that above the
-config file, that above what is built in.
+Every option of every command is a setting, except those below. Flags override environment variables, which override the
+config file, which overrides the defaults.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from phototag.errors import ConfigError
 _PREFIX = "PHOTOTAG_"
 _CONFIG, _DATA_DIR = f"{_PREFIX}CONFIG", f"{_PREFIX}DATA_DIR"
 
-# What is asked of one run, by its key: a photo must not stay untagged, nor be tagged again every night, nor a model be
-# named, because of a line that somebody wrote years ago.
+# Options that belong to one run, by key. A line that the user wrote years ago must not leave photos untagged, tag them
+# again every night, or name a model.
 ONE_OFF = frozenset(
     {
         "all",
@@ -64,13 +64,13 @@ def _variable(option: click.Option) -> str:
 
 @functools.cache
 def _facts() -> frozenset[str]:
-    """The keys of what is said about one model: meant for another, it would make wrong tags in silence."""
+    """Return the keys of the facts about one model. Used for another model, they would silently cause wrong tags."""
     command = click.command()(model_card_options(model_fact_options(lambda: None)))
     return frozenset(_key(option) for option in command.params if isinstance(option, click.Option))
 
 
 def _obstacle(option: click.Option) -> str | None:
-    """Why an option is no setting; None if it is one."""
+    """Return why an option is not a setting, or None if it is one."""
     if _key(option) in ONE_OFF:
         return f"this is for one run only; pass {_spelled(option)} on the command line"
     if _key(option) in _facts():
@@ -105,7 +105,7 @@ def _kind(option: click.Option) -> Kind:
 
 
 def _is_path(option: click.Option, text: str) -> bool:
-    """Is the value `text` of an option a path? Where a name would do as well, it is one if it has a slash."""
+    """Return whether the value `text` of an option is a path. If the option also takes names, a path has a slash."""
     if isinstance(option.type, click.Path):
         return not (text == "-" and option.type.allow_dash)
     alternatives = (option.metavar or "").split("|")
@@ -115,7 +115,7 @@ def _is_path(option: click.Option, text: str) -> bool:
 
 @dataclass(frozen=True)
 class _Value:
-    """A value of an option: as the command line would spell it (a flag: a boolean), where from, and converted."""
+    """A value of an option, as the command line spells it (a flag: a boolean) and converted, with its source."""
 
     spelled: Any
     where: str
@@ -128,15 +128,16 @@ def _exists(path: Path) -> bool:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError:  # it may be there, and reading it says what is wrong
+    except OSError:  # it may exist; reading it reports the error
         return True
     return True
 
 
 class Settings:
-    """What the environment and the config file say, checked when it is made: no unknown key, no unknown table.
+    """The settings in the environment and the config file.
 
-    Raises `ConfigError` naming the file or the variable, here and when a value is asked for that cannot be.
+    Raises `ConfigError`, which names the file or the variable: at once for an unknown key or table, and from `find` for
+    an invalid value.
     """
 
     def __init__(self, ctx: click.Context) -> None:
@@ -164,9 +165,9 @@ class Settings:
         return {_key(option): obstacle for option in options if (obstacle := _obstacle(option)) is not None}
 
     def find(self, ctx: click.Context, table: Table, option: click.Option) -> _Value | None:
-        """What the environment or else the file says of an option of the command whose table is `table`, if anything.
+        """Return the value of an option from the environment, or else from the file, or None if neither has one.
 
-        `ctx` is the command's.
+        `ctx` and `table` are those of the option's command.
         """
         found = self._in_environment(option) or self._in_file(table, option)
         if found is None:
@@ -180,7 +181,7 @@ class Settings:
     def _in_environment(self, option: click.Option) -> tuple[Any, str, ParameterSource] | None:
         variable = _variable(option)
         text = os.environ.get(variable)
-        if not text:  # Click, too, takes an empty variable for one that is not there
+        if not text:  # Click also treats an empty variable as unset
             return None
         texts = option.type.split_envvar_value(text) if option.multiple else [text]
         spelled = [os.path.expanduser(one) if _is_path(option, one) else one for one in texts]
@@ -203,7 +204,7 @@ class Settings:
         return spelled if option.multiple else spelled[0], where, ParameterSource.DEFAULT_MAP
 
     def _beside_file(self, option: click.Option, text: str, where: str) -> str:
-        """A path from the file: not from the current folder, which under cron is another."""
+        """Return a path in the file relative to the file's folder. The current folder is another one under cron."""
         if not _is_path(option, text):
             return text
         if not text:
@@ -212,7 +213,7 @@ class Settings:
 
 
 def apply_settings(group: click.Group) -> None:
-    """Let all commands of `group` ask the environment and the config file for what the command line does not give.
+    """Let all commands of `group` read the options missing on the command line from the environment and config file.
 
     They do so when they run: --help, --version and completion read nothing, and a wrong option is reported first.
     """
@@ -229,7 +230,7 @@ def _with_settings(table: Table, command: click.Command, callback: Callable[...,
         for option in _options(command):
             obstacle = _obstacle(option)
             if obstacle is not None and os.environ.get(_variable(option)):
-                # Who sets PHOTOTAG_DRY_RUN must not find the photos written.
+                # A user who sets PHOTOTAG_DRY_RUN does not expect phototag to write photos.
                 raise ConfigError(f"{_variable(option)}: {obstacle}, and unset the variable")
         for option in _settings(command):
             name = str(option.name)
@@ -248,9 +249,10 @@ _STRENGTH = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, Parameter
 
 
 def drop_weaker(options: dict[str, Any], *rivals: tuple[str, str]) -> None:
-    """Of two options of the running command that contradict each other, unset the one of the weaker source.
+    """If two options of the running command contradict each other, unset the one from the weaker source.
 
-    What the file says must not forbid what the command line says. Two of the same source stay, for an error.
+    The config file must not forbid an option of the command line. Two options from the same source both stay; a later
+    check reports them.
     """
     ctx = click.get_current_context(silent=True)
     if ctx is None:
@@ -272,7 +274,7 @@ def _is_unset(value: Any) -> bool:
 
 
 def is_on_command_line(name: str) -> bool:
-    """Does the parameter `name` of the running command come from the command line? Without one: yes."""
+    """Return whether the parameter `name` comes from the command line. True if no command is running."""
     ctx = click.get_current_context(silent=True)
     return ctx is None or ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
@@ -324,7 +326,7 @@ def _from(variable: str | None) -> str:
 
 @dataclass(frozen=True)
 class _Row:
-    """An option of a command, its value, and where that comes from: None if it is built in."""
+    """An option of a command, its value, and the value's source: None for a default."""
 
     table: Table
     option: click.Option
@@ -346,12 +348,12 @@ class _Row:
             if said is not None and re.fullmatch(r"[\d.]+", said[1]):
                 return f"# {_key(self.option)} = {said[1]}"
             return f"# {_key(self.option)} is not set{f': {said[1]}' if said else ''}"
-        line = f"{_key(self.option)} = {json.dumps(self.value, ensure_ascii=False)}"  # which is TOML as well
+        line = f"{_key(self.option)} = {json.dumps(self.value, ensure_ascii=False)}"  # JSON values are TOML too
         return f"# {line}" if self.where is None else f"{line}  # {self.where}"
 
 
 def _rows(ctx: click.Context, settings: Settings, table: Table, command: click.Command) -> Iterator[_Row]:
-    # Resilient: without the arguments that are required, and nothing is done.
+    # Resilient parsing does not ask for required arguments, and runs no callbacks.
     with command.make_context(" ".join(table), [], resilient_parsing=True) as built_in:
         for option in _settings(command):
             name = str(option.name)
@@ -366,7 +368,7 @@ def _rows(ctx: click.Context, settings: Settings, table: Table, command: click.C
 
 
 def _plain(option: click.Option, value: Any) -> Any:
-    """A default as JSON and TOML have it."""
+    """Return a default as a value of JSON and TOML."""
     if option.multiple:
         return [_plain_one(one) for one in value or ()]
     return _plain_one(value)
@@ -387,7 +389,7 @@ def _toml_lines(rows: list[_Row]) -> Iterator[str]:
 
 
 def _unknown_variables(settings: Settings) -> Iterator[str]:
-    """What to say of each variable that looks like ours and is not."""
+    """Yield a message for each variable that starts with phototag's prefix but is not a setting."""
     from phototag.cli.config_file import nearest
 
     options = [option for _, command in settings.commands for option in _options(command)]

@@ -1,9 +1,9 @@
-"""The config file: TOML to settings by name, everything unknown refused. Pure, save for `read_config`.
+"""The config file: TOML to settings by name. Unknown keys are refused. Only `read_config` reads a file.
 
 write = "embed"         # for every command that has the option
 exclude = ["scans/"]
 
-[scan]                  # for one command; stands above the same key at the top
+[scan]                  # for one command; overrides the same key at the top
 max-tags = 5
 """
 
@@ -22,12 +22,12 @@ else:
 
 from phototag.errors import ConfigError
 
-MAX_CONFIG = 1 << 16  # bytes; far more than there are settings
-_MAX_WHOLE = 1 << 63  # what TOML itself promises to hold
+MAX_CONFIG = 1 << 16  # bytes; far more than all settings need
+_MAX_WHOLE = 1 << 63  # TOML guarantees 64-bit integers only
 
-# A table's names from the outside in: () is the top of the file, ("models", "list") is [models.list].
+# The names of a table, outermost first: () is the top of the file, ("models", "list") is [models.list].
 Table = tuple[str, ...]
-# What TOML must give for an option: "any" is a text or a number.
+# The type of value that TOML must have for an option. "any" is a string or a number.
 Kind = Literal["flag", "whole", "number", "text", "any"]
 
 _KINDS: Mapping[Kind, tuple[tuple[type, ...], str]] = {
@@ -40,7 +40,7 @@ _KINDS: Mapping[Kind, tuple[tuple[type, ...], str]] = {
 
 
 def default_config_path() -> Path:
-    """Return where the config file is unless the user names another: in their config directory."""
+    """Return the path of the config file in the user's config directory, which holds unless the user names another."""
     import platformdirs
 
     return platformdirs.user_config_path("phototag", appauthor=False) / "config.toml"
@@ -49,19 +49,19 @@ def default_config_path() -> Path:
 def read_config(path: Path) -> str:
     """Return the text of a config file.
 
-    Raises `ConfigError` where it is missing, no regular file, too large to be one, or not UTF-8.
+    Raises `ConfigError` if it is missing, not a regular file, too large, or not UTF-8.
     """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe would never end
-            raise ConfigError(f"{path} is no regular file; name a TOML file")
+            raise ConfigError(f"{path} is not a regular file; name a TOML file")
         if status.st_size > MAX_CONFIG:
             raise ConfigError(f"{path} is larger than {MAX_CONFIG >> 10} KB, which no config file is; check the path")
         with path.open("rb") as file:
             return file.read(MAX_CONFIG).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text; save it as UTF-8") from None
-    except (OSError, ValueError) as error:  # ValueError: a zero in the path
+    except (OSError, ValueError) as error:  # ValueError: the path holds a zero byte
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path} cannot be read ({reason}); check the path and its permissions") from None
 
@@ -69,14 +69,14 @@ def read_config(path: Path) -> str:
 def parse_config(
     text: str, source: str, known: Mapping[Table, Collection[str]], refused: Mapping[str, str]
 ) -> dict[Table, dict[str, Any]]:
-    """Return the settings of each table, as TOML has them.
+    """Return the settings of each table, with their TOML values.
 
-    `known`: the keys of each table that may be there; `refused`: why an option is no setting, by its key.
-    Raises `ConfigError` naming `source`, the key and the nearest valid one where a key or a table is unknown.
+    `known` holds the valid keys of each table. `refused` gives the reason why an option is not a setting, by its key.
+    Raises `ConfigError` for an unknown key or table; the error names `source`, the key and the nearest valid one.
     """
     try:
         document = tomllib.loads(text)
-    # ValueError: also whole numbers of thousands of digits. RecursionError: deep nesting.
+    # ValueError: invalid TOML, or an integer with thousands of digits. RecursionError: deep nesting.
     except (ValueError, RecursionError) as error:
         raise ConfigError(
             f'{source} is not TOML ({error}); correct that line (text needs quotation marks: write = "embed")'
@@ -116,7 +116,7 @@ def where_of(source: str, table: Table, key: str) -> str:
 
 
 def nearest(name: str, names: Collection[str]) -> str:
-    """Say which of `names` may have been meant by `name`."""
+    """Return a sentence that suggests the one of `names` closest to `name`."""
     import difflib
 
     close = difflib.get_close_matches(name[:80], sorted(names), 1)
@@ -126,10 +126,10 @@ def nearest(name: str, names: Collection[str]) -> str:
 def setting_text(value: object, kind: Kind, where: str) -> str | bool:
     """Return a value as the command line would spell it; a flag as a boolean.
 
-    Raises `ConfigError` naming `where` if it is of another kind.
+    Raises `ConfigError` if the value is not of this kind. The message names `where`.
     """
     types, expected = _KINDS[kind]
-    # Python takes true for a whole number; TOML does not.
+    # In Python, bool is a subclass of int; in TOML, it is not.
     if not isinstance(value, types) or isinstance(value, bool) != (kind == "flag"):
         raise ConfigError(f"{where} must be {expected}, not {_shown(value)}")
     if isinstance(value, bool):

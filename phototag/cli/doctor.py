@@ -12,7 +12,7 @@ import click
 from phototag.cli.exit_codes import EXIT_FAULT
 from phototag.cli.finding_options import FINDING_SETTINGS, NamedPath, finding_options, index_option, take
 from phototag.cli.messages import error_message, spell
-from phototag.cli.model_options import given_facts, model_fact_options
+from phototag.cli.model_options import model_fact_options
 from phototag.cli.terminal import Console, printable, verbose_option
 from phototag.errors import ConfigError, ModelError, spelled
 from phototag.run.defaults import MODEL
@@ -94,9 +94,10 @@ def _checks(paths: tuple[Path, ...], settings: Settings, options: dict[str, Any]
 def _check_model(options: dict[str, Any]) -> Iterator[Check]:
     from phototag import doctor as checks
     from phototag.models.find import find_model
+    from phototag.run.settings import card_facts
 
     try:
-        model = find_model(options["model"], labels=options["labels"], given=given_facts(options))
+        model = find_model(options["model"], labels=options["labels"], given=card_facts(options))
     except ModelError as error:
         yield checks.failed("model", error)
         return

@@ -1,4 +1,4 @@
-"""The words of the command line for events, which carry facts alone."""
+"""The messages of the command line for events, which carry only facts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from phototag.run.events import Event, FolderBack, FolderGone, WatchStarted
 
 
 def event_message(event: Event) -> str | None:
-    """Return the line that tells the user about `event`, or None for an event that is not worth one."""
+    """Return the message for `event`, or None if the user need not know of it."""
     message = _MESSAGES.get(type(event))
     return message(event) if message is not None else None
 

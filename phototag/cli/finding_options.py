@@ -1,4 +1,4 @@
-"""The options for which photos and which index. Every command that walks a library has them."""
+"""The options that choose the photos and the index. Every command that walks a library has them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 
 class NamedPath(click.Path):
-    """A path that is not empty. An empty one would be the current folder, and comes from an unset variable."""
+    """A path that is not empty. An empty path would mean the current folder, and comes from an unset variable."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse an empty path."""
@@ -20,7 +20,7 @@ class NamedPath(click.Path):
 
 
 def finding_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say which photos to `command`."""
+    """Add the options that choose the photos to `command`."""
     for option in (
         click.option("--follow-symlinks", is_flag=True, help="Follow symbolic links inside the folders."),
         click.option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phototag.cli.messages import spell
-from phototag.cli.model_options import complete_model, given_facts, model_fact_options
+from phototag.cli.model_options import complete_model, model_fact_options
 from phototag.cli.terminal import printable, verbose_option
 from phototag.errors import ConfigError
 
@@ -64,8 +64,9 @@ def inspect(
     from phototag.models.examine import examine
     from phototag.models.find import saved_model_parts
     from phototag.models.saved_model import read_fingerprint
+    from phototag.run.settings import card_facts
 
-    examination = examine(model, labels=options["labels"], given=given_facts(options))
+    examination = examine(model, labels=options["labels"], given=card_facts(options))
     probed = _probe(examination) if probe else None
     found = verdict(examination, probed, spell)
     if "missing" in found:

@@ -1,4 +1,4 @@
-"""The words of `phototag inspect`: the verdict for people, and the command that runs the model."""
+"""The text of `phototag inspect`: the verdict, and the command that runs the model."""
 
 from __future__ import annotations
 

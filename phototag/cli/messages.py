@@ -1,4 +1,4 @@
-"""The words of the command line for errors, which carry facts alone."""
+"""The messages of the command line for errors, which carry only facts."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from phototag.errors import PhotoError, PhototagError, UnknownModel
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 photo`, `2,000 photos`."""
+    """Return a count with its noun: `1 photo`, `2,000 photos`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def spell(name: str) -> str:
-    """Return the words for a placeholder: `--index` for `index`, `phototag models list` for `command:models list`."""
+    """Return the text for a placeholder: `--index` for `index`, `phototag models list` for `command:models list`."""
     kind, _, command = name.rpartition(":")
     return f"phototag {command}" if kind else f"--{name.replace('_', '-')}"
 
 
 def error_message(error: PhototagError) -> str:
-    """Return the message of `error`, with options and commands for settings."""
+    """Return the message of `error`, with settings as options, and with commands."""
     if isinstance(error, UnknownModel):
         from phototag.zoo.recipes import BUILDABLE
 

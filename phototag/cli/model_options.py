@@ -1,10 +1,10 @@
-"""The options with facts about a model that has no model card, for every command that takes a model."""
+"""The options for facts about a model without a model card. Every command that takes a model has them."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,35 +125,3 @@ def model_card_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
-
-
-def given_facts(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts about a model on the command line, in the form of a model card."""
-    size = options.get("input_size") or (None, None)
-    image = {
-        "name": options.get("input_op"),
-        "height": size[0],
-        "width": size[1],
-        "range": options.get("input_range"),
-        "mean": options.get("mean"),
-        "std": options.get("std"),
-        "resize": options.get("resize"),
-        "crop_fraction": options.get("crop_fraction"),
-        "channel_order": options.get("channel_order"),
-    }
-    output = {
-        "name": options.get("output_op"),
-        "scores": options.get("output"),
-        "background": options.get("background") or None,
-    }
-    facts = {
-        "tag_set": options.get("tag_set"),
-        "signature": options.get("signature"),
-        "input": _said(image),
-        "output": _said(output),
-    }
-    return _said({key: value or None if isinstance(value, dict) else value for key, value in facts.items()})
-
-
-def _said(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if value is not None}

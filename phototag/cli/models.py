@@ -1,4 +1,4 @@
-"""`phototag models`: list, build, add, remove, path."""
+"""`phototag models` and its commands: list, build, add, remove and path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phototag.cli.messages import error_message
-from phototag.cli.model_options import given_facts, model_card_options, model_fact_options
+from phototag.cli.model_options import model_card_options, model_fact_options
 from phototag.cli.terminal import print_event, printable, verbose_option
 from phototag.errors import ConfigError, PhototagError
 
@@ -97,10 +97,11 @@ def add(
     """
     from phototag.models.find import find_model, settled_card
     from phototag.models.labels import format_labels
+    from phototag.run.settings import card_facts
     from phototag.zoo.build import add_model, check_name
 
     _check_scaling(options)
-    facts = given_facts(options)
+    facts = card_facts(options)
     name = directory.resolve().name if name is None else name
     try:
         check_name(name)

@@ -9,7 +9,7 @@ import click
 
 from phototag.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PHOTOS_FAILED
 from phototag.cli.finding_options import NamedPath
-from phototag.cli.messages import plural
+from phototag.cli.messages import photo_reason, plural
 from phototag.cli.terminal import Console, interruptible, name_of, printable, verbose_option
 from phototag.errors import PhotoError
 
@@ -23,34 +23,24 @@ from phototag.errors import PhotoError
 def orphans(ctx: click.Context, /, paths: tuple[Path, ...], remove: bool, quiet: bool, **_: Any) -> None:
     """List phototag's sidecars whose photos are gone from beside them.
 
-    Those are PHOTO.phototag.json, and PHOTO.xmp where phototag made it and nobody else has written into it.
+    Those are PHOTO.phototag.json, and PHOTO.xmp if phototag made it and no other program has written into it.
     """
-    from phototag.metadata.sidecars import is_orphan, remove_orphan
-    from phototag.photos.find import find_sidecars
+    from phototag.run.session import Session
 
     console = Console(quiet=quiet)
     relative = not any(path.is_absolute() for path in paths)
     count = failed = 0
-    found = find_sidecars(paths)
-    with interruptible(quiet=quiet) as stop:
-        for one in found:
-            if stop():
-                break
-            try:
-                if isinstance(one, PhotoError):
-                    raise one
-                if not is_orphan(one):
-                    continue
-                if remove:
-                    remove_orphan(one)
-            except PhotoError as error:
+    with interruptible(quiet=quiet) as should_stop:
+        for one in Session().orphans(paths, should_stop, remove=remove):
+            if isinstance(one, PhotoError):
                 failed += 1
-                console.failure(f"phototag: {name_of(Path(error.path), relative=relative)}: {printable(error.reason)}")
+                name = name_of(Path(one.path), relative=relative)
+                console.failure(f"phototag: {name}: {printable(photo_reason(one))}")
                 continue
             count += 1
             if not quiet:
                 console.result(name_of(one, relative=relative))
-        interrupted = stop()
+        interrupted = should_stop()
     is_one = count == 1
     alone = f"without {'its photo' if is_one else 'their photos'} (--remove removes {'it' if is_one else 'them'})"
     did = "removed" if remove else alone

@@ -1,4 +1,4 @@
-"""What a run prints: a line for each photo, messages, the summary, and the report."""
+"""The output of a run: a line for each photo, messages, the summary, and the report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from phototag.run.outcome import Outcome, Stage
     from phototag.run.session import Scan
 
-# The stages of `Timings`, for the user.
+# What the user reads for each stage of `Timings`.
 _STAGES: dict[Stage, str] = {
     "walk": "finding photos",
     "index": "asking the index for them",
@@ -39,7 +39,7 @@ _STAGES: dict[Stage, str] = {
 
 @dataclass(frozen=True)
 class PrintOptions:
-    """The options that say what a run prints."""
+    """The options that choose what a run prints."""
 
     as_json: bool
     quiet: bool
@@ -74,7 +74,7 @@ class Printer:
             if self._options.verbose:
                 self._show_skipped(event.file)
         elif isinstance(event, ModelLoading):
-            # Photos are counted once there is work that takes time: a run with nothing new is over before.
+            # Count photos only when the work takes time. A run without new photos ends before the count would.
             if self.count_photos is not None:
                 self._console.expect(self.count_photos)
         elif (line := event_message(event)) is not None:
@@ -106,7 +106,7 @@ class Printer:
         dry_run = self._settings.dry_run
         is_shown = outcome.status in ("tagged", "untagged") or (outcome.status == "unchanged" and dry_run)
         if not is_shown and not self._options.verbose:
-            return  # before anything is computed: a million photos may have nothing new
+            return  # early: a million photos may be unchanged
         name = self._name(outcome.path)
         tags = printable(", ".join(tag.name for tag in outcome.tags)) or "(nothing sure enough)"
         if is_shown:
@@ -167,7 +167,7 @@ class Printer:
 
 
 def _json_line(outcome: Outcome) -> str:
-    # ASCII only: bytes of a path outside UTF-8 survive as escaped surrogates, whatever the encoding of stdout.
+    # ASCII only: bytes of a path outside UTF-8 survive as escaped surrogates in any encoding of stdout.
     return json.dumps(
         {
             "path": str(outcome.path),

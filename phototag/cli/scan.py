@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from phototag.cli.printer import PrintOptions
     from phototag.run.settings import Settings
 
-# The settings that `writing_options` and `running_options` fill in, and those of `scan` alone.
+# The settings that `writing_options` and `running_options` fill in, and those that only `scan` has.
 RUN_SETTINGS = ("write", "touch", "jobs", "batch_size", "index")
 _SCAN_SETTINGS = ("dry_run", "force", "forget_rejections", "max_runtime")
 
 
 def writing_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say where tags go."""
+    """Add the options that choose where tags go."""
     for option in (
         click.option(
             "--touch", is_flag=True, help="With --write embed: let a photo's time of change be that of the writing."
@@ -47,7 +47,7 @@ def writing_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how a run works, and what it prints."""
+    """Add the options that choose how a run works and what it prints."""
     for option in (
         click.option("--quiet", "-q", is_flag=True, help="Print failures only."),
         click.option(
@@ -143,7 +143,7 @@ def scan(ctx: click.Context, /, **options: Any) -> None:
 
 
 def take_print_options(options: dict[str, Any]) -> PrintOptions:
-    """Take the options that say what is printed out of a command's parameters."""
+    """Take the options of `PrintOptions` out of a command's parameters."""
     from phototag.cli.printer import PrintOptions
 
     return PrintOptions(as_json=options.pop("format") == "json", **take(options, "quiet", "verbose", "profile"))
@@ -155,7 +155,7 @@ def run_scan(
     """Scan, print the outcomes, and return the exit code."""
     from phototag.run.session import Session
 
-    Session(settings).find(paths)  # a wrong path or pattern is known before any work
+    Session(settings).find(paths)  # reports a wrong path or pattern before any work
     check_report(report)
     with open_log(log_file) as log:
         console = Console(quiet=printing.quiet, log=log)

@@ -56,7 +56,7 @@ def show(ctx: click.Context, /, **options: Any) -> None:
 
 
 def _refuse_tag_options(ctx: click.Context) -> None:
-    """What is shown was decided when the photos were scanned: an option that cannot change it must not seem to."""
+    """Raise `ConfigError` for an option about tags. It would have no effect, because the scan chose the tags."""
     for name in TAG_SETTINGS:
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = next(param.opts[0] for param in ctx.command.params if param.name == name)
@@ -65,7 +65,7 @@ def _refuse_tag_options(ctx: click.Context) -> None:
 
 @dataclass(frozen=True)
 class _Shown:
-    """A keyword, who wrote it, how sure phototag is of it, and where it stands: fields of a file."""
+    """A keyword, its author, phototag's confidence in it, and the fields of the file that hold it."""
 
     name: str
     by: str
@@ -75,7 +75,7 @@ class _Shown:
 
 
 def _shown(options: dict[str, Any], as_json: bool) -> Iterator[list[str] | PhotoError]:
-    """The keywords of the photos: a list of lines for each."""
+    """Yield the keywords of each photo as a list of lines, or the error of a photo that cannot be read."""
     for path in options["photos"]:
         try:
             keywords = [*_embedded(path), *_in_json(path)]
@@ -109,7 +109,7 @@ def _embedded(path: Path) -> Iterator[_Shown]:
     from phototag.metadata.keywords import FIELDS, LISTS, confidence_of
 
     for file, found in read_keywords(path):
-        # One line for a keyword; two where phototag and a person have written it, each into a list.
+        # One line for a keyword. Two if phototag wrote it into one list, and the user into another.
         fields: dict[tuple[str, float | None], list[str]] = {}
         for name in LISTS:
             for keyword in getattr(found, name) or ():
@@ -128,7 +128,7 @@ def _in_json(path: Path) -> Iterator[_Shown]:
 
 
 def _removed(path: Path) -> list[str]:
-    """The names that phototag wrote and a person has removed, each once."""
+    """Return the names that phototag wrote and the user removed, without duplicates."""
     from phototag.metadata.found import read_keywords
     from phototag.metadata.json_sidecar import read_rejected
     from phototag.metadata.keywords import rejected_names
@@ -138,7 +138,7 @@ def _removed(path: Path) -> list[str]:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """Return when, where and with which camera a photo was taken, as its EXIF block says, ready for JSON."""
+    """Return the time, place and camera in the EXIF block of a photo, as values of JSON."""
     from phototag.metadata.facts import Facts, read_facts
 
     facts = read_facts(path) or Facts()
@@ -165,7 +165,7 @@ def _fact_lines(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _explained(settings: dict[str, Any], photos: Iterable[Path], as_json: bool) -> Iterator[list[str] | PhotoError]:
-    """Yield why the words of the tree are tags of each photo or not: a list of lines."""
+    """Yield a list of lines for each photo: why each word of the tree is a tag or not."""
     from phototag.run.session import Session
     from phototag.run.settings import Settings
 
@@ -207,7 +207,7 @@ def _word(one: Explanation) -> str:
 def _remedy(one: Explanation) -> str:
     if one.from_threshold is None:
         return ""
-    # Rounded down, or the tag would not come; what is no option of scan is not offered.
+    # Rounded down: a higher threshold would not give the tag. 0 is not a valid value, so it is not offered.
     percent = int(one.from_threshold * 100)
     return f", needed {one.needed:.2f}" + (f"; from --threshold {percent / 100:.2f}" if percent else "")
 

@@ -1,4 +1,4 @@
-"""The options that decide about tags: which model, and how scores become words. Every command that tags has them."""
+"""The options that decide about tags: the model, and how scores become words. Every command that tags has them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from phototag.run.defaults import MAX_TAGS, MODEL, MOST_CROPS
 
 
 class _Probability(click.FloatRange):
-    """A number above 0, at most 1. Click's own range lets `nan` through."""
+    """A number above 0 and at most 1. Click's own range accepts `nan`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
@@ -25,7 +25,7 @@ class _Probability(click.FloatRange):
 
 
 class _Finite(click.ParamType[float]):
-    """Any number but `nan` and the infinities."""
+    """Any number except `nan` and the infinities."""
 
     name = "number"
 

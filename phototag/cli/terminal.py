@@ -1,4 +1,4 @@
-"""What is fit to be printed, and where."""
+"""Output to the terminal: escaped text, results and messages, the progress bar, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ _VERBOSE = "phototag.verbose"
 
 
 def printable(text: str) -> str:
-    r"""Return `text` on one line, without anything that a terminal would act on.
+    r"""Return `text` on one line, without control characters.
 
-    Names of files are any bytes: line breaks, escape sequences and bytes that are no UTF-8 come out as `\n`, `\x1b`
-    and `\xff`.
+    A file name may hold any bytes. Line breaks, escapes and bytes outside UTF-8 become `\n`, `\x1b` and `\xff`.
     """
     if text.isprintable():
         return text
@@ -36,24 +35,24 @@ def printable(text: str) -> str:
 
 
 def name_of(path: Path, *, relative: bool) -> str:
-    """The path as the user would write it: `relative` to the current folder, or as it is."""
-    with contextlib.suppress(ValueError):  # there is no way to another drive of Windows
+    """Return the path as the user would write it: `relative` to the current folder, or unchanged."""
+    with contextlib.suppress(ValueError):  # on Windows, no relative path leads to another drive
         return printable(os.path.relpath(path) if relative else str(path))
     return printable(str(path))
 
 
 def _escaped(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8, as os.fsdecode hands it over
+    if 0xDC80 <= code <= 0xDCFF:  # os.fsdecode's form of a byte outside UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def keep_native_noise_out() -> None:
-    """Send what native code writes to file descriptor 2 nowhere, for the rest of the program.
+    """Discard what native code writes to file descriptor 2, for the rest of the program.
 
-    libtiff and TensorFlow write there what is of no use to the owner of a photo, and cron would mail it. What Python
-    writes to stderr goes on to where it went. Anyone who sets `TF_CPP_MIN_LOG_LEVEL` gets it all.
+    libtiff and TensorFlow write messages there that do not help the user, and cron would mail them. What Python writes
+    to stderr still arrives. If the user sets `TF_CPP_MIN_LOG_LEVEL`, nothing is discarded.
     """
     if sys.stderr is None or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
@@ -66,13 +65,13 @@ def keep_native_noise_out() -> None:
 
 
 def print_error(text: str) -> None:
-    """Print an error, if there is anywhere to print it."""
+    """Print an error to stderr. Does nothing if stderr cannot be written."""
     with contextlib.suppress(OSError):
         click.echo(printable(text), err=True)
 
 
 def print_event(event: Event) -> None:
-    """Print what phototag is doing, to stderr."""
+    """Print the message for an event, if it has one, to stderr."""
     from phototag.cli.event_messages import event_message
 
     line = event_message(event)
@@ -81,7 +80,7 @@ def print_event(event: Event) -> None:
 
 
 def verbose_option(also: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add `--verbose`, and remember it for the door that all exceptions leave by; `also` is what else it does."""
+    """Add `--verbose`, and remember it for `is_verbose`. `also` is help for its other effects."""
 
     def remember(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
         ctx.find_root().meta[_VERBOSE] = value
@@ -92,49 +91,49 @@ def verbose_option(also: str = "") -> Callable[[Callable[..., Any]], Callable[..
 
 
 def is_verbose(ctx: click.Context) -> bool:
-    """Was `--verbose` given to the command that runs?"""
+    """Return whether the running command got `--verbose`."""
     return bool(ctx.find_root().meta.get(_VERBOSE, False))
 
 
 @contextlib.contextmanager
 def interruptible(*, quiet: bool) -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C and SIGTERM ask for an orderly end: yields a function that says whether one did.
+    """Yield a function that returns whether Ctrl-C or SIGTERM asked the program to stop.
 
-    The second one ends the program at once. What is written appears whole or not at all, so that is safe too.
+    A second signal ends the program at once. This is safe, because files are written completely or not at all.
     """
     from phototag.metadata.files import abandon_unfinished
 
-    is_asked = False  # no threading.Event: a second signal while the first one sets it would wait for itself
+    is_signalled = False  # not a threading.Event: a second signal during its `set` would deadlock
 
-    def asked() -> bool:
-        return is_asked
+    def should_stop() -> bool:
+        return is_signalled
 
-    def ask(_: int, __: FrameType | None) -> None:
-        nonlocal is_asked
-        if is_asked:
+    def on_signal(_: int, __: FrameType | None) -> None:
+        nonlocal is_signalled
+        if is_signalled:
             abandon_unfinished()
             os._exit(EXIT_INTERRUPTED)
-        is_asked = True
+        is_signalled = True
         if not quiet:
-            # Straight to the descriptor: the signal may have come in the midst of a print.
+            # Write to the descriptor: the signal may have interrupted a print.
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 os.write(sys.stderr.fileno(), b"Stopping after the batch in hand.\n")
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
-        yield asked
+        yield should_stop
         return
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield should_stop
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 class Console:
-    """Results to stdout, messages to stderr, and below them a progress bar where stderr is a terminal.
+    """Prints results to stdout, messages to stderr, and a progress bar if stderr is a terminal and `bar` is set.
 
-    Messages and failures go to `log` as well. Without `bar` there is none.
+    Messages and failures also go to `log`.
     """
 
     def __init__(self, *, quiet: bool, log: logging.Logger | None = None, bar: bool = True) -> None:
@@ -147,12 +146,12 @@ class Console:
             self._bar = tqdm(unit="photo", dynamic_ncols=True, leave=False)
 
     def expect(self, count: Callable[[], int]) -> None:
-        """Let the bar know how many photos there are; `count` is asked in a thread of its own."""
+        """Set the total of the progress bar to what `count` returns. `count` runs in its own thread."""
         if self._bar is not None:
             threading.Thread(target=self._set_total, args=(count,), daemon=True).start()
 
     def _set_total(self, count: Callable[[], int]) -> None:
-        # The walk that does the work reports what is wrong with the paths; this one only counts.
+        # Ignore errors: the scan's own walk reports them.
         with contextlib.suppress(Exception):
             self._bar.total = count()
             self._bar.refresh()
@@ -162,25 +161,25 @@ class Console:
         self._write(line, err=False)
 
     def failure(self, line: str) -> None:
-        """Print what went wrong, also under `--quiet`."""
+        """Print a failure, even with `--quiet`."""
         if self._log is not None:
             self._log.error("%s", line.removeprefix("phototag: "))
         self._write(line, err=True)
 
     def message(self, line: str) -> None:
-        """Print what is good to know."""
+        """Print a message, unless the console is quiet."""
         if self._log is not None:
             self._log.info("%s", line)
         if not self._quiet:
             self._write(line, err=True)
 
     def advance(self) -> None:
-        """Note that one more photo is done."""
+        """Advance the progress bar by one photo."""
         if self._bar is not None:
             self._bar.update()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the progress bar."""
         if self._bar is not None:
             self._bar.close()
 
@@ -190,8 +189,8 @@ class Console:
         try:
             click.echo(line, err=err)
         except BrokenPipeError:
-            raise  # who read them has left, which is no error
+            raise  # the program that read the output has ended, which is not an error
         except OSError as error:
-            if not err:  # messages are no reason to stop, results are
+            if not err:  # a run can do without messages, but not without results
                 message = f"the results cannot be written ({error.strerror}); check where they are sent"
                 raise OutputError(message) from None

@@ -53,7 +53,7 @@ def untag(ctx: click.Context, /, **options: Any) -> None:
 
 
 class _Printer:
-    """Prints what was untagged, and counts it."""
+    """Prints the photos that were untagged, and counts them."""
 
     def __init__(self, paths: tuple[Path, ...], run: int | None, *, quiet: bool, dry_run: bool) -> None:
         self._console = Console(quiet=quiet)

@@ -61,15 +61,16 @@ def watch(ctx: click.Context, /, **options: Any) -> None:
 def run_watch(
     settings: Settings, printing: PrintOptions, paths: tuple[Path, ...], log_file: Path | None, *, initial_scan: bool
 ) -> None:
-    """Watch until the user stops it, and print the outcomes of what comes."""
+    """Watch folders until the user stops phototag, and print the outcomes of their photos."""
     from phototag.cli.printer import Printer
     from phototag.run.outcome import Timings
     from phototag.run.session import Session
+    from phototag.run.watch import watch as watch_folders
 
     with open_log(log_file) as log, interruptible(quiet=printing.quiet) as should_stop:
         console = Console(quiet=printing.quiet, log=log, bar=False)
         with Session(settings, Printer(console, printing, settings, paths).event) as session:
-            for run in session.watch(paths, should_stop, initial_scan=initial_scan):
+            for run in watch_folders(session, paths, should_stop, initial_scan=initial_scan):
                 printer = Printer(console, printing, settings, run.paths)
                 session.on_event = printer.event
                 run.details = printer.needs_details

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from phototag.images.preprocess import Preprocessing
     from phototag.models.interface import Interface
 
-# The signals of a converter that a model crashed. Other signals come from a user or a system that ended it.
+# The signals of a crash. Any other signal means that the user or the system ended the converter.
 _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
 
 
 def convert_in_child(directory: Path, interface: Interface, preprocessing: Preprocessing) -> Conversion:
-    """Do what `phototag.engines.convert.convert` does, in another process, and raise what it raises."""
+    """Run `phototag.engines.convert.convert` in another process, and raise its errors."""
     from phototag.engines.litert_runner import Conversion
 
     request = {

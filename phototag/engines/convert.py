@@ -18,8 +18,8 @@ from phototag.errors import ModelError
 from phototag.images.preprocess import Preprocessing
 from phototag.models.interface import Interface
 
-# How far scores may be from TensorFlow's, as a share of the largest score. Float32 arithmetic in another order makes
-# 0.00001 of it. A layer that was converted wrongly makes far more.
+# How far scores may be from TensorFlow's, as a share of the largest score. Float32 arithmetic in another order causes a
+# share of 0.00001. A wrongly converted layer causes far more.
 TOLERANCE = 1e-4
 
 
@@ -38,7 +38,7 @@ def convert(directory: Path, interface: Interface, preprocessing: Preprocessing)
             warnings.simplefilter("ignore")
             content = _converted(tf, reference, interface)
             converted = LiteRTRunner(directory, interface, preprocessing, content)
-    # A converter, a tracer and a compiler in native code meet any graph, and their exceptions are not documented.
+    # The converter, the tracer and the compiler in native code get arbitrary graphs. Their exceptions are undocumented.
     except Exception as error:  # noqa: BLE001
         return Conversion(None, f"its conversion failed ({first_line(error)})", gpu)
     images = test_images(preprocessing.height, preprocessing.width)

@@ -37,7 +37,7 @@ class Conversion:
 
 
 class LiteRTRunner(Runner):
-    """A model that `phototag.engines.convert` made: takes uint8 [batch, height, width, 3], gives a row of scores each.
+    """A converted model, which takes uint8 [batch, height, width, 3] and gives a row of scores for each image.
 
     It runs one image after another, on one core. An interpreter is for one thread, so each thread that calls gets its
     own. The threads run in parallel, because LiteRT releases the GIL. They share the content, but each interpreter

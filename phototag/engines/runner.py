@@ -79,10 +79,10 @@ class Runner(ABC):
 
     @abstractmethod
     def _infer(self, images: Pixels) -> NDArray[Any]:
-        """Return what the model gives for `images`, of which there are as many as it requires."""
+        """Return the model's output for `images`, whose number is the required one."""
 
     def _batches(self, images: Pixels) -> Iterator[tuple[Pixels, int]]:
-        """Yield `images` in batches of the required size, the last one filled up, and how many of each count."""
+        """Yield `images` in batches of the required size, each with its number of images. The last is filled up."""
         size = self._batch
         if size is None:
             yield images, len(images)

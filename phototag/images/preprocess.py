@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from phototag.core import canonical_record
+
+if TYPE_CHECKING:  # what a model wants is known to a run with nothing new too, which needs no Pillow
+    from PIL import Image
 
 Resize = Literal["crop", "squash", "pad"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -17,14 +19,6 @@ ChannelOrder = Literal["RGB", "BGR"]
 Layout = Literal["NHWC", "NCHW"]
 # Left, top, right and bottom.
 PixelBox: TypeAlias = tuple[float, float, float, float]
-
-_RESAMPLING = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-
 
 MOST_CROPS = 2
 
@@ -79,6 +73,8 @@ class Preprocessing:
         size = (self.width, self.height)
         part = (0.0, 0.0, float(image.width), float(image.height)) if box is None else box
         if self.resize == "pad":
+            from PIL import Image
+
             scaled = self._scale(image, _fit(part, size), part)
             canvas = Image.new("RGB", size)
             canvas.paste(scaled, ((size[0] - scaled.width) // 2, (size[1] - scaled.height) // 2))
@@ -98,8 +94,10 @@ class Preprocessing:
         return np.stack([first, first[:, ::-1]][:count])
 
     def _scale(self, image: Image.Image, size: tuple[int, int], box: PixelBox) -> Image.Image:
+        from PIL.Image import Resampling
+
         # reducing_gap: first average whole blocks of pixels, down to 3 times the size. The difference is invisible.
-        return image.resize(size, _RESAMPLING[self.interpolation], box, reducing_gap=3.0)
+        return image.resize(size, Resampling[self.interpolation.upper()], box, reducing_gap=3.0)
 
 
 def _central_box(box: PixelBox, target: tuple[int, int], fraction: float) -> PixelBox:

@@ -1,7 +1,7 @@
-"""The index: what phototag knows about each photo between runs. The only part that writes SQL.
+"""The index: phototag's knowledge about each photo between runs. Only this package contains SQL.
 
-One SQLite file with one writer at a time. A scan can make all of it again, except for the tags that users removed and
-the way back from what was written; the photos and sidecars note those as well.
+It is one SQLite file with one writer at a time. A scan can rebuild it, except for the tags that users removed and for
+how to undo changes. Photos and sidecars record these two as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Change", "Failure", "Index", "IndexedPhoto", "Record", "Run", "is_he
 
 
 class _Ahead(NamedTuple):
-    """All that the index knows about the paths from `first` to `last`, by path. `last` is None after the last row."""
+    """All rows of the index with paths from `first` to `last`, by path. `last` is None after the last row."""
 
     first: bytes
     last: bytes | None
@@ -36,7 +36,7 @@ class _Ahead(NamedTuple):
 
 
 _NOTHING_AHEAD = _Ahead(b"\xff", b"", {})
-# How many rows are read when one is needed: a scan asks for the photos of a folder one after the other.
+# How many rows are read when one is needed. A scan asks for the photos of a folder one after another.
 _ROWS_AHEAD = 500
 
 
@@ -54,7 +54,7 @@ class Index:
     # --- Photos -------------------------------------------------------------------------------------------------------
 
     def known(self, photo: Photo) -> IndexedPhoto | None:
-        """Return what is known about the path of `photo`, whether or not the photo has changed since."""
+        """Return the row for the path of `photo`, even if the photo has changed since. None if there is none."""
         path = os.fsencode(photo)
         ahead = self._ahead
         if not ahead.covers(path):
@@ -69,14 +69,14 @@ class Index:
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
-        """Change the photos in one transaction, and drop the rows that were read ahead."""
+        """Open a transaction that changes photos, and drop the rows that were read ahead."""
         with self._using:
             self._ahead = _NOTHING_AHEAD
             try:
                 with self._connection:
                     yield
             except BaseException:
-                self._key_ids.clear()  # the transaction may have made some of them
+                self._key_ids.clear()  # some of them may have been added in this transaction
                 raise
 
     def tags(self, known: IndexedPhoto) -> tuple[Tag, ...]:
@@ -138,7 +138,7 @@ class Index:
             return {key: bytes(row[0]) for key, row in found if row is not None}
 
     def _key_id(self, key: str, name: str) -> int:
-        """Return the number of a result key, new if need be."""
+        """Return the number of a result key. Add the key if it is new."""
         if key not in self._key_ids:
             self._connection.execute("INSERT OR IGNORE INTO result_keys (key, name) VALUES (?, ?)", (key, name))
             self._key_ids[key] = self._one("SELECT id FROM result_keys WHERE key = ?", key)
@@ -147,9 +147,9 @@ class Index:
     # --- Changing photos ----------------------------------------------------------------------------------------------
 
     def adopt(self, photo: Photo, digest: bytes) -> IndexedPhoto | None:
-        """Give an unknown photo what is known about another with the same content: it was moved or copied.
+        """Copy the row of a photo with the same content to an unknown photo, which was moved or copied.
 
-        Return None if there is no other. The other stays known until a scan finds that it is gone.
+        Return None if there is no such row. The other row stays until a scan finds that its photo is gone.
         """
         with self._using:
             query = f"SELECT {INDEXED_PHOTO} FROM photos WHERE digest = ? ORDER BY id DESC LIMIT 1"
@@ -183,7 +183,7 @@ class Index:
     ) -> None:
         """Store `records`, the paths and reasons of `failures`, and the sizes and times of `touched` photos.
 
-        All in one transaction.
+        Uses one transaction for all of them.
         """
         with self._changing():
             for record in records:
@@ -252,7 +252,7 @@ class Index:
             )
 
     def below(self, root: Path, is_wanted: Callable[[int], bool]) -> Iterator[tuple[int, Path]]:
-        """Yield number and path of each photo at or below `root` whose number is wanted, lazily.
+        """Yield the number and path of each wanted photo at or below `root`, lazily.
 
         The caller may forget photos that were yielded.
         """
@@ -271,7 +271,7 @@ class Index:
             return self._connection.execute(query, values).fetchall()
 
     def forget(self, numbers: Iterable[int]) -> None:
-        """Forget photos by their numbers. The journal keeps what was done to their files."""
+        """Forget photos by their numbers. The journal keeps the changes to their files."""
         with self._changing():
             self._connection.executemany("DELETE FROM photos WHERE id = ?", [(number,) for number in numbers])
 
@@ -341,7 +341,7 @@ class Index:
 
     @contextlib.contextmanager
     def run(self, counts: Mapping[str, int], paths: Sequence[Path] = ()) -> Iterator[Run]:
-        """Note that a run has begun and, on exit, that it has ended, with `counts` and `Run.ending` as they are then.
+        """Record the start of a run and, on exit, its end with the `counts` and `Run.ending` of that time.
 
         The ending is "complete" unless the caller sets another, and "failed" after an error.
         """

@@ -103,7 +103,7 @@ def is_held(path: Path) -> bool:
 
 
 def _lock_of(path: Path) -> str:
-    """Return the path of the lock file: one per index, through whichever link the index is named."""
+    """Return the path of the lock file, which is the same for all links to one index."""
     return f"{os.path.realpath(path)}.lock"
 
 
@@ -133,7 +133,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")  # `check_is_ours` reads it from now on
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA foreign_keys = ON")
-            # With WAL this keeps the file sound on a power cut. The last moments may be lost, and are done again.
+            # With WAL this keeps the file sound on a power cut. The next scan repeats changes that were lost.
             connection.execute("PRAGMA synchronous = NORMAL")
         migrate(connection, path, allowed=not (read_only and is_there))
     except BaseException:
@@ -143,7 +143,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
-    """Open the index without leaving a trace.
+    """Open the index for reading, without leaving a trace.
 
     `immutable` keeps SQLite from creating files beside it, and needs no right to write there. While another process has
     the index open, its write-ahead log exists and has to be read too.

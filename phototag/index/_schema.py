@@ -80,7 +80,7 @@ MIGRATIONS: Mapping[str, str] = {
         ) WITHOUT ROWID;
         CREATE INDEX journal_by_run ON journal (run);
     """,
-    # One row per photo became one per photo and result, so that several models and analyzers keep theirs.
+    # One row per photo and result replaces one row per photo, so that each model and analyzer keeps its results.
     "0004_results": """
         CREATE TABLE result_keys (
             id INTEGER PRIMARY KEY,
@@ -103,7 +103,7 @@ MIGRATIONS: Mapping[str, str] = {
     """,
 }
 
-# The offset of the number that says whose database a file is (sqlite.org/fileformat.html, 1.3), and ours: "ptag".
+# The offset of the application ID in a database file (sqlite.org/fileformat.html, 1.3), and phototag's ID: "ptag".
 APPLICATION_ID_OFFSET = 68
 APPLICATION_ID = int.from_bytes(b"ptag", "big")
 

@@ -1,4 +1,4 @@
-"""Whether an index is sound, and who uses it."""
+"""The health of an index: whether it is sound, and which process uses it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STRAYS = f"SELECT * FROM pragma_foreign_key_check LIMIT {MOST_FAULTS}"
 class Health:
     """The state of an index.
 
-    `faults`: what is wrong with it and what to do. `photos`: how many photos it knows, None if that is unknown.
+    `faults`: its faults, with remedies. `photos`: the number of its photos, or None if that is unknown.
     `is_old`: an older phototag wrote it, and the next scan will migrate it. `running`: the last run, if it has not
     ended and its process lives.
     """

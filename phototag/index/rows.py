@@ -1,4 +1,4 @@
-"""What the index holds, as values: photos, changes, runs and failures, and how they are stored in columns."""
+"""The rows of the index as values: photos, changes, runs and failures. Also their form in columns."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from phototag.core import Label, Photo, Prediction, Tag
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a run found out about a photo and did with it.
+    """The result of a run for one photo.
 
     photo: the photo as it is now, after anything that was written into it.
-    recipe: the digest of everything that decides about the tags and where they go; empty if the photo failed.
+    recipe: the digest of everything that determines the tags and where they go; empty if the photo failed.
     written: the files that hold the tags: the photo itself, or files beside it.
     digest: the `content_digest` of the photo as it is now, or None if unknown.
     seen: the `content_digest` of the photo when it was analyzed, or None. Results of other content are dropped.
-    results: packed results of the analyzers by key, without those that the index has already.
+    results: packed results of the analyzers by key, without those that the index already has.
     names: the name of each result, by key.
     rejected: names of tags that the user removed.
     write: the name of the writer.
@@ -46,7 +46,7 @@ SEPARATOR = os.sep.encode()
 
 
 class IndexedPhoto(NamedTuple):
-    """What the index knows about a photo: a row of its table.
+    """The row of a photo in the index.
 
     `recipe` and `write` are those of `Record`. `files` and `companions` are names of files in the folder of `path`, as
     bytes, separated by "/".
@@ -130,7 +130,7 @@ dumped = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make
 
 
 def storable(mtime_ns: int) -> int:
-    """Return the time as SQLite can store it. A file may have one after 2262, which becomes the last that fits."""
+    """Return a time that SQLite can store. A file's time may lie after 2262; that becomes the last that fits."""
     return max(-_LAST_TIME, min(mtime_ns, _LAST_TIME))
 
 
@@ -145,7 +145,7 @@ def names(column: bytes) -> list[str]:
 
 
 def text(value: str) -> str:
-    """Return `value` as SQLite takes it. It refuses lone surrogates, which stand for bytes of a path outside UTF-8."""
+    """Return `value` in a form that SQLite accepts. It refuses lone surrogates: bytes of a path outside UTF-8."""
     return value.encode("utf-8", "backslashreplace").decode()
 
 

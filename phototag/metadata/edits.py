@@ -64,7 +64,7 @@ def pieces(data: Data, edits: Sequence[Edit]) -> Iterator[Data]:
     for edit in edits:
         end = edit.offset + len(edit.removed)
         if data[edit.offset : end] != edit.removed:
-            raise ValueError(f"what is to go is not what stands at {edit.offset}")
+            raise ValueError(f"the bytes at {edit.offset} are not those that the edit removes")
         yield data[at : edit.offset]
         yield edit.inserted
         at = end

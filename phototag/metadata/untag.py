@@ -82,8 +82,8 @@ def remove_from_sidecars(path: Path, journal: Journal, *, in_run: bool = False, 
     changed = []
     for sidecar in sidecars:
         try:
-            noted = journal if in_run else None
-            if os.path.exists(sidecar) and _untag_sidecar(sidecar, path, journal, noted, dry_run=dry_run):
+            recording = journal if in_run else None
+            if os.path.exists(sidecar) and _untag_sidecar(sidecar, path, journal, recording, dry_run=dry_run):
                 changed.append(sidecar)
         except Unwritable as refused:
             fault = f"phototag's tags cannot be removed from its sidecar {sidecar.name}: {refused.reason}"
@@ -93,8 +93,8 @@ def remove_from_sidecars(path: Path, journal: Journal, *, in_run: bool = False, 
     return changed
 
 
-def _untag_sidecar(sidecar: Path, photo: Path, journal: Journal, noted: Journal | None, *, dry_run: bool) -> bool:
-    """Remove phototag's tags from `sidecar`. Return whether it changes. `noted` is a journal to record that first."""
+def _untag_sidecar(sidecar: Path, photo: Path, journal: Journal, recording: Journal | None, *, dry_run: bool) -> bool:
+    """Remove phototag's tags from `sidecar`, and return whether it changes. The journal `recording` notes it first."""
     if os.path.islink(sidecar):
         return False  # another photo's sidecar, or not a sidecar; phototag does not write through links
     try:
@@ -111,7 +111,7 @@ def _untag_sidecar(sidecar: Path, photo: Path, journal: Journal, noted: Journal 
     if packet == source.data:
         return False
     source.check_writable()
-    return dry_run or put_sidecar(source, packet, noted)
+    return dry_run or put_sidecar(source, packet, recording)
 
 
 def take_back(path: Path, digest: bytes, undo: bytes | None, *, dry_run: bool = False) -> bool:

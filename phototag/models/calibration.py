@@ -1,4 +1,4 @@
-"""Measure how much a model makes of photos, to find the range of values that it was trained on."""
+"""Measure how informative a model's scores are, to find the range of values that it was trained on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class RangeScore:
-    """How much a model makes of some photos.
+    """How informative a model's scores for some photos are.
 
     `confidence`: the mean of the highest scores, 0 to 1. `information`: how much a photo tells about its labels, in
-    nats. A model that gets wrong values may be confident too, but of the same label for every photo, and that tells
-    nothing.
+    nats. A model that gets wrong values may be confident too. But it gives every photo the same label, which carries no
+    information.
     """
 
     confidence: float

@@ -42,7 +42,7 @@ def reference_lines(
 ) -> Iterator[str]:
     """Yield what `saved_model_cli show` of TensorFlow 2.21 prints. Ops come sorted; its own order is random.
 
-    `everything` is its `--all`, which overrides the other arguments. Raises `SignatureMismatch` if there is no such
+    `everything` overrides the other arguments, as in `saved_model_cli`. Raises `SignatureMismatch` if there is no such
     tag-set or signature.
     """
     if everything:
@@ -194,7 +194,7 @@ def _known_ops() -> frozenset[str]:
 
 
 def verdict(examination: Examination, probed: Any = None, spell: Spell = python_spelling) -> dict[str, Any]:
-    """Return what phototag would make of the model, as data.
+    """Return the verdict on the model, as data.
 
     `probed`: what running the model showed (`analysis.classifier.Probe`), or None. `spell`: returns the words for
     settings and commands.
@@ -225,7 +225,7 @@ def verdict(examination: Examination, probed: Any = None, spell: Spell = python_
 
 
 def _scores(examination: Examination, interface: Interface, probed: Any) -> ScoresKind | None:
-    """Return what the scores are: as measured, unless that may be chance and the card or the graph differs."""
+    """Return the kind of the scores: as measured, unless that may be chance and the card or the graph differs."""
     stated = examination.card.output.scores or scores_kind(examination.graph, interface)
     # Independent scores may add up to 1 by chance, and logits may lie between 0 and 1.
     chances = (("independent", "probabilities"), ("logits", "independent"))
@@ -244,7 +244,7 @@ def _refusal(examination: Examination, spell: Spell) -> dict[str, Any]:
 
 
 def _says_nothing(examination: Examination, interface: Interface) -> bool:
-    """Return whether shape, card and number of classes all do not tell that it is an image classifier."""
+    """Return whether neither shape, card nor number of classes tells that it is an image classifier."""
     if interface.signature is None or examination.card.input.height is not None:
         return False
     signature = examination.graph.signatures[interface.signature]

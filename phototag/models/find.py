@@ -1,7 +1,7 @@
 """From a name to a model that can be run: combines its card, its labels, its tree and its SavedModel.
 
 A model is a SavedModel with a model card for the facts that a SavedModel does not hold. The user has to give the facts
-that neither tells: phototag does not guess. It executes nothing of a model but the SavedModel's graph.
+that neither tells: phototag does not guess. The SavedModel's graph is the only part of a model that it executes.
 """
 
 from __future__ import annotations

@@ -223,12 +223,12 @@ def refused_ops(graph: MetaGraph, interface: Interface) -> set[str]:
 
 
 def scores_kind(graph: MetaGraph, interface: Interface) -> ScoresKind | None:
-    """Return what the scores are, by the operation that gives them; None if that does not tell."""
+    """Return the kind of the scores, told by the operation that gives them; None if that does not tell."""
     producer = graph.producer(_output_tensor(graph, interface))
     return _SCORES_BY_OP.get(producer.op) if producer is not None else None
 
 
-# What the scores are, by the last operation of the classifier.
+# The kind of the scores, by the last operation of the classifier.
 _SCORES_BY_OP: Mapping[str, ScoresKind] = {
     "Softmax": "probabilities",
     "Sigmoid": "independent",

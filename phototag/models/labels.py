@@ -1,4 +1,4 @@
-"""Label files as they are in use: which name belongs to which class of a model. Pure: text in, labels out."""
+"""Label files in all common formats: which name belongs to which class of a model. Pure: text in, labels out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From settings to a chooser: which rules turn results into tags."""
+"""Make the chooser that the settings ask for: the rules that turn results into tags."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD, ENGLISH, Taxonomy
 
 
 def make_chooser(settings: Settings, model: Model) -> Chooser:
-    """Return what chooses tags from the results of `model`. Raises `ConfigError`."""
+    """Return the chooser of tags from the results of `model`. Raises `ConfigError`."""
     max_tags = settings.top or settings.max_tags or MAX_TAGS
     if settings.wants_labels or model.taxonomy is None:
         return Chooser((_label_rule(settings, model, max_tags),), max_tags)
@@ -54,7 +54,7 @@ def _read_overlay(path: Path) -> str:
 
 def _label_rule(settings: Settings, model: Model, max_tags: int) -> LabelRule:
     for name in ("taxonomy", "language"):
-        # What a config file says is for the models that have a tree.
+        # Settings in the config file are meant for models that have a tree.
         if getattr(settings, name) is not None and name not in settings.from_config:
             what = f"the labels of {model.card.name} have no tree"
             raise ConfigError(what, "leave out {taxonomy} and {language}")

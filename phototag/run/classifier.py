@@ -27,7 +27,7 @@ class Classifier(_Classifier):
         engine: Engine = "auto",
         on_event: OnWorkEvent = ignore,
     ) -> Classifier:
-        """Load the installed model `name`, or the SavedModel in the directory `name`; build the default one if need be.
+        """Load the installed model `name`, or the SavedModel in the directory `name`. Build a missing default model.
 
         `labels` is a label file. `facts` override the model card, or replace a missing one, in the card's own form:
         `{"input": {"range": "0..1"}}`. `engine` and `on_event` are as in the constructor.

@@ -1,4 +1,4 @@
-"""The defaults of settings. Imports nothing of phototag, because every `--help` needs them."""
+"""The defaults of settings. Imports nothing of phototag, because the help of every command needs them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MODEL = "efficientnet-lite0"
 MAX_TAGS = 12
 BATCH_SIZE = 16  # photos
 SETTLE = 2.0  # seconds
-# The same as images.preprocess.MOST_CROPS, which takes long to import; a test compares them.
+# A copy of images.preprocess.MOST_CROPS, which is slow to import. A test compares them.
 MOST_CROPS = 2
 # The most memory that a worker thread needs: a decoded photo of 50 megapixels, a copy of it, and an interpreter.
 _MEMORY_A_THREAD = 400 << 20  # bytes

@@ -1,4 +1,4 @@
-"""What a session reports while it works. Events carry facts; the front end supplies the words."""
+"""The events that a session reports. They carry facts; the front end supplies the words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ModelLoading:
 
 @dataclass(frozen=True, slots=True)
 class FileSkipped:
-    """A scan met a file or folder that it does not tag."""
+    """A scan skipped a file or folder."""
 
     file: SkippedFile
 
@@ -40,7 +40,7 @@ class FolderGone:
 
 @dataclass(frozen=True, slots=True)
 class FolderBack:
-    """A watched folder that had disappeared is there again."""
+    """A watched folder that had disappeared is back."""
 
     folder: Path
 

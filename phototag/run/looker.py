@@ -1,7 +1,7 @@
 """Look at photos: read, decode and analyze them. Uses neither the index nor a writer, so it can run anywhere.
 
-`look` is the whole work for one photo; its job and its answer can be pickled. `LocalLooker` does it in threads, with
-the models of this process.
+`look` does all the work for one photo. Its job and its answer can be pickled. `LocalLooker` does the work in threads,
+with the models of this process.
 """
 
 from __future__ import annotations
@@ -27,29 +27,26 @@ if TYPE_CHECKING:
 class LookJob:
     """One photo to look at.
 
-    `size`, `mtime_ns`: the file as the walk saw it. `keys`: the results that are wanted. `known`: packed results, by
-    key, that another analyzer may start from.
+    `keys`: the results that are wanted. `known`: packed results by key, which other analyzers may need.
     """
 
     path: str
-    size: int
-    mtime_ns: int
     keys: frozenset[str]
     known: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was seen in a photo: the `content_digest` of its file, and packed results by key.
+    """The answer to a `LookJob`: the `content_digest` of the photo's file, and packed results by key.
 
-    Results that the index turned out to have are missing.
+    Results that the index already has are left out.
     """
 
     digest: bytes
     results: Mapping[str, bytes]
 
 
-# Returns which of a job's results are still wanted for a file of that digest: the index may know its content.
+# Returns those keys of a job that are still wanted for a file with that digest. The index may have the others.
 StillWanted: TypeAlias = Callable[[bytes], Collection[str]]
 
 
@@ -65,13 +62,13 @@ class Looker(Protocol):
 
     @property
     def ahead(self) -> int:
-        """How many photos it wants to have at a time."""
+        """The number of photos that should be submitted ahead."""
 
     def submit(self, job: LookJob, still_wanted: StillWanted | None = None) -> Later:
-        """Begin to look at a photo. `still_wanted` saves the work for known content, if the looker can ask it."""
+        """Start to look at a photo. A looker that can call `still_wanted` skips the work for known content."""
 
     def close(self) -> None:
-        """Give up the photos that have not been begun."""
+        """Drop the photos that have not been started."""
 
 
 def look(job: LookJob, analyzers: Sequence[Analyzer]) -> Seen:
@@ -97,7 +94,7 @@ def look_at(image: Path | bytes, analyzers: Sequence[Analyzer]) -> Results:
 
 @dataclass(slots=True)
 class _Work:
-    """A photo that is being looked at: what is known by now, and the analyzers that are still to run."""
+    """A photo in progress: its results so far, and the analyzers that have yet to run."""
 
     digest: bytes
     results: dict[str, Any]
@@ -106,7 +103,7 @@ class _Work:
     pending: collections.deque[tuple[Analyzer, Any]]
 
     def note(self, analyzer: Analyzer, results: Results) -> None:
-        """Take the results of `analyzer`, which was the next one."""
+        """Add the results of `analyzer`, the first of the pending ones."""
         self.pending.popleft()
         for kind in analyzer.results:
             self.results[kind.name] = results[kind.name]
@@ -121,7 +118,7 @@ def _begin(
     job: LookJob, analyzers: Sequence[Analyzer], still_wanted: StillWanted | None, timings: Timings | None
 ) -> _Work:
     """Read and decode a photo, and prepare it for every analyzer that has to run."""
-    from phototag.images.decode import read_picture  # with Pillow, which a run with nothing new does not need
+    from phototag.images.decode import read_picture  # imports Pillow, which a run without new photos does not need
 
     with timed(timings, "decode"):
         picture = read_picture(Path(job.path), _largest_side(analyzers))
@@ -148,10 +145,10 @@ def _known(packed: Mapping[str, bytes], analyzers: Sequence[Analyzer]) -> dict[s
 
 
 def _running(analyzers: Sequence[Analyzer], keys: Collection[str], known: Collection[str]) -> list[Analyzer]:
-    """Return the analyzers to run for results of these `keys`, in order, with those that they start from."""
+    """Return the analyzers to run for results with these `keys`, in order, including those that they depend on."""
     names: set[str] = set()
     running: list[Analyzer] = []
-    for analyzer in reversed(analyzers):  # an analyzer stands behind those that it starts from
+    for analyzer in reversed(analyzers):  # an analyzer comes after those that it depends on
         if any(kind.key in keys or kind.name in names for kind in analyzer.results):
             running.insert(0, analyzer)
             names.update(name for name in analyzer.after if name not in known)
@@ -202,13 +199,13 @@ class LocalLooker:
         return 2 * self._batch_size
 
     def submit(self, job: LookJob, still_wanted: StillWanted | None = None) -> Later:
-        """Begin to look at a photo in a thread."""
+        """Start to look at a photo in a thread."""
         ticket = _Ticket(self, self._pool.submit(self._look, job, still_wanted), self._timings)
         self._tickets.append(ticket)
         return ticket
 
     def close(self) -> None:
-        """Give up the photos that have not been begun, and wait for the others."""
+        """Drop the photos that have not been started, and wait for the others."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _look(self, job: LookJob, still_wanted: StillWanted | None) -> _Work:
@@ -218,13 +215,13 @@ class LocalLooker:
             try:
                 with timed(self._timings, "infer"):
                     (results,) = analyzer.analyse([prepared], [work.results])
-            except OutOfMemory:  # too much beside the other threads; `finish` tries again alone
+            except OutOfMemory:  # the other threads need memory too; `finish` tries again alone
                 break
             work.note(analyzer, results)
         return work
 
     def finish(self, ticket: _Ticket) -> _Work:
-        """Return the finished work of `ticket`. Runs the pending analyzers for it and the photos behind it."""
+        """Return the finished work of `ticket`. Runs the pending analyzers for it and the photos after it."""
         while self._tickets and self._tickets[0].is_done:
             self._tickets.popleft()
         work = ticket.work()
@@ -238,7 +235,7 @@ class LocalLooker:
 
 
 class _Ticket:
-    """An answer of `LocalLooker`: a thread may have finished it, or it waits for its batch."""
+    """An answer of `LocalLooker`. Either a thread finishes it, or it waits for its batch."""
 
     def __init__(self, looker: LocalLooker, future: Future[_Work], timings: Timings | None) -> None:
         self._looker = looker
@@ -254,11 +251,11 @@ class _Ticket:
             self.is_done = True
 
     def work(self) -> _Work:
-        """Wait until the thread has done its part. Raises what it raised."""
+        """Wait for the thread, and return its work. Raises the errors of the thread."""
         with timed(self._timings, "wait"):
             return self._future.result()
 
     def can_be_read(self) -> bool:
-        """Wait until the thread has done its part; return whether it could read the photo."""
+        """Wait for the thread, and return whether it could read the photo."""
         with timed(self._timings, "wait"):
             return self._future.exception() is None

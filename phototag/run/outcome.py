@@ -1,4 +1,4 @@
-"""What became of the photos of a run: an outcome for each, their counts, and where the time went."""
+"""The outcomes of a run's photos, their counts, and the time that each stage took."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from phototag.errors import PhotoError
 
 T = TypeVar("T")
 Status: TypeAlias = Literal["tagged", "untagged", "unchanged", "skipped", "failed"]
-# How a run ended. "failed": with an error.
+# How a run ended. "failed" means with an error.
 RunStatus: TypeAlias = Literal["complete", "interrupted", "out of time", "failed"]
-# Finding photos; asking the index; loading the models; reading and decoding; running the models; tags into files and
-# the index; and how long the main thread waited for the others.
+# In order: finding photos, querying the index, loading models, reading and decoding, running models, writing tags into
+# files and the index, and the main thread's waiting for the other threads.
 Stage: TypeAlias = Literal["walk", "index", "load", "decode", "infer", "write", "wait"]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one photo.
+    """The outcome of one photo.
 
     status: `tagged`: it has tags now. `untagged`: the model was not sure enough of any. `unchanged`: an earlier run
         tagged it, and the other fields are from then. `skipped`: phototag cannot read it. `failed`: see `error`.
     predictions: the model's likeliest labels.
     written: the files that hold the tags.
     error: why the photo was skipped or failed.
-    note: why the tags are not in the photo, if that was wanted.
+    note: why the tags are not in the photo, although the user wanted them there.
     """
 
     file: os.PathLike[str]
@@ -45,7 +45,7 @@ class Outcome:
 
     @property
     def path(self) -> Path:
-        """The photo's path, made each time: a million stored paths would take seconds to make."""
+        """The photo's path. Each access creates it, because creating a million paths takes seconds."""
         return Path(self.file)
 
 
@@ -72,7 +72,7 @@ class Report:
 
 
 class Timings:
-    """Where the time of a run went: seconds by stage, summed over the threads that worked in it."""
+    """The seconds that each stage of a run took, summed over its threads."""
 
     def __init__(self) -> None:
         self.seconds: dict[Stage, float] = dict.fromkeys(get_args(Stage), 0.0)
@@ -80,7 +80,7 @@ class Timings:
 
     @contextlib.contextmanager
     def measure(self, stage: Stage) -> Iterator[None]:
-        """Add the time that passes inside to `stage`."""
+        """Add the time spent in the `with` block to `stage`."""
         started = time.perf_counter()
         try:
             yield
@@ -90,7 +90,7 @@ class Timings:
                 self.seconds[stage] += passed
 
     def of_each(self, stage: Stage, items: Iterable[T]) -> Iterator[T]:
-        """Pass `items` on, and add the time that it takes to get them to `stage`."""
+        """Yield `items`, and add the time that it takes to get them to `stage`."""
         iterator = iter(items)
         while True:
             with self.measure(stage):
@@ -104,5 +104,5 @@ _UNTIMED = contextlib.nullcontext()
 
 
 def timed(timings: Timings | None, stage: Stage) -> contextlib.AbstractContextManager[None]:
-    """Return a context that adds its time to `stage`, if there are timings."""
+    """Return a context that adds its time to `stage`, or does nothing without timings."""
     return timings.measure(stage) if timings is not None else _UNTIMED

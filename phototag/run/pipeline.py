@@ -1,7 +1,7 @@
 """The pipeline: photos in, an outcome for each out, in order, with bounded memory.
 
-A looker looks at photos ahead, one thread writes behind, and the thread that takes the outcomes asks the index and
-feeds them. docs/architecture.md describes the way of one photo.
+A looker works ahead, and one thread writes behind. The thread that takes the outcomes queries the index and feeds both.
+docs/architecture.md follows one photo through the pipeline.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from phototag.run.outcome import Outcome, Timings, timed
 from phototag.run.presence import Presence
 from phototag.run.record import Recorder, Sight
 
-# One transaction forgets at most so many photos: it takes memory, and space on the disk for a second copy.
+# The most photos that one transaction forgets. A transaction takes memory, and space on the disk for a second copy.
 _MOST_FORGOTTEN = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A photo on its way: what the index knew about it, and what is or will be known of its content.
+    """A photo in progress: its row in the index, and the knowledge about its content, now or later.
 
     stored: packed results, by key, that the index has for this photo.
-    copied: those that it has for another photo with the same content, as the looker found out.
+    copied: packed results, by key, that the index has for another photo with the same content.
     digest: the `content_digest` that `stored` is valid for.
     """
 
@@ -57,16 +57,16 @@ class _Pending:
         return Sight(seen.digest, {**self.stored, **new}, tuple(new))
 
 
-# A photo on its way, or an outcome that waits for its turn.
+# A photo in progress, or an outcome that waits for its turn.
 _Item: TypeAlias = _Pending | Outcome
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """How photos become outcomes.
+    """Turns photos into outcomes.
 
-    `looker` is closed after the run. `roots`: the folders that are walked, absolute; photos that are gone from them are
-    forgotten. `timings`: filled in if given.
+    `looker` is closed after the run. `roots`: the absolute paths of the folders that are walked. Photos that are gone
+    from them are forgotten. `timings`: filled in if given.
     """
 
     looker: Looker
@@ -75,11 +75,11 @@ class Pipeline:
     timings: Timings | None = None
 
     def run(self, found: Iterable[WalkItem], should_stop: Callable[[], bool]) -> Generator[Outcome, None, None]:
-        """Yield the outcome of each photo in `found`, in that order, after it was written and recorded.
+        """Yield the outcome of each photo in `found`, in that order, after its tags were written and recorded.
 
-        Once `should_stop` returns True, photos on their way are finished and no others are begun.
+        Once `should_stop` returns True, photos in progress are finished and no others are started.
 
-        Raises `ModelError` if a model fails, `IndexUnusable` if the index does.
+        Raises `ModelError` if a model fails, and `IndexUnusable` if the index fails.
         """
         presence = Presence()
         with ThreadPoolExecutor(1, thread_name_prefix="write") as writing:
@@ -95,10 +95,10 @@ class Pipeline:
             if not self.recorder.dry_run:
                 self._forget_gone(presence)
 
-    # --- What can be settled without looking --------------------------------------------------------------------------
+    # --- Photos that need no look -------------------------------------------------------------------------------------
 
     def _items(self, found: Iterable[WalkItem], presence: Presence, should_stop: Callable[[], bool]) -> Iterator[_Item]:
-        """Settle what the index or the files can tell, and send the other photos to be looked at."""
+        """Settle the photos for which the index or the files suffice, and submit the others to the looker."""
         for one in found:
             if should_stop():
                 return
@@ -111,7 +111,7 @@ class Pipeline:
 
     def _set_out(self, photo: Photo, presence: Presence) -> _Item:
         recorder = self.recorder
-        if self.timings is None:  # the one step for each of a million photos that are up to date
+        if self.timings is None:  # saves time: a million unchanged photos may come through here
             known = recorder.index.known(photo)
         else:
             with self.timings.measure("index"):
@@ -139,18 +139,18 @@ class Pipeline:
         return tuple(kind.key for kind in self.recorder.types)
 
     def _submit(self, photo: Photo, known: IndexedPhoto | None, stored: Mapping[str, bytes]) -> _Pending:
-        """Send a photo to be looked at. `stored`: results that the index has for it, if it has not changed."""
+        """Submit a photo to the looker. `stored`: results that the index has for it, if it has not changed."""
         wanted = frozenset(self._keys) - stored.keys()
         index = self.recorder.index
         copied: dict[str, bytes] = {}
 
         def still_wanted(digest: bytes) -> frozenset[str]:
-            """Ask the index for results of the same content: the photo was moved, copied or touched."""
+            """Return the keys that the index does not have for this content. It has some if the photo was moved."""
             if not self.recorder.force:
                 copied.update(self.recorder.usable(index.results_of(digest, wanted)))
             return wanted - copied.keys()
 
-        job = LookJob(os.fspath(photo), photo.size, photo.mtime_ns, wanted, stored)
+        job = LookJob(os.fspath(photo), wanted, stored)
         later = self.looker.submit(job, still_wanted)
         digest = index.digest(known) if known is not None and stored else None
         return _Pending(photo, known, later, stored, copied, digest)
@@ -160,7 +160,7 @@ class Pipeline:
     def _in_order(
         self, items: Iterable[_Item], writing: ThreadPoolExecutor, should_stop: Callable[[], bool]
     ) -> Iterator[Outcome]:
-        """Wait for the photos batch by batch, and yield the outcomes of each batch when it is written: one behind."""
+        """Wait for photos batch by batch, and yield each batch's outcomes once it is written, one batch behind."""
         window = _Window(self.looker.ahead)
         written: collections.deque[Future[list[Outcome]]] = collections.deque()
         is_first = True
@@ -169,7 +169,7 @@ class Pipeline:
             nonlocal is_first
             seen = self._seen(window.take())
             if is_first and should_stop():
-                return  # the user stopped it while the model was loaded: nothing is written yet
+                return  # the user stopped phototag while the model was loading, so nothing is written yet
             is_first = False
             written.append(writing.submit(self._settle, seen))
             while len(written) > 1:
@@ -177,7 +177,7 @@ class Pipeline:
 
         for item in items:
             if isinstance(item, Outcome) and not window and not written:
-                yield item  # nothing to wait for, as for all photos of a library that is up to date
+                yield item  # nothing comes before it, which is so for all photos if the library is up to date
                 continue
             window.append(item)
             while window.is_full and not should_stop():
@@ -188,7 +188,7 @@ class Pipeline:
             yield from self._outcomes(written.popleft())
 
     def _seen(self, items: Sequence[_Item]) -> list[tuple[Photo, IndexedPhoto | None, Sight | PhotoError] | Outcome]:
-        """Wait until all `items` have been looked at."""
+        """Wait until the looker is done with all `items`."""
         seen: list[tuple[Photo, IndexedPhoto | None, Sight | PhotoError] | Outcome] = []
         for item in items:
             if isinstance(item, Outcome):
@@ -209,7 +209,7 @@ class Pipeline:
         return sight
 
     def _settle(self, seen: Sequence[tuple[Photo, IndexedPhoto | None, Sight | PhotoError] | Outcome]) -> list[Outcome]:
-        """In the writing thread: tag the photos of a batch."""
+        """Tag the photos of a batch. Runs in the writing thread."""
         with timed(self.timings, "write"):
             return self.recorder.settle(seen)
 
@@ -220,7 +220,7 @@ class Pipeline:
     # --- After the walk -----------------------------------------------------------------------------------------------
 
     def _missing(self, presence: Presence) -> Iterator[Outcome]:
-        """Yield a failure for each root without photos of which the index knows some, so that cron sends mail."""
+        """Yield a failure for each root that has lost all its photos, so that cron sends mail."""
         index = self.recorder.index
         for root in self.roots:
             if presence.is_empty(root) and next(index.below(root, lambda _: True), None) is not None:
@@ -238,15 +238,15 @@ class Pipeline:
 
 
 class _Window:
-    """Items in order, of which batches are taken. It knows when enough photos are on their way.
+    """A queue of items from which batches are taken, once enough photos are in progress.
 
-    `ahead`: the number of photos on their way; a batch is half of them.
+    `ahead`: the number of photos in progress. A batch is half of them.
     """
 
     def __init__(self, ahead: int) -> None:
         self._ahead = ahead
         self._batch_size = max(1, ahead // 2)
-        # Outcomes wait behind a photo until its batch is full; a long run of unchanged photos must not pile up.
+        # Outcomes wait behind a photo until its batch is full. Many unchanged photos in a row must not pile up.
         self._max_items = max(1000, 2 * ahead)
         self._items: collections.deque[_Item] = collections.deque()
         self._photos = 0
@@ -256,7 +256,7 @@ class _Window:
 
     @property
     def is_full(self) -> bool:
-        """Whether a batch should be taken: enough photos are on their way, or `take` would not have to wait."""
+        """Whether to take a batch: enough photos are in progress, or there is nothing to wait for."""
         return self._photos >= self._ahead or len(self) >= self._max_items or (self._photos == 0 and bool(self))
 
     def append(self, item: _Item) -> None:
@@ -264,7 +264,7 @@ class _Window:
         self._photos += not isinstance(item, Outcome)
 
     def take(self) -> list[_Item]:
-        """Remove and return the first items, with at most a batch of photos among them."""
+        """Remove and return the first items, including at most one batch of photos."""
         taken: list[_Item] = []
         photos = 0
         while self._items and photos + (not isinstance(self._items[0], Outcome)) <= self._batch_size:

@@ -1,4 +1,4 @@
-"""Which photos a walk has seen: this tells a deleted photo from one whose disk is away."""
+"""The photos that a walk has seen, to tell a deleted photo from one on a disk that is not mounted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from phototag.core import Photo, WalkItem
 from phototag.errors import PhotoError
 
-# If a walk could not see more places than this, a disk is away, and nothing is forgotten.
+# If a walk could not read more places than this, a disk is probably missing, and no photo is forgotten.
 _MOST_UNSEEN = 10_000
 _PAGE = 4096  # bytes
 # A folder and those above it: photos of a folder may alternate with those of its subfolders.
@@ -18,7 +18,7 @@ _FOLDERS_LISTED = 16
 
 
 class Presence:
-    """What a walk saw."""
+    """The photos and folders that a walk has seen."""
 
     def __init__(self) -> None:
         # One bit per photo number: a set of a million numbers would take 60 MB. In pages, because a damaged index may
@@ -30,7 +30,7 @@ class Presence:
         self._living: set[str] | None = None
 
     def note(self, found: Iterable[WalkItem]) -> Iterator[WalkItem]:
-        """Pass `found` on; note the folders of the photos, and the places that could not be read."""
+        """Yield the items of `found`, and note the photos' folders and the places that could not be read."""
         last = None
         for one in found:
             if isinstance(one, Photo):

@@ -1,4 +1,4 @@
-"""What happens to one photo after it was looked at: its tags are chosen, written and recorded."""
+"""Choose, write and record the tags of a photo after it was looked at."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from phototag.metadata.writer import EarlierTags, Writer, Written
 from phototag.run.outcome import Outcome, Status
 from phototag.vocabulary.choose import Chooser
 
-# Stored with the tags, to show where they come from.
+# The number of predictions stored with the tags, to show what the tags are based on.
 TOP_PREDICTIONS = 5
 
 
 def recipe_digest(analyzers: Sequence[Analyzer], chooser: Chooser, write: str) -> str:
-    """Return the digest of everything that decides about a photo's tags and where they go.
+    """Return the digest of everything that determines a photo's tags and where they are written.
 
     A photo with another recipe is tagged again. `write` is the writer's name. With one analyzer this is the digest of
     phototag 0.1.0, so that its indexes stay valid.
@@ -35,11 +35,11 @@ def recipe_digest(analyzers: Sequence[Analyzer], chooser: Chooser, write: str) -
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What is known about a photo before its tags are chosen.
+    """The knowledge about a photo from which its tags are chosen.
 
     digest: the `content_digest` of the file, or None if it was not read.
-    packed: its results by key. new: those keys that the index does not have.
-    earlier: what an earlier run left in its files; then the rest is empty.
+    packed: its results by key. new: the keys that the index does not have.
+    earlier: the tags that an earlier run left in its files. Then the other fields are empty.
     """
 
     digest: bytes | None
@@ -50,7 +50,7 @@ class Sight:
 
 @dataclass
 class _Batch:
-    """What a batch of photos adds to the index."""
+    """The additions to the index for a batch of photos."""
 
     records: list[Record] = field(default_factory=list)
     failures: list[tuple[Path, str]] = field(default_factory=list)
@@ -70,11 +70,11 @@ class Recorder:
     """Chooses, writes and records the tags of photos.
 
     types: the results that are stored for each photo.
-    recipe: `recipe_digest`.
-    dry_run: nothing is written or recorded.
-    force: photos are tagged again that are up to date.
-    forget_rejections: tags are written again that the user removed.
-    details: outcomes of unchanged photos tell their tags.
+    recipe: the `recipe_digest`.
+    dry_run: do not write or record anything.
+    force: also tag photos that are up to date.
+    forget_rejections: also write tags that the user removed.
+    details: include the tags in the outcomes of unchanged photos.
     """
 
     types: Sequence[ResultType[Any]]
@@ -90,7 +90,7 @@ class Recorder:
     # --- Before a photo is looked at ----------------------------------------------------------------------------------
 
     def is_done(self, photo: Photo, known: IndexedPhoto, is_there: Callable[[bytes, bytes], bool] = _is_there) -> bool:
-        """Return whether a photo with known content needs nothing. `is_there` takes a folder and a name in it."""
+        """Return whether a photo with known content is up to date. `is_there` takes a folder and a name in it."""
         return (
             known.recipe == self.recipe
             and known.covers(photo.companions)
@@ -111,13 +111,13 @@ class Recorder:
         return Outcome(Path(error.path), "failed", error=error)
 
     def earlier_tags(self, photo: Photo) -> EarlierTags | None:
-        """Return what an earlier run left in the files of a photo that the index does not know."""
+        """Return the tags that an earlier run left in the files of a photo that the index does not know."""
         if self.force or self.forget_rejections or photo.companions:
             return None
         return self.writer.earlier_tags(photo)
 
     def usable(self, packed: Mapping[str, bytes]) -> dict[str, bytes]:
-        """Return those packed results that can be unpacked. The others are of a damaged index, and found out again."""
+        """Return those packed results that can be unpacked. The others come from a damaged index."""
         usable: dict[str, bytes] = {}
         for kind in self.types:
             if kind.key in packed:
@@ -128,15 +128,15 @@ class Recorder:
                 usable[kind.key] = packed[kind.key]
         return usable
 
-    # --- Afterwards ---------------------------------------------------------------------------------------------------
+    # --- After a photo is looked at -----------------------------------------------------------------------------------
 
     def settle(self, seen: Sequence[tuple[Photo, IndexedPhoto | None, Sight | PhotoError] | Outcome]) -> list[Outcome]:
         """Tag the photos of a batch, record them all at once, and return their outcomes.
 
-        Outcomes in `seen` are settled already and stay in their places.
+        Outcomes in `seen` are already settled and keep their places.
         """
         batch = _Batch()
-        with folders_synced_once():  # before anything is recorded
+        with folders_synced_once():  # ends before anything is recorded
             outcomes = [one if isinstance(one, Outcome) else self._settle(*one, batch) for one in seen]
         for one, outcome in zip(seen, outcomes, strict=True):
             if outcome.status == "failed" and outcome is not one:
@@ -159,7 +159,7 @@ class Recorder:
         return self._tag(photo, known, sight, batch)
 
     def _take_over(self, photo: Photo, earlier: EarlierTags, batch: _Batch) -> Outcome:
-        """Record what an earlier run left, so that the next run need not ask the files."""
+        """Record the tags that an earlier run left, so that the next run need not read the files."""
         batch.records.append(
             Record(
                 photo,
@@ -175,8 +175,8 @@ class Recorder:
         return Outcome(photo, "unchanged", earlier.tags, earlier.predictions, earlier.files)
 
     def _tag(self, photo: Photo, known: IndexedPhoto | None, sight: Sight, batch: _Batch) -> Outcome:
-        """Tag a photo, and add what the index should remember to `batch`."""
-        # Tags are chosen from what is stored, so that the next run chooses the same.
+        """Tag a photo, and add its record to `batch`."""
+        # Choose from the packed results, whose numbers are rounded, so that the next run chooses the same tags.
         results = {kind.name: kind.unpack(sight.packed[kind.key]) for kind in self.types}
         rejected = () if self.forget_rejections else self._rejected(photo, known, sight.digest)
         predictions = self.chooser.top(results, TOP_PREDICTIONS)
@@ -198,7 +198,7 @@ class Recorder:
         try:
             written, fault = self._write(photo, tags, predictions, known)
         except PhotoError as error:
-            batch.records.append(self._with_earlier_tags(record, known))  # the next run need not look again
+            batch.records.append(self._with_earlier_tags(record, known))  # so that the next run need not look again
             return Outcome(photo, "failed", tags, predictions, error=error)
         tags = _without(tags, written.rejected)
         is_as_seen = (written.photo.size, written.photo.mtime_ns) == (photo.size, photo.mtime_ns)
@@ -221,7 +221,7 @@ class Recorder:
         return Outcome(photo, status, tags, predictions, written.files, note=written.note)
 
     def _with_earlier_tags(self, record: Record, known: IndexedPhoto | None) -> Record:
-        """Return `record` of a photo that could not be written: its files still say what they said before."""
+        """Return `record` with the earlier tags, which a photo that could not be written still has."""
         if known is None:
             return record
         return replace(
@@ -234,14 +234,14 @@ class Recorder:
         )
 
     def _rejected(self, photo: Photo, known: IndexedPhoto | None, digest: bytes | None) -> tuple[str, ...]:
-        """Return the tags that the user removed from this photo. Another photo may have taken its name."""
+        """Return the tags that the user removed from this photo. `known` may be a photo that had its name before."""
         if known is None:
             return ()
         if digest is not None and self.index.digest(known) not in (None, digest):
             of_this = self.index.rejected_with(digest)
             if of_this is not None:
                 return of_this
-        if known.write in ("", self.writer.name):  # the writer finds out itself
+        if known.write in ("", self.writer.name):  # the writer finds the others itself
             return self.index.rejected(known)
         from phototag.metadata.found import removed_by_user  # which imports Pillow
 
@@ -251,11 +251,11 @@ class Recorder:
     def _write(
         self, photo: Photo, tags: Sequence[Tag], predictions: Sequence[Prediction], known: IndexedPhoto | None
     ) -> tuple[Written, PhotoError | None]:
-        """Write to the photo and its companions; return what was written, and what went wrong with a companion.
+        """Write to the photo and its companions. Return what was written, and the error of a companion, if any.
 
-        `Written.photo` has the companions that have the tags now.
+        `Written.photo` has the companions that now have the tags.
         """
-        # The names that another writer wrote say nothing about what is missing where this one writes.
+        # Names that another writer wrote elsewhere do not show what the user removed from this writer's files.
         is_same_place = known is not None and known.write == self.writer.name
         previous = self.index.own_tags(known) if known is not None and is_same_place else ()
         written = self.writer.write(photo, tags, predictions, previous)
@@ -282,6 +282,6 @@ class Recorder:
 
 
 def _without(tags: Sequence[Tag], names: Collection[str]) -> tuple[Tag, ...]:
-    """Return `tags` without those of `names`, whatever their case."""
+    """Return `tags` without those in `names`, ignoring case."""
     unwanted = set(map(key, names))
     return tuple(tag for tag in tags if key(tag.name) not in unwanted) if unwanted else tuple(tags)

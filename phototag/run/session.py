@@ -1,4 +1,4 @@
-"""The session: what every front end holds. It finds the model, keeps it loaded, and starts runs."""
+"""The session, which every front end holds. It finds the model, keeps it loaded, and starts runs."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from phototag.vocabulary.choose import Chooser, Explanation, TreeRule
 
 if TYPE_CHECKING:
     from phototag.analysis.classifier import Classifier
+    from phototag.errors import PhotoError
     from phototag.run.untag import Untagged
 
 MakeLooker = Callable[[Sequence[Analyzer], int, int, "Timings | None"], Looker]
@@ -42,14 +43,14 @@ MakeLooker = Callable[[Sequence[Analyzer], int, int, "Timings | None"], Looker]
 
 @dataclass(frozen=True, slots=True)
 class Tagging:
-    """The tags of one image, and the model's likeliest labels, the likeliest first."""
+    """The tags of one image, and the model's likeliest labels in descending order."""
 
     tags: tuple[Tag, ...]
     predictions: tuple[Prediction, ...]
 
 
 def never() -> bool:
-    """Return False: never stop."""
+    """Return False, to never stop."""
     return False
 
 
@@ -59,9 +60,9 @@ class Session(AbstractContextManager["Session"]):
     The model is loaded when an image first needs it, and stays loaded. The index is open only during a run. Many
     threads may call `tag` and `explain` at the same time.
 
-    `on_event` is called with each event, also from other threads. `analyzers` run beside those that the settings ask
-    for, behind them. `make_looker` replaces the threads of this process; it takes the analyzers, the number of threads,
-    the batch size and the timings.
+    `on_event` is called with each event, also from other threads. `analyzers` run after those that the settings ask
+    for. `make_looker` replaces the threads of this process. It takes the analyzers, the number of threads, the batch
+    size and the timings.
 
     Raises `ConfigError` if the settings are wrong.
     """
@@ -87,7 +88,7 @@ class Session(AbstractContextManager["Session"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Forget the model."""
+        """Release the model."""
         self._analyzers = self._classifier = None
 
     @property
@@ -97,12 +98,12 @@ class Session(AbstractContextManager["Session"]):
 
     @functools.cached_property
     def model(self) -> Model:
-        """What is known about the model before it runs. Raises `ModelError` if it cannot be found."""
+        """The model's facts, known before it is loaded. Raises `ModelError` if it cannot be found."""
         return find_model(self.settings.model, labels=self.settings.labels, given=self.settings.facts)
 
     @property
     def analyzers(self) -> tuple[Analyzer, ...]:
-        """What looks at each photo. Raises `ModelError` if there is no such model."""
+        """The analyzers that look at each photo. Raises `ModelError` if there is no such model."""
         with self._loading:
             if self._analyzers is None:
                 kind: Literal["probabilities", "logits"] = "probabilities"
@@ -114,7 +115,7 @@ class Session(AbstractContextManager["Session"]):
 
     @functools.cached_property
     def chooser(self) -> Chooser:
-        """What chooses tags. Raises `ConfigError`, and `ModelError` if there is no such model."""
+        """The chooser of tags. Raises `ConfigError`, and `ModelError` if there is no such model."""
         return make_chooser(self.settings, self.model)
 
     @functools.cached_property
@@ -123,7 +124,7 @@ class Session(AbstractContextManager["Session"]):
         return make_tree_rule(self.settings, self.model)
 
     def classifier(self) -> Classifier:
-        """Return the model, loaded; build and convert it first if need be. Raises `ModelError`."""
+        """Return the loaded model. Build and convert it first if necessary. Raises `ModelError`."""
         from phototag.analysis.classifier import Classifier, check_known
         from phototag.zoo.build import ensure_built
 
@@ -140,9 +141,9 @@ class Session(AbstractContextManager["Session"]):
     # --- Single images ------------------------------------------------------------------------------------------------
 
     def tag(self, image: Path | bytes) -> Tagging:
-        """Return the tags of one image: a file, or the bytes of one. Uses no index and writes nothing.
+        """Return the tags of one image, given as a file or as its content. Uses no index and writes nothing.
 
-        Raises `PhotoError` if the image cannot be read, `ModelError` if the model fails.
+        Raises `PhotoError` if the image cannot be read, and `ModelError` if the model fails.
         """
         results = look_at(image, self.analyzers)
         return Tagging(self.chooser.choose(results), self.chooser.top(results, TOP_PREDICTIONS))
@@ -150,7 +151,7 @@ class Session(AbstractContextManager["Session"]):
     def explain(self, image: Path | bytes) -> tuple[Explanation, ...]:
         """Return why each word of the tree is a tag of the image or not.
 
-        Raises `ConfigError` if the tags are not words of a tree, and what `tag` raises.
+        Raises `ConfigError` if the tags are not words of a tree, and the errors of `tag`.
         """
         return self.tree_rule.explain(look_at(image, self.analyzers[:1])["objects"])
 
@@ -174,16 +175,16 @@ class Session(AbstractContextManager["Session"]):
 
         return untag_run(run, self.index_path, should_stop, dry_run=self.settings.dry_run)
 
-    def watch(
-        self, folders: Sequence[Path], should_stop: Callable[[], bool], *, initial_scan: bool = True
-    ) -> Iterator[Scan]:
-        """Yield runs, each to be iterated over, as photos come into `folders` or change there.
+    def orphans(
+        self, paths: Sequence[Path], should_stop: Callable[[], bool] = never, *, remove: bool = False
+    ) -> Iterator[Path | PhotoError]:
+        """Yield phototag's sidecars at and below `paths` whose photos are gone, and errors. With `remove`, remove them.
 
-        Ends when `should_stop` returns True. Raises `ConfigError` if a folder cannot be watched.
+        Raises `ConfigError` if a path does not exist.
         """
-        from phototag.run.watch import watch
+        from phototag.run.untag import find_orphans
 
-        return watch(self, folders, should_stop, initial_scan=initial_scan)
+        return find_orphans(paths, should_stop, remove=remove)
 
     def scan(
         self,
@@ -193,10 +194,10 @@ class Session(AbstractContextManager["Session"]):
         details: bool = True,
         timings: Timings | None = None,
     ) -> Scan:
-        """Return a run that tags what is at and below `paths`; iterate over it for the outcomes.
+        """Return a run that tags the photos at and below `paths`. Iterate over it for the outcomes.
 
-        Once `should_stop` returns True, the run finishes what it has begun. `details`: outcomes of unchanged photos
-        tell their tags. `timings` are filled in.
+        Once `should_stop` returns True, the run finishes the photos in progress. `details`: include the tags in the
+        outcomes of unchanged photos. `timings` are filled in.
 
         Raises `ConfigError` if a path or a pattern is wrong. Iterating raises `ModelError`, `IndexBusy` and
         `IndexUnusable`.
@@ -206,7 +207,7 @@ class Session(AbstractContextManager["Session"]):
         return Scan(self, found, tuple(paths), roots, should_stop, details=details, timings=timings)
 
     def find(self, paths: Sequence[Path], exclude: Sequence[str] = ()) -> Iterator[WalkItem]:
-        """Find what is at and below `paths`. Raises `ConfigError` if a path or a pattern is wrong."""
+        """Yield the files and folders at and below `paths`. Raises `ConfigError` if a path or a pattern is wrong."""
         return find_photos(
             paths,
             exclude=(*exclude, *self.settings.exclude),
@@ -225,11 +226,11 @@ class Session(AbstractContextManager["Session"]):
 
     @property
     def recipe(self) -> str:
-        """The digest of everything that decides about the tags and where they go."""
+        """The digest of everything that determines the tags and where they are written."""
         return recipe_digest(self.analyzers, self.chooser, self.settings.write)
 
     def recorder(self, index: Index, *, details: bool = True) -> Recorder:
-        """Return what decides whether a photo of `index` is up to date, and tags it."""
+        """Return the recorder that tags photos, and that tells which photos of `index` are up to date."""
         settings, recipe = self.settings, self.recipe
         return Recorder(
             types=[kind for analyzer in self.analyzers for kind in analyzer.results],
@@ -274,7 +275,7 @@ class Session(AbstractContextManager["Session"]):
 
 
 def scan(paths: Sequence[str | os.PathLike[str]], **settings: Any) -> Generator[Outcome, None, None]:
-    """Tag what is at and below `paths`, and yield an outcome for each photo. `settings` are the fields of `Settings`.
+    """Tag the photos at and below `paths`, and yield their outcomes. `settings` are the fields of `Settings`.
 
     Raises `ConfigError`, `ModelError`, `IndexBusy` and `IndexUnusable`.
     """
@@ -286,8 +287,8 @@ def scan(paths: Sequence[str | os.PathLike[str]], **settings: Any) -> Generator[
 class Scan:
     """One run over a library: iterate over it once for the outcomes, in the order of the photos.
 
-    report: the counts so far. run: the run as the index has it, None in a dry run. status: how the run ended; "failed"
-    until it has ended.
+    report: the counts so far. run: the run in the index, or None in a dry run. status: how the run ended, and "failed"
+    until then.
     """
 
     session: Session
@@ -307,12 +308,15 @@ class Scan:
         Raises `ConfigError`, `ModelError`, `IndexBusy` and `IndexUnusable`.
         """
         started = time.monotonic()
-        _ = self.session.chooser  # a wrong model or setting is known before the index is opened
+        _ = self.session.chooser  # reports a wrong model or setting before the index is opened
         with open_index(self.session.index_path, read_only=self.session.settings.dry_run) as index:
             yield from self.outcomes(index, started)
 
     def outcomes(self, index: Index, started: float) -> Generator[Outcome, None, None]:
-        """Tag the photos with an index that is open already. `started`: when the run began, of `time.monotonic`."""
+        """Tag the photos with the open `index`, and yield their outcomes.
+
+        `started`: the start of the run, by `time.monotonic`.
+        """
         session, max_runtime = self.session, self.session.settings.max_runtime
         deadline = math.inf if max_runtime is None else started + max_runtime
 

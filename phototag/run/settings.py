@@ -15,7 +15,7 @@ from phototag.run.defaults import BATCH_SIZE, MODEL, MOST_CROPS, SETTLE
 
 @dataclass(frozen=True)
 class Settings:
-    """What a session does and how. A field has the same name in every front end; None means the default.
+    """The settings of a session. A field has the same name in every front end. None means the default.
 
     The model:
         model: the name of an installed model, or a SavedModel directory.
@@ -25,7 +25,7 @@ class Settings:
 
     The tags:
         threshold: shifts every word's threshold, above 0 and at most 1; 0.7 is as fitted.
-        max_tags: the most tags a photo gets. crops: looks at each photo, 1 or 2.
+        max_tags: the most tags a photo gets. crops: how many crops of each photo the model sees, 1 or 2.
         taxonomy: a YAML file that changes the tree. language: the language of the tags, such as `de`.
         raw_labels, top, logit_threshold: the model's own labels instead of words of the tree.
 
@@ -35,16 +35,16 @@ class Settings:
 
     The run:
         write: where tags go: `json`, `embed`, `xmp` or `none`. touch: update a photo's modification time.
-        dry_run: write and remember nothing. force: tag photos again that are up to date.
-        forget_rejections: write tags again that the user removed.
-        jobs: worker threads. batch_size: photos a batch. max_runtime: seconds after which a run stops.
+        dry_run: do not write or remember anything. force: also tag photos that are up to date.
+        forget_rejections: also write tags that the user removed.
+        jobs: worker threads. batch_size: photos per batch. max_runtime: seconds after which a run stops.
         index: the path of the index.
 
     Watching:
-        settle: seconds that a photo has to stay the same. poll: seconds between two looks at a network folder.
+        settle: seconds for which a photo has to stay the same. poll: seconds between two checks of a network folder.
 
-    from_config: the names of settings that a config file gave. If the model has no use for one, it is ignored; given by
-    the caller, it is an error.
+    from_config: the names of settings that come from a config file or the environment. Such a setting is ignored if
+    the model cannot use it. From the caller, it would be an error.
     """
 
     model: str = MODEL
@@ -99,12 +99,12 @@ class Settings:
 
     @property
     def wants_labels(self) -> bool:
-        """Whether the tags are the model's own labels and not the words of the tree."""
+        """Whether the tags are the model's own labels instead of words of the tree."""
         return self.raw_labels or self.top is not None or self.logit_threshold is not None
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the settings say about the model, in the form of a model card."""
+        """The facts about the model in the settings, in the form of a model card."""
         return card_facts(vars(self))
 
     def check(self) -> None:
@@ -139,7 +139,7 @@ def _described(least: float, most: float) -> str:
 
 
 def card_facts(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `options` say about a model, in the form of a model card. Missing options and None say nothing."""
+    """Return the facts about a model in `options`, in the form of a model card. Options that are None are left out."""
     size = options.get("input_size") or (None, None)
     image = {
         "name": options.get("input_op"),

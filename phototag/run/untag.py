@@ -1,4 +1,4 @@
-"""Remove what phototag wrote: from photos and their sidecars, or all changes of one run."""
+"""Remove what phototag wrote: from photos and their sidecars, all changes of one run, or sidecars without a photo."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from phototag.core import Photo, SkippedFile, WalkItem
 from phototag.errors import ConfigError, PhotoError
 from phototag.index import Change, Index, open_index
 from phototag.metadata.files import remove_unfinished
+from phototag.metadata.sidecars import is_orphan, remove_orphan
 from phototag.metadata.untag import take_back, untag
+from phototag.photos.find import find_sidecars
 
 
 @dataclass(frozen=True, slots=True)
 class Untagged:
-    """What became of one photo, or of one change of a run.
+    """The result of untagging one photo, or of undoing one change of a run.
 
-    `files`: those that were changed, or would be in a dry run. `errors`: what failed; other files of the same shot are
-    untagged all the same.
+    `files`: those that were changed, or that would be in a dry run. `errors`: what failed. After an error, other files
+    of the same shot are still untagged.
     """
 
     path: Path
@@ -53,7 +55,7 @@ def untag_photos(
 
 
 def _is_wanted(file: SkippedFile, named: set[str]) -> bool:
-    # A file that is not a photo may have been the companion of one, if the user names it.
+    # If the user names a file that is not a photo, it may have been the companion of one.
     return file.kind == "unreadable" or (file.kind == "other" and os.path.abspath(file) in named)
 
 
@@ -97,3 +99,31 @@ def _take_back(path: Path, photo: Path, change: Change, index: Index, *, dry_run
     if is_changed and not dry_run:
         index.untagged(photo)
     return Untagged(path, (path,) if is_changed else ())
+
+
+def find_orphans(
+    paths: Sequence[Path], should_stop: Callable[[], bool], *, remove: bool
+) -> Iterator[Path | PhotoError]:
+    """Yield phototag's sidecars at and below `paths` whose photos are gone, and errors. With `remove`, remove them.
+
+    Raises `ConfigError` if a path does not exist.
+    """
+    return _orphans(find_sidecars(paths), should_stop, remove=remove)
+
+
+def _orphans(
+    found: Iterable[Path | PhotoError], should_stop: Callable[[], bool], *, remove: bool
+) -> Iterator[Path | PhotoError]:
+    for one in found:
+        if should_stop():
+            return
+        if isinstance(one, PhotoError):
+            yield one
+            continue
+        try:
+            if is_orphan(one):
+                if remove:
+                    remove_orphan(one)
+                yield one
+        except PhotoError as error:
+            yield error

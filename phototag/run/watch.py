@@ -1,4 +1,4 @@
-"""Watch folders: runs for the photos that come or change, with a model that stays loaded."""
+"""Watch folders, and yield runs for photos that appear or change. The model stays loaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BUSY_PAUSE = 0.5  # seconds
 class Turn(Scan):
     """A run that waits until no other process holds the index.
 
-    `only_new`: photos that are up to date are left out. If there are no others, there is no run: `run` stays None.
+    `only_new`: skip photos that are up to date. If there are no others, there is no run, and `run` stays None.
     """
 
     only_new: bool = False
@@ -67,11 +67,11 @@ def _is_done(one: WalkItem, recorder: Recorder) -> bool:
 def watch(
     session: Session, folders: Sequence[Path], should_stop: Callable[[], bool], *, initial_scan: bool
 ) -> Iterator[Turn]:
-    """Yield runs, each to be iterated over: one for all of `folders` first, then for what comes or changes there.
+    """Yield runs, which the caller iterates over: one for all photos in `folders`, then one for each change.
 
     Ends when `should_stop` returns True. Raises `ConfigError` if a folder cannot be watched.
     """
-    session.find(folders)  # a wrong path, pattern or model is known before any work
+    session.find(folders)  # reports a wrong path, pattern or model before any work
     _ = session.chooser
     for path in folders:
         if not path.is_dir():
@@ -88,7 +88,7 @@ def watch(
                     yield from _all(session, [root], should_stop)
             found = list(_find(session, watching.roots, set(watching.at_rest())))
             if found:
-                # Without roots: what this run does not walk is not gone.
+                # No roots: photos that this run does not walk are not gone.
                 yield Turn(session, found, tuple(folders), (), should_stop, only_new=True)
             watching.wait()
 
@@ -104,7 +104,7 @@ def _all(session: Session, folders: Sequence[Path], should_stop: Callable[[], bo
 
 
 def _find(session: Session, roots: Sequence[Path], paths: set[Path]) -> Iterator[WalkItem]:
-    """Find those of the files `paths` that a scan would find, by a walk through as few folders as possible."""
+    """Yield those of the files `paths` that a scan would find. Walks through as few folders as possible."""
     for root in roots:
         below = {path for path in paths if path.is_relative_to(root)}
         paths -= below

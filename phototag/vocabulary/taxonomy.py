@@ -175,7 +175,7 @@ def _parse_node(row: Mapping[str, str], languages: Sequence[str], where: str) ->
 
 
 def parse_threshold(text: str, where: str) -> float:
-    """Parse a threshold, above 0 and at most 1. Raises `ConfigError`, which names `where`."""
+    """Parse a threshold, above 0 and at most 1. The message of its `ConfigError` names `where`."""
     try:
         number = float(text)
     except ValueError:

@@ -39,7 +39,7 @@ class Classifying(Protocol):
 
 @dataclass(frozen=True)
 class RangeTrial:
-    """A range of values, and what the model makes of the photos with it; None if it gives no finite scores."""
+    """A range of values, and how informative the scores are with it; None if they are not finite."""
 
     range: str
     score: RangeScore | None
@@ -53,7 +53,7 @@ def try_ranges(
     labels: Path | None = None,
     given: Mapping[str, Any] | None = None,
 ) -> Iterator[RangeTrial]:
-    """Run the model `name` on some of the `photos`, once for each range of values, and yield what it makes of them.
+    """Run the model `name` on some of the `photos`, once for each range of values, and yield the results.
 
     `load` loads a model. `name`, `labels` and `given` are as in `find_model`; `given` must not hold a range, a mean or
     a deviation.

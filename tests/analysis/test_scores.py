@@ -38,8 +38,8 @@ WHOLE = pack(np.array([0.5, 0.25], np.float32))
         (b"p" + zlib.compress(b"123"), "cut off"),
         (b"f" + zlib.compress(b"12"), "cut off"),
         (b"p" + zlib.compress(bytes(2 * _MAX_CLASSES + 2)), "cut off"),
-        (b"f" + zlib.compress(np.array([np.nan], "<f4").tobytes()), "no numbers"),
-        (b"f" + zlib.compress(np.array([np.inf], "<f4").tobytes()), "no numbers"),
+        (b"f" + zlib.compress(np.array([np.nan], "<f4").tobytes()), "not numbers"),
+        (b"f" + zlib.compress(np.array([np.inf], "<f4").tobytes()), "not numbers"),
     ],
 )
 def test_bytes_from_elsewhere_are_an_error(packed: bytes, message: str) -> None:

@@ -213,9 +213,9 @@ def test_what_is_no_config_file(config_file, tmp_path: Path) -> None:
         return result.stderr
 
     assert "cannot be read (No such file or directory)" in message(tmp_path / "missing.toml")
-    assert "no regular file" in message(tmp_path)
+    assert "not a regular file" in message(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    assert "no regular file" in message(tmp_path / "pipe")
+    assert "not a regular file" in message(tmp_path / "pipe")
     assert "larger than 64 KB" in message(config_file("#" * (MAX_CONFIG + 1)))
     assert "not UTF-8" in message(config_file(b"language = '\xff'"))
     assert phototag("--config", config_file(b"\xef\xbb\xbfmax-tags = 3"), "config").exit_code == 0  # Windows Notepad

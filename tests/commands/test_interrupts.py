@@ -162,9 +162,9 @@ def test_a_second_signal_in_the_midst_of_the_first_ends_the_program_too() -> Non
         # What holds a lock when it is interrupted: `threading.Event.set`.
         "enter = threading.Condition.__enter__\n"
         "threading.Condition.__enter__ = lambda self: (enter(self), signal.raise_signal(signal.SIGINT))\n"
-        "with interruptible(quiet=True) as asked:\n"
+        "with interruptible(quiet=True) as should_stop:\n"
         "    signal.raise_signal(signal.SIGINT)\n"
-        "    assert asked()\n"
+        "    assert should_stop()\n"
         "    signal.raise_signal(signal.SIGTERM)\n"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 130

@@ -215,7 +215,7 @@ def test_no_photo_is_made_a_log_or_a_report(scan: Scan, make_photo: MakePhoto, o
     before = photo.read_bytes()
     result = scan(option, photo, photo.parent)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"{photo} is no " in result.stderr
+    assert f"{photo} is not a " in result.stderr
     assert photo.read_bytes() == before
 
 

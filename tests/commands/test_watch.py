@@ -168,7 +168,7 @@ def test_all_names_of_a_run_are_as_its_folder_was_named(
         yield session.scan(folders)
         yield session.scan([folder])  # as after it has come back
 
-    monkeypatch.setattr(Session, "watch", runs)
+    monkeypatch.setattr("phototag.run.watch.watch", runs)
     monkeypatch.chdir(folder)
     result = phototag("watch", "-v", "--profile", "--model", toy_model, "--index", tmp_path / "index.sqlite3", ".")
     names = [line.partition(": ")[0] for line in result.output.splitlines() if line.startswith(("a", "notes", "/"))]

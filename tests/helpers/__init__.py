@@ -1,4 +1,4 @@
-"""Helpers that several test modules share. Fixtures are in `tests/conftest.py`."""
+"""Helpers for several test modules. Fixtures are in `tests/conftest.py`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tags for the tests of faults, and what is in the files that they reach."""
+"""Tags for the tests of faults, and the contents of the files that get them."""
 
 from __future__ import annotations
 

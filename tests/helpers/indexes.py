@@ -22,7 +22,7 @@ RECORD = Record(
     rejected=("cat",),
 )
 
-# Holds the index that it is given until its input ends.
+# Holds the index that its argument names until its input ends.
 HOLD = """
 import pathlib, sys
 from phototag.index import open_index

@@ -22,7 +22,7 @@ PROPERTIES = {
     "tags_list": f"{{{DIGIKAM}}}TagsList",
     "last_keyword": f"{{{MICROSOFT}}}LastKeywordXMP",
 }
-# exiftool writes the last without the slash at the namespace's end.
+# exiftool writes the last without the slash at the end of the namespace.
 EXIFTOOLS = PROPERTIES["last_keyword"].replace("/}", "}")
 OWN = (*PROPERTIES.values(), EXIFTOOLS)
 BEGIN = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
@@ -41,7 +41,7 @@ TAGS = (Tag("Ö & <b>", 0.93, ("animal", "bird", "Ö & <b>"), None), Tag("日本
 
 
 def packet(inside: str, *, end: str = "w", padding: str = PADDING) -> bytes:
-    """A packet whose rdf:RDF holds `inside`; `xmlns:dc` and `xmlns:x` are declared."""
+    """Return a packet whose rdf:RDF holds `inside`. It declares `xmlns:dc` and `xmlns:x`."""
     return (
         f'{BEGIN}<x:xmpmeta xmlns:x="adobe:ns:meta/">\n <rdf:RDF xmlns:rdf="{RDF}" xmlns:dc="{DC}">\n  {inside}\n'
         f" </rdf:RDF>\n</x:xmpmeta>\n{padding}<?xpacket end='{end}'?>"
@@ -56,7 +56,7 @@ BEACH = described("<dc:subject>\n   <rdf:Bag>\n    <rdf:li>beach</rdf:li>\n   </
 
 
 def changed(before: bytes, wanted: Keywords) -> bytes:
-    """`before` after its update, which has passed the test's own check and can be taken back."""
+    """Return `before` after its update. Check the update with the test's own parser, and that it can be undone."""
     edits = xmp.update(before, wanted)
     after = applied(before, edits)
     assert applied(after, inverse(edits)) == before
@@ -65,7 +65,7 @@ def changed(before: bytes, wanted: Keywords) -> bytes:
 
 
 def assert_only_keywords_changed(before: bytes, after: bytes, wanted: Keywords) -> None:
-    """As ElementTree sees the packets: the keywords are those wanted, and every other property is what it was."""
+    """Check with ElementTree that the packet has the wanted keywords, and that every other property is unchanged."""
     assert foreign(before) == foreign(after)
     root = ET.fromstring(after.rstrip(b"\0"))
     for name, prop in PROPERTIES.items():
@@ -83,7 +83,7 @@ def item_text(item: ET.Element) -> str:
 
 
 def foreign(data: bytes) -> Counter[str]:
-    """The properties in a packet that are none of phototag's business."""
+    """Return the properties in a packet that phototag must not change."""
     parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True, insert_pis=True))
     parser.feed(data.rstrip(b"\0"))
     root = parser.close()
@@ -120,7 +120,7 @@ def untagged(before: bytes) -> bytes:
 
 
 def tagged(before: bytes, *tags: Tag) -> bytes:
-    """`before` after phototag has tagged it, by way of the planner."""
+    """Return `before` after phototag has planned and written tags."""
     plan = wanted_keywords(
         xmp.read(before),
         tags or TAGS,

@@ -1,4 +1,4 @@
-"""Photos put together by hand, for the tests of their containers."""
+"""Photos assembled by hand, for the tests of their containers."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def image(form: str, mode: str = "RGB", **save: Any) -> bytes:
 
 
 def frames(data: bytes) -> list[tuple[str, tuple[int, int], bytes]]:
-    """What Pillow decodes of each frame. Raises ValueError for a mutated photo that claims to be large.
+    """Return each frame as Pillow decodes it. Raises ValueError for a mutated photo that claims to be large.
 
-    Pillow's own limit is not in force any more once phototag has opened a photo in this process.
+    phototag lifts Pillow's own limit when it opens the first photo in this process.
     """
     with Image.open(io.BytesIO(data)) as opened:
         decoded = []
@@ -51,7 +51,7 @@ def app(number: int, payload: bytes) -> bytes:
 
 
 def jpeg(*segments: bytes, trailer: bytes = b"", **save: Any) -> bytes:
-    """A JPEG with JFIF, then `segments`, then the rest."""
+    """Return a JPEG with JFIF, then `segments`, then the rest."""
     data = image("JPEG", **save)
     behind_jfif = 4 + int.from_bytes(data[4:6], "big") - 2 + 2
     assert data[2:4] == b"\xff\xe0"
@@ -71,7 +71,7 @@ def photoshop_segment(irb: bytes) -> bytes:
 
 
 def ifd(order: str, at: int, fields: list[tuple[int, int, int, bytes]], following: int = 0) -> bytes:
-    """An IFD for the offset `at` of (tag, type, count, value), and behind it the values that do not fit."""
+    """Return an IFD of (tag, type, count, value) for the offset `at`, followed by the values that do not fit."""
     entries, values = b"", b""
     behind = at + 2 + 12 * len(fields) + 4
     for tag, kind, count, value in fields:
@@ -84,7 +84,7 @@ def ifd(order: str, at: int, fields: list[tuple[int, int, int, bytes]], followin
 
 
 def exif_block(order: str = "<", xp: bytes | None = None, filling: int = 0) -> bytes:
-    """IFD0 with Make, Copyright and XPKeywords, an Exif IFD with a MakerNote, and IFD1 with a thumbnail."""
+    """Return IFD0 with Make, Copyright and XPKeywords, an Exif IFD with a MakerNote, and IFD1 with a thumbnail."""
     thumbnail = image("JPEG")
     maker_note = b"MAKER\0" + bytes(range(50)) + b"\0" * filling
 
@@ -112,7 +112,7 @@ def exif_block(order: str = "<", xp: bytes | None = None, filling: int = 0) -> b
 
 
 def mpf_photo(*before: bytes, behind: tuple[bytes, ...] = (), trailer: bytes = b"", shift: int = 0) -> bytes:
-    """A JPEG with a second image behind it, which an MPF segment addresses, `shift` bytes off."""
+    """Return a JPEG followed by a second image. The address in its MPF segment is off by `shift` bytes."""
 
     def photo(offset: int) -> bytes:
         entries = struct.pack("<IIIHH", 0x20030000, 999, 0, 0, 0) + struct.pack("<IIIHH", 0, 888, offset, 0, 0)
@@ -129,14 +129,14 @@ def mpf_base(photo: bytes) -> int:
 
 
 def second_image(photo: bytes) -> bytes:
-    """What an MPF segment addresses."""
+    """Return the image that an MPF segment addresses."""
     base = mpf_base(photo)
     values = base + 8 + 2 + 3 * 12 + 4
     return photo[base + int.from_bytes(photo[values + 24 : values + 28], "little") :]
 
 
 def samsung_trailer(*blocks: tuple[bytes, bytes]) -> bytes:
-    """Blocks of (name, content), and the directory that is found from the end."""
+    """Return blocks of (name, content), and the directory that readers find from the end."""
     stored = [b"\0\0\x01\x0a" + struct.pack("<I", len(name)) + name + content for name, content in blocks]
     directory = b"SEFH" + struct.pack("<II", 107, len(stored))
     back = sum(map(len, stored))
@@ -174,7 +174,7 @@ def xmp_text(packet: bytes = PACKET, *, compressed: bool = False, language: byte
 
 
 def png(*chunks: bytes, behind: tuple[bytes, ...] = (), **save: Any) -> bytes:
-    """A PNG with `chunks` behind its header, and others `behind` the image data."""
+    """Return a PNG with `chunks` after its header, and others `behind` the image data."""
     data = image("PNG", **save)
     return data[:33] + b"".join(chunks) + data[33:-12] + b"".join(behind) + data[-12:]
 
@@ -184,13 +184,13 @@ def webp_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def webp(data: bytes, *chunks: bytes) -> bytes:
-    """A WebP with `chunks` at the end."""
+    """Return a WebP with `chunks` at the end."""
     body = data[8:] + b"".join(chunks)
     return b"RIFF" + len(body).to_bytes(4, "little") + body
 
 
 def dng(picture: Image.Image, preview: bytes | None = None, orientation: int = 1) -> bytes:
-    """A RAW file: what a sensor sees of `picture`, one colour a pixel, and a preview, a JPEG or not, in a sub-IFD."""
+    """Return a RAW file: `picture` as a sensor sees it, with one colour per pixel, and a preview in a sub-IFD."""
     rgb = np.asarray(picture.convert("RGB"), np.uint16) * 200
     mosaic = rgb[..., 1].copy()  # RGGB
     mosaic[::2, ::2], mosaic[1::2, 1::2] = rgb[::2, ::2, 0], rgb[1::2, 1::2, 2]
@@ -217,7 +217,7 @@ def dng(picture: Image.Image, preview: bytes | None = None, orientation: int = 1
     behind = 8 + len(block(0, 0))
     inner = b""
     if preview is not None:
-        width, height = picture.size  # not of the preview, which says so itself
+        width, height = picture.size  # the size of the RAW picture; the preview's data tells its own
         fields = [long(254, 1), long(256, width), long(257, height), short(258, 8, 8, 8), short(259, 7), short(262, 6)]
         fields += [long(273, behind + len(data)), short(277, 3), long(278, height), long(279, len(preview))]
         inner = preview + b"\0" * (len(preview) % 2)

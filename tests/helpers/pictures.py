@@ -1,4 +1,4 @@
-"""A picture whose turns and flips all look different."""
+"""A picture that looks different after every turn and flip."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from phototag.images.decode import read_picture
 
 CORNERS = {"top left": "red", "top right": "lime", "bottom left": "blue", "bottom right": "white"}
-# What a camera stores so that turning it by the orientation gives the upright picture again.
+# The transposition that a camera stores for each orientation. Turning it by the orientation restores the picture.
 STORED = {
     1: lambda image: image,
     2: lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
@@ -25,7 +25,7 @@ STORED = {
 
 
 def corners(width: int = 96, height: int = 64) -> Image.Image:
-    """A picture with a colour in each corner, so that every turn and flip of it looks different."""
+    """Return a picture with a different colour in each corner, so that every turn and flip looks different."""
     image = Image.new("RGB", (width, height), "black")
     for place, colour in CORNERS.items():
         x, y = (width // 2) * ("right" in place), (height // 2) * ("bottom" in place)
@@ -45,5 +45,5 @@ def assert_corners(image: Image.Image) -> None:
 
 
 def open_image(path: Path, shortest_side: int) -> Image.Image:
-    """The photo at `path`, decoded with both sides at least `shortest_side` pixels."""
+    """Return the photo at `path`, decoded with both sides at least `shortest_side` pixels."""
     return read_picture(path, shortest_side).image

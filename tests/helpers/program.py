@@ -1,4 +1,4 @@
-"""Ways to run phototag, and to read what it prints."""
+"""Ways to run phototag, and to read its output."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def phototag(*arguments: Any) -> Result:
 
 
 def powerless(*command: Any) -> list[str]:
-    """`command` as somebody runs it who is not root: root may read and write all but where the kernel forgets that."""
+    """Return `command` without root's privileges, because root may read and write everything."""
     prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     return [*prefix, *map(os.fspath, command)]
 
 
 def lines(result: Result) -> list[dict[str, Any]]:
-    """The objects that `--format json` printed."""
+    """Return the objects that `--format json` printed."""
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""A pipeline whose stages can be followed by hand; the index and the writers are real."""
+"""A pipeline whose results can be computed by hand. The index and the writers are real."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from phototag.run.looker import Later, LocalLooker, LookJob, StillWanted
 from phototag.run.outcome import Outcome
 from phototag.run.pipeline import Pipeline
 from phototag.run.record import Recorder
+from phototag.run.session import never
 from phototag.vocabulary.choose import Chooser, LabelRule
 
 LABELS = [Label("red"), Label("green"), Label("blue")]
@@ -28,11 +29,11 @@ PREPROCESSING = Preprocessing(8, 8)
 
 
 def label_chooser(**options: Any) -> Chooser:
-    """What chooses red, green and blue."""
+    """Return the chooser of red, green and blue."""
     return Chooser((LabelRule(LABELS, max_tags=5, **options),), 5)
 
 
-TAGGER = label_chooser()
+CHOOSER = label_chooser()
 
 
 def classify(pixels: np.ndarray) -> np.ndarray:
@@ -41,8 +42,8 @@ def classify(pixels: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Scorer:
-    """A network that can be followed by hand."""
+class ToyNetwork:
+    """A network whose scores can be computed by hand."""
 
     classify: Callable[[np.ndarray], np.ndarray] = classify
     by_photo: bool = False
@@ -55,7 +56,7 @@ class ColourAnalyzer:
     recipe = ("colours",)
     shortest_side = PREPROCESSING.shortest_side
 
-    def __init__(self, load: Callable[[], Scorer], key: str = "model") -> None:
+    def __init__(self, load: Callable[[], ToyNetwork], key: str = "model") -> None:
         self.results = (ResultType("objects", key, pack, unpack),)
         self._load = Once(load).get
 
@@ -72,7 +73,7 @@ class ColourAnalyzer:
 
 
 class NotingLooker(LocalLooker):
-    """Calls `looked` with each photo that is to be looked at."""
+    """A looker that calls `looked` with each submitted photo."""
 
     looked: Callable[[Path], object] = staticmethod(lambda _: None)
 
@@ -84,7 +85,7 @@ class NotingLooker(LocalLooker):
 def make_pipeline(
     index: Index,
     *,
-    load_scorer: Callable[[], Scorer] = Scorer,
+    load_network: Callable[[], ToyNetwork] = ToyNetwork,
     model: str = "model",
     analyzers: Sequence[Analyzer] = (),
     looked: Callable[[Path], object] = lambda _: None,
@@ -93,13 +94,13 @@ def make_pipeline(
     roots: Sequence[Path] = (),
     **recorder: Any,
 ) -> Pipeline:
-    """A pipeline with the colours as its analyzer, and `analyzers` behind it."""
-    running = (ColourAnalyzer(load_scorer, model), *analyzers)
+    """Return a pipeline with the colour analyzer, followed by `analyzers`."""
+    running = (ColourAnalyzer(load_network, model), *analyzers)
     looker = NotingLooker(running, jobs, batch_size)
     looker.looked = looked
     settings: dict[str, Any] = {
         "types": [kind for analyzer in running for kind in analyzer.results],
-        "chooser": TAGGER,
+        "chooser": CHOOSER,
         "writer": JsonSidecarWriter("m", "d", index),
         "index": index,
         "recipe": "recipe",
@@ -107,8 +108,8 @@ def make_pipeline(
     return Pipeline(looker, Recorder(**{**settings, **recorder}), roots)
 
 
-def run(pipeline: Pipeline, found: Any, stop: Callable[[], bool] = lambda: False) -> list[Outcome]:
-    return list(pipeline.run(found, stop))
+def run(pipeline: Pipeline, found: Any, should_stop: Callable[[], bool] = never) -> list[Outcome]:
+    return list(pipeline.run(found, should_stop))
 
 
 def summary(outcomes: list[Outcome]) -> list[tuple[str, str]]:

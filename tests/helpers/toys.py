@@ -57,7 +57,7 @@ def export(
     labels: str = "red\ngreen\nblue\n",
     **more: Callable[[Any], Any],
 ) -> Path:
-    """Export `function` of an image tensor as a signature, and `more` functions as others; put labels beside it."""
+    """Export `function` of an image tensor as a signature, and `more` functions as others. Put labels beside it."""
     import tensorflow as tf
 
     spec = tf.TensorSpec(shape, dtype, name="images")

@@ -1,4 +1,4 @@
-"""Tags that are written into photos and sidecars, and changed there as other programs do it."""
+"""Write tags into photos and sidecars, and change them there as other programs do."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def sidecar_of(path: Path) -> Path:
 
 
 def change(index: Index, path: Path, before: bytes | None) -> None:
-    """Note in the journal that phototag has made the file at `path` of `before`."""
+    """Record in the journal that phototag made the file at `path` from `before`."""
     now = path.read_bytes()
     undo = packed(replacement(now, before)) if before is not None else None
     index.note_change(path, content_digest(now), undo)
@@ -69,12 +69,12 @@ def write_again(path: Path, journal: Journal, *tags: Tag, way: str = "embed", **
 
 
 def file_of(path: Path, way: str) -> Path:
-    """Where `--write` puts the tags of a photo."""
+    """Return the file that gets the tags of a photo with that `--write`."""
     return {"embed": path, "xmp": sidecar_of(path), "json": sidecar_path(path)}[way]
 
 
 def rewritten(path: Path, change: Callable[[Keywords], Keywords]) -> None:
-    """Change keywords as another program does: through the packet, whatever phototag thinks of them."""
+    """Change keywords in the packet as another program does, without phototag's rules."""
     data = path.read_bytes()
     is_photo = path.suffix != ".xmp"
     packet = containers.read_blocks(data).xmp if is_photo else data
@@ -86,7 +86,7 @@ def rewritten(path: Path, change: Callable[[Keywords], Keywords]) -> None:
 
 
 def remove(path: Path, *names: str) -> None:
-    """Remove keywords from all lists of the XMP, as a person does in an application."""
+    """Remove keywords from all lists of the XMP, as a user does in an application."""
 
     def change(keywords: Keywords) -> Keywords:
         subject = tuple(one for one in keywords.subject or () if one not in names)
@@ -98,14 +98,14 @@ def remove(path: Path, *names: str) -> None:
 
 
 def keywords_of(file: Path) -> Keywords:
-    """The keywords in a photo or an XMP sidecar, and in it alone."""
+    """Return the keywords in a photo or an XMP sidecar, without those of other files."""
     data = file.read_bytes()
     return xmp.read(data) if file.suffix == ".xmp" else rewrite.read_keywords(data)
 
 
 @dataclass
 class Notes:
-    """A journal of which each entry can be looked at."""
+    """A journal whose entries a test can inspect."""
 
     index: Index
     entries: list[tuple[Path, bytes, bytes | None]] = field(default_factory=list)
@@ -119,13 +119,13 @@ class Notes:
 
 
 def keywords(path: Path) -> list[str]:
-    """Of a photo and its sidecars, those that are phototag's."""
+    """Return the names of the keywords in a photo and its sidecars."""
     (shown,) = (json.loads(line) for line in phototag("show", "--format", "json", path).stdout.splitlines())
     return sorted({one["name"] for one in shown["keywords"]})
 
 
 def remove_red(photo: Path, write: str) -> None:
-    """As a person would."""
+    """Remove the keyword red as a user would."""
     if write == "json":
         sidecar = photo.with_name(photo.name + ".phototag.json")
         content = json.loads(sidecar.read_text())

@@ -79,9 +79,9 @@ def test_the_next_scan_with_an_old_index_has_nothing_to_do(
     index = tmp_path / "index.sqlite3"
     make_old(index)
     arguments = ["scan", "--model", str(toy_model), "--index", str(index), str(library)]
-    assert not imported_by(*arguments) & {"tensorflow", "ai_edge_litert"}
+    assert not imported_by(*arguments) & {"tensorflow", "ai_edge_litert", "PIL"}
     again = scan(library)
     assert (again.exit_code, "2 unchanged" in again.stderr) == (0, True)
     # Another threshold needs no model either: the scores came along.
     make_old(index)
-    assert not imported_by(*arguments, "--threshold", "0.9") & {"tensorflow", "ai_edge_litert"}
+    assert not imported_by(*arguments, "--threshold", "0.9") & {"tensorflow", "ai_edge_litert", "PIL"}

@@ -139,7 +139,7 @@ def test_changes_of_blocks_that_are_not_there_are_a_mistake_of_the_caller() -> N
             rewrite(jpeg(), changes)
     with pytest.raises(ValueError, match="beside one"):
         rewrite(jpeg(xmp_segment()), Changes(PACKET))
-    with pytest.raises(ValueError, match="not what stands"):
+    with pytest.raises(ValueError, match="not those that the edit removes"):
         rewrite(jpeg(xmp_segment()), Changes((Edit(5, b"?!", b""),)))
 
 

@@ -13,7 +13,7 @@ from tests.helpers.finding import JPEG
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Callable[..., Path]:
-    """Makes files below `tmp_path/library`; a name with a slash at its end is a folder."""
+    """Return a function that makes files below `tmp_path/library`. A name that ends in a slash is a folder."""
 
     def make(*names: str | bytes, content: bytes = JPEG) -> Path:
         root = tmp_path / "library"

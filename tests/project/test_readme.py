@@ -10,6 +10,7 @@ from dataclasses import fields
 import click
 import pytest
 
+import phototag
 from phototag.cli import cli, exit_codes
 from phototag.cli.models import models
 from phototag.models.card import ImageInput, ModelCard, Output, parse_card
@@ -100,6 +101,19 @@ def test_the_table_of_parts_is_complete() -> None:
     assert documented == parts - {"__init__.py", "__main__.py", "__pycache__"}
 
 
+def test_the_example_of_the_library_is_the_one_in_examples() -> None:
+    example = next(text for text in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "Session" in text)
+    assert (PROJECT / "examples" / "tag_bytes.py").read_text().endswith(f"\n\n{example}")
+
+
+def test_the_calls_of_the_library_exist() -> None:
+    calls = [call for row in table_after("| call | what it does") for call in re.findall(r"`([^`]+)`", row[0])]
+    assert len(calls) == 8
+    for call in calls:
+        owner, name = re.match(r"(?:(\w+)\.)?(\w+)\(", call).groups()  # type: ignore[union-attr]
+        assert hasattr(phototag.Session if owner == "session" else phototag, name)
+
+
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:^|`|  )make ([a-z-]+)", README, re.MULTILINE))))
 def test_every_make_target_exists(target: str) -> None:
     arguments = ["make", "--dry-run", target, "PHOTOS=x", "MODEL=x"]
@@ -107,8 +121,6 @@ def test_every_make_target_exists(target: str) -> None:
 
 
 def test_the_changelog_knows_this_version() -> None:
-    import phototag
-
     assert f"## {phototag.__version__}" in (PROJECT / "CHANGELOG.md").read_text()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -48,3 +49,13 @@ def test_an_installed_copy_finds_its_data(wheel: Path, tmp_path: Path) -> None:
     where = [sys.executable, "-c", "import phototag; print(phototag.__file__)"]
     found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert found.startswith(str(tmp_path / "site"))
+
+
+def test_the_sdist_has_the_documents_and_all_that_the_tests_need(tmp_path: Path) -> None:
+    sdist = pytest.importorskip("hatchling.builders.sdist")
+    (built,) = sdist.SdistBuilder(str(PROJECT)).build(directory=str(tmp_path))
+    with tarfile.open(built) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for needed in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "docs/architecture.md"):
+        assert needed in names
+    assert {name.partition("/")[0] for name in names} >= {"phototag", "models", "tests", "examples", "benchmarks"}

@@ -1,4 +1,4 @@
-"""A pipeline whose stages can be followed by hand, and a library of photos for it."""
+"""A pipeline whose results can be computed by hand, and a library of photos for it."""
 
 from __future__ import annotations
 

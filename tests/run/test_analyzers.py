@@ -25,7 +25,7 @@ from phototag.run.pipeline import Pipeline
 from phototag.run.session import Session
 from phototag.run.settings import Settings
 from phototag.vocabulary.choose import Chooser, LabelRule
-from tests.helpers.stages import LABELS, ColourAnalyzer, Scorer, classify, make_pipeline, run
+from tests.helpers.stages import LABELS, ColourAnalyzer, ToyNetwork, classify, make_pipeline, run
 
 
 class Brightness:
@@ -72,12 +72,12 @@ class BrightnessRule:
         return ()
 
 
-def counting(seen: list[int]) -> Callable[[], Scorer]:
+def counting(seen: list[int]) -> Callable[[], ToyNetwork]:
     def count(pixels: np.ndarray) -> np.ndarray:
         seen.append(len(pixels))
         return classify(pixels)
 
-    return lambda: Scorer(count)
+    return lambda: ToyNetwork(count)
 
 
 MakePipeline = Callable[..., Pipeline]
@@ -88,7 +88,7 @@ def test_each_model_looks_once_at_each_photo_however_often_they_alternate(
 ) -> None:
     looked: list[int] = []
     for model in ("A", "B", "A", "B", "A"):
-        outcomes = run(pipeline(model=model, recipe=model, load_scorer=counting(looked)), find_photos([library]))
+        outcomes = run(pipeline(model=model, recipe=model, load_network=counting(looked)), find_photos([library]))
         assert {outcome.status for outcome in outcomes} == {"tagged", "untagged"}
         assert sum(looked) == (31 if model == "A" and len(looked) <= 8 else 62)
     assert sum(looked) == 62
@@ -100,10 +100,10 @@ def test_a_new_analyzer_looks_without_the_first_one_looking_again(
     run(pipeline(), find_photos([library]))
     looked: list[int] = []
     brightness = Brightness()
-    more = pipeline(analyzers=[brightness], recipe="both", load_scorer=counting(looked))
+    more = pipeline(analyzers=[brightness], recipe="both", load_network=counting(looked))
     assert {outcome.status for outcome in run(more, find_photos([library]))} == {"tagged", "untagged"}
     assert (looked, brightness.analysed) == ([], 31)
-    again = pipeline(analyzers=[brightness], recipe="again", load_scorer=counting(looked))
+    again = pipeline(analyzers=[brightness], recipe="again", load_network=counting(looked))
     run(again, find_photos([library]))
     assert (looked, brightness.analysed) == ([], 31)
     known = index.known(next(one for one in find_photos([library]) if isinstance(one, Photo)))
@@ -130,7 +130,7 @@ def test_two_analyzers_share_one_decode(
     monkeypatch.setattr(decode, "_decode", noting)
     both = pipeline(
         analyzers=[Brightness(by_photo=is_other_by_photo)],
-        load_scorer=functools.partial(Scorer, classify, is_by_photo),
+        load_network=functools.partial(ToyNetwork, classify, is_by_photo),
     )
     run(both, find_photos([library]))
     assert sorted(decoded) == sorted(path.name for path in library.glob("*.jpg"))
@@ -149,7 +149,7 @@ def test_an_analyzer_starts_from_the_results_of_another(
 def test_an_analyzer_starts_from_results_that_are_stored(pipeline: MakePipeline, library: Path) -> None:
     run(pipeline(), find_photos([library]))
     second, looked = Brightness(side=8, after=("objects",)), list[int]()
-    run(pipeline(analyzers=[second], recipe="both", load_scorer=counting(looked)), find_photos([library]))
+    run(pipeline(analyzers=[second], recipe="both", load_network=counting(looked)), find_photos([library]))
     assert (looked, len(second.earlier)) == ([], 31)
     assert all(results["objects"].shape == (3,) for results in second.earlier)
 
@@ -176,7 +176,7 @@ def test_a_damaged_result_is_found_out_again(pipeline: MakePipeline, library: Pa
     with index._connection:
         index._connection.execute("UPDATE results SET value = x'00'")
     looked: list[int] = []
-    run(pipeline(analyzers=[brightness], recipe="other", load_scorer=counting(looked)), find_photos([library]))
+    run(pipeline(analyzers=[brightness], recipe="other", load_network=counting(looked)), find_photos([library]))
     assert (sum(looked), brightness.analysed) == (31, 62)
 
 
@@ -199,7 +199,7 @@ class ProcessLooker:
 
 
 def look_elsewhere(job: LookJob) -> Seen:
-    return look(job, [ColourAnalyzer(Scorer), Brightness()])
+    return look(job, [ColourAnalyzer(ToyNetwork), Brightness()])
 
 
 def test_processes_give_the_same_outcomes_in_the_same_order(

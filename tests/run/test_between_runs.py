@@ -20,10 +20,10 @@ from phototag.metadata.json_sidecar import JsonSidecarWriter, sidecar_path
 from phototag.photos.find import find_photos
 from phototag.run.pipeline import Pipeline
 from phototag.vocabulary.choose import Chooser, LabelRule
-from tests.helpers.stages import LABELS, Scorer, classify, label_chooser, run, summary
+from tests.helpers.stages import LABELS, ToyNetwork, classify, label_chooser, run, summary
 
 
-def no_model() -> Scorer:
+def no_model() -> ToyNetwork:
     pytest.fail("the model has no business here")
 
 
@@ -39,11 +39,11 @@ def test_a_new_threshold_or_writer_is_applied_without_the_model(
     looked: list[Path] = []
 
     lenient = label_chooser(threshold=0.2)
-    changed = pipeline(chooser=lenient, recipe="lenient", load_scorer=no_model, looked=looked.append)
+    changed = pipeline(chooser=lenient, recipe="lenient", load_network=no_model, looked=looked.append)
     grey = run(changed, find_photos([library]))[-1]
     assert ({tag.name for tag in grey.tags}, grey.path.name) == ({"red", "green", "blue"}, "30.jpg")
     assert (library / "30.jpg.phototag.json").exists()
-    assert run(pipeline(load_scorer=no_model, looked=looked.append), find_photos([library]))[-1].status == "untagged"
+    assert run(pipeline(load_network=no_model, looked=looked.append), find_photos([library]))[-1].status == "untagged"
     assert not (library / "30.jpg.phototag.json").exists()
     assert looked == []
 
@@ -57,24 +57,24 @@ def test_what_is_judged_again_is_judged_as_before(pipeline: Callable[..., Pipeli
 def test_another_model_looks_again(pipeline: Callable[..., Pipeline], library: Path) -> None:
     run(pipeline(), find_photos([library]))
     with pytest.raises(pytest.fail.Exception):
-        run(pipeline(recipe="other", model="another", load_scorer=no_model), find_photos([library]))
+        run(pipeline(recipe="other", model="another", load_network=no_model), find_photos([library]))
 
 
 def test_a_touched_photo_is_not_classified_again(pipeline: Callable[..., Pipeline], library: Path) -> None:
     run(pipeline(), find_photos([library]))
     os.utime(library / "03.jpg", (1, 1))
     for _ in range(2):
-        outcomes = run(pipeline(load_scorer=no_model), find_photos([library]))
+        outcomes = run(pipeline(load_network=no_model), find_photos([library]))
         assert {outcome.status for outcome in outcomes} == {"unchanged"}
     os.utime(library / "03.jpg", (2, 2))
-    other = run(pipeline(load_scorer=no_model, recipe="other"), find_photos([library]))
+    other = run(pipeline(load_network=no_model, recipe="other"), find_photos([library]))
     assert other[3].tags[0].name == "red"
 
 
 def test_a_copy_is_not_classified_again(pipeline: Callable[..., Pipeline], library: Path) -> None:
     run(pipeline(), find_photos([library]))
     (library / "99.jpg").write_bytes((library / "01.jpg").read_bytes())
-    outcomes = run(pipeline(load_scorer=no_model), find_photos([library]))
+    outcomes = run(pipeline(load_network=no_model), find_photos([library]))
     assert (outcomes[-1].path.name, outcomes[-1].tags[0].name) == ("99.jpg", "green")
 
 
@@ -87,7 +87,7 @@ def test_a_moved_photo_keeps_its_record_and_a_deleted_one_is_forgotten(
         (library / name).rename(library / "below" / name)
     (library / "05.jpg").rename(library / "below" / "5.jpg")
     (library / "06.jpg").unlink()
-    outcomes = run(pipeline(roots=[library], load_scorer=no_model), find_photos([library]))
+    outcomes = run(pipeline(roots=[library], load_network=no_model), find_photos([library]))
     # With its sidecar nothing is to be done; without it, it is written anew.
     assert dict(summary([o for o in outcomes if o.path.parent.name == "below"])) == {
         "04.jpg": "unchanged",
@@ -126,9 +126,9 @@ def test_a_photo_whose_sidecar_cannot_be_written_is_not_classified_every_night(
     sidecar = library / "03.jpg.phototag.json"
     sidecar.write_text("mine")
     assert run(pipeline(), find_photos([library]))[3].status == "failed"
-    assert run(pipeline(load_scorer=no_model), find_photos([library]))[3].status == "failed"
+    assert run(pipeline(load_network=no_model), find_photos([library]))[3].status == "failed"
     sidecar.unlink()
-    assert run(pipeline(load_scorer=no_model), find_photos([library]))[3].status == "tagged"
+    assert run(pipeline(load_network=no_model), find_photos([library]))[3].status == "tagged"
 
 
 def test_a_run_that_is_stopped_settles_nothing_that_it_has_not_come_to(
@@ -154,7 +154,7 @@ def test_nor_is_one_that_has_changed(
     written = sidecar.read_text()
     sidecar.write_text("mine")
     assert summary(run(pipeline(), find_photos([path]))) == [("a.jpg", "failed")]
-    (failed,) = run(pipeline(load_scorer=no_model), find_photos([path]))
+    (failed,) = run(pipeline(load_network=no_model), find_photos([path]))
     assert failed.status == "failed"
     photo = next(find_photos([path]))
     assert isinstance(photo, Photo)
@@ -162,7 +162,7 @@ def test_nor_is_one_that_has_changed(
     assert known is not None
     assert ([tag.name for tag in index.tags(known)], known.written) == (["red"], (sidecar,))
     sidecar.write_text(written)
-    (outcome,) = run(pipeline(load_scorer=no_model), find_photos([path]))
+    (outcome,) = run(pipeline(load_network=no_model), find_photos([path]))
     assert (outcome.status, [tag.name for tag in outcome.tags]) == ("tagged", ["green"])
 
 
@@ -191,14 +191,14 @@ def test_photos_of_one_shot_are_classified_once_and_all_get_the_tags(
     photo = Photo(path, status.st_size, status.st_mtime_ns, (raw,))
     (outcome,) = run(pipeline(), [photo])
     assert [file.name for file in outcome.written] == ["IMG_1.jpg.phototag.json", "IMG_1.CR2.phototag.json"]
-    assert summary(run(pipeline(load_scorer=no_model), [photo])) == [("IMG_1.jpg", "unchanged")]
+    assert summary(run(pipeline(load_network=no_model), [photo])) == [("IMG_1.jpg", "unchanged")]
     # Named alone, it is still done; and one that comes later gets the tags without the model.
-    assert summary(run(pipeline(load_scorer=no_model), [Photo(path, photo.size, photo.mtime_ns)])) == [
+    assert summary(run(pipeline(load_network=no_model), [Photo(path, photo.size, photo.mtime_ns)])) == [
         ("IMG_1.jpg", "unchanged")
     ]
     other = path.with_name("IMG_1.mov")
     other.write_bytes(b"video")
-    (outcome,) = run(pipeline(load_scorer=no_model), [Photo(path, photo.size, photo.mtime_ns, (raw, other))])
+    (outcome,) = run(pipeline(load_network=no_model), [Photo(path, photo.size, photo.mtime_ns, (raw, other))])
     assert outcome.written[-1].name == "IMG_1.mov.phototag.json"
 
 
@@ -214,7 +214,7 @@ def test_a_companion_that_cannot_be_written_is_a_failure_and_tried_again(
     assert outcome.status == "failed"
     assert "IMG_1.CR2 beside it: " in str(outcome.error)
     theirs.unlink()
-    assert summary(run(pipeline(load_scorer=no_model), [photo])) == [("IMG_1.jpg", "tagged")]
+    assert summary(run(pipeline(load_network=no_model), [photo])) == [("IMG_1.jpg", "tagged")]
 
 
 def test_engines_that_take_one_photo_at_a_time_give_the_same(pipeline: Callable[..., Pipeline], library: Path) -> None:
@@ -226,7 +226,7 @@ def test_engines_that_take_one_photo_at_a_time_give_the_same(pipeline: Callable[
         return classify(pixels)
 
     expected = run(pipeline(dry_run=True), find_photos([library]))
-    found = run(pipeline(dry_run=True, load_scorer=lambda: Scorer(one, by_photo=True)), find_photos([library]))
+    found = run(pipeline(dry_run=True, load_network=lambda: ToyNetwork(one, by_photo=True)), find_photos([library]))
     assert found == expected
     assert threads == {"look"}
 
@@ -244,7 +244,8 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_and_no_photo_is_dropped
 
     expected = run(pipeline(dry_run=True, batch_size=8), find_photos([library]))
     assert (
-        run(pipeline(dry_run=True, batch_size=8, load_scorer=lambda: Scorer(small)), find_photos([library])) == expected
+        run(pipeline(dry_run=True, batch_size=8, load_network=lambda: ToyNetwork(small)), find_photos([library]))
+        == expected
     )
     assert max(sizes) == 8
 
@@ -253,7 +254,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_and_no_photo_is_dropped
             raise OutOfMemory("too much")
         return classify(pixels)
 
-    by_photo = pipeline(dry_run=True, batch_size=8, load_scorer=lambda: Scorer(alone, by_photo=True))
+    by_photo = pipeline(dry_run=True, batch_size=8, load_network=lambda: ToyNetwork(alone, by_photo=True))
     assert run(by_photo, find_photos([library])) == expected
 
     def never(pixels: np.ndarray) -> np.ndarray:
@@ -261,7 +262,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_and_no_photo_is_dropped
 
     for is_by_photo in (False, True):
         with pytest.raises(OutOfMemory):
-            run(pipeline(load_scorer=partial(Scorer, never, is_by_photo)), find_photos([library]))
+            run(pipeline(load_network=partial(ToyNetwork, never, is_by_photo)), find_photos([library]))
 
 
 def test_what_a_person_removed_goes_with_the_picture_and_not_with_its_name(

@@ -22,7 +22,7 @@ from phototag.photos.find import find_photos
 from phototag.run.looker import LocalLooker, look_at
 from phototag.run.outcome import Outcome, Timings
 from phototag.run.pipeline import Pipeline
-from tests.helpers.stages import ColourAnalyzer, Scorer, classify, make_pipeline, run
+from tests.helpers.stages import ColourAnalyzer, ToyNetwork, classify, make_pipeline, run
 from tests.run.test_analyzers import Brightness
 
 MakePipeline = Callable[..., Pipeline]
@@ -89,7 +89,7 @@ def test_the_time_of_the_model_is_not_time_with_nothing_to_do(index: Index, libr
         return classify(pixels)
 
     timings = Timings()
-    looker = LocalLooker([ColourAnalyzer(lambda: Scorer(slow))], 2, 4, timings)
+    looker = LocalLooker([ColourAnalyzer(lambda: ToyNetwork(slow))], 2, 4, timings)
     recorder = make_pipeline(index, dry_run=True).recorder
     assert len(run(Pipeline(looker, recorder, (), timings), find_photos([library]))) == 31
     assert timings.seconds["infer"] >= 8 * 0.05
@@ -97,7 +97,7 @@ def test_the_time_of_the_model_is_not_time_with_nothing_to_do(index: Index, libr
 
 
 def test_a_model_that_cannot_be_loaded_holds_no_photos(make_photo: Callable[..., Path]) -> None:
-    def fail() -> Scorer:
+    def fail() -> ToyNetwork:
         raise ModelError("it is damaged")
 
     analyzer, lengths = ColourAnalyzer(fail), []

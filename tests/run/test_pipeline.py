@@ -22,7 +22,7 @@ from phototag.photos.digest import content_digest
 from phototag.photos.find import find_photos
 from phototag.run.outcome import Outcome
 from phototag.run.pipeline import Pipeline
-from tests.helpers.stages import Scorer, classify, run, summary
+from tests.helpers.stages import ToyNetwork, classify, run, summary
 
 
 def test_outcomes_keep_the_order_of_the_photos(pipeline: Callable[..., Pipeline], library: Path) -> None:
@@ -53,7 +53,7 @@ def test_batches_are_full_but_for_the_last(pipeline: Callable[..., Pipeline], li
         sizes.append(len(pixels))
         return classify(pixels)
 
-    run(pipeline(load_scorer=lambda: Scorer(counting)), find_photos([library]))
+    run(pipeline(load_network=lambda: ToyNetwork(counting)), find_photos([library]))
     assert sizes == [4] * 7 + [3]
 
 
@@ -75,17 +75,17 @@ def test_decoding_is_never_far_ahead(pipeline: Callable[..., Pipeline], library:
 def test_the_classifier_is_loaded_once_and_only_when_needed(pipeline: Callable[..., Pipeline], library: Path) -> None:
     loaded: list[int] = []
 
-    def load() -> Scorer:
+    def load() -> ToyNetwork:
         loaded.append(1)
-        return Scorer(classify)
+        return ToyNetwork(classify)
 
-    run(pipeline(load_scorer=load), [SkippedFile(library / "a.cr2", "unreadable", "RAW")])
+    run(pipeline(load_network=load), [SkippedFile(library / "a.cr2", "unreadable", "RAW")])
     (library / "00.jpg").write_bytes(b"broken")
-    run(pipeline(load_scorer=load), find_photos([library / "00.jpg"]))
+    run(pipeline(load_network=load), find_photos([library / "00.jpg"]))
     assert loaded == []
-    run(pipeline(load_scorer=load), find_photos([library]))
+    run(pipeline(load_network=load), find_photos([library]))
     assert loaded == [1]
-    run(pipeline(load_scorer=load), find_photos([library / "01.jpg"]))
+    run(pipeline(load_network=load), find_photos([library / "01.jpg"]))
     assert loaded == [1]
 
 
@@ -94,18 +94,18 @@ def test_a_model_that_cannot_be_loaded_is_not_tried_by_each_thread(
 ) -> None:
     tried: list[int] = []
 
-    def load() -> Scorer:
+    def load() -> ToyNetwork:
         tried.append(1)
         raise ModelError("it is damaged")
 
     with pytest.raises(ModelError, match="it is damaged"):
-        run(pipeline(load_scorer=load, jobs=8), find_photos([library]))
+        run(pipeline(load_network=load, jobs=8), find_photos([library]))
     assert tried == [1]
 
 
 def test_a_second_run_changes_nothing(pipeline: Callable[..., Pipeline], library: Path) -> None:
     first = run(pipeline(), find_photos([library]))
-    second = run(pipeline(load_scorer=lambda: pytest.fail("nothing is new")), find_photos([library]))
+    second = run(pipeline(load_network=lambda: pytest.fail("nothing is new")), find_photos([library]))
     assert {outcome.status for outcome in second} == {"unchanged"}
     assert [(o.path, o.tags, o.written) for o in second] == [(o.path, o.tags, o.written) for o in first]
 
@@ -171,7 +171,7 @@ def test_a_photo_that_changes_between_look_and_write_is_looked_at_again(
         return classify(pixels)
 
     seen = content_digest(path.read_bytes())
-    (first,) = run(pipeline(writer=writer, load_scorer=lambda: Scorer(changing)), find_photos([path]))
+    (first,) = run(pipeline(writer=writer, load_network=lambda: ToyNetwork(changing)), find_photos([path]))
     # Embedding finds it out itself.
     assert (first.status, [tag.name for tag in first.tags]) == ("failed" if write == "embed" else "tagged", ["red"])
     assert not index.paths_of(content_digest(path.read_bytes()))
@@ -217,10 +217,10 @@ def test_a_stop_finishes_the_batch_in_hand_and_the_next_run_goes_on(
 ) -> None:
     outcomes: list[Outcome] = []
 
-    def stop() -> bool:
+    def should_stop() -> bool:
         return bool(outcomes)
 
-    outcomes.extend(pipeline().run(find_photos([library]), stop))
+    outcomes.extend(pipeline().run(find_photos([library]), should_stop))
     # One batch is written while the next is classified: both are in hand.
     assert [outcome.status for outcome in outcomes] == ["tagged"] * 8
     rest = run(pipeline(), find_photos([library]))

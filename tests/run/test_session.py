@@ -23,6 +23,7 @@ from phototag.run.events import FileSkipped, ModelLoading
 from phototag.run.outcome import Timings
 from phototag.run.session import Session
 from phototag.run.settings import Settings
+from phototag.run.watch import watch
 from tests.helpers import PROJECT
 from tests.helpers.toys import export_toy
 
@@ -103,7 +104,7 @@ def test_paths_may_be_text_and_a_pattern_may_be_alone(
 def test_watching_in_a_dry_run_makes_no_index(settings: Callable[..., Settings], make_photo: MakePhoto) -> None:
     seen: list[str] = []
     with Session(settings(dry_run=True)) as session:
-        for run in session.watch([make_photo("a.jpg").parent], lambda: bool(seen)):
+        for run in watch(session, [make_photo("a.jpg").parent], lambda: bool(seen), initial_scan=True):
             seen.extend(outcome.status for outcome in run)
     assert seen == ["tagged"]
     assert not (settings().index or Path()).exists()

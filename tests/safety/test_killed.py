@@ -26,7 +26,7 @@ from phototag.photos.kinds import UNFINISHED_PREFIX
 from tests.helpers.faults import STAMP, unfinished
 from tests.helpers.files import contents
 from tests.helpers.program import lines, phototag
-from tests.helpers.stages import Scorer, make_pipeline
+from tests.helpers.stages import ToyNetwork, make_pipeline
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs signals, pipes and modes as POSIX has them")
 
@@ -41,13 +41,15 @@ def embed_library(library: Path, index_path: Path, begin: Callable[[], object] =
     `begin` is called when the first photo is about to be written.
     """
 
-    def load_scorer() -> Scorer:
+    def load_network() -> ToyNetwork:
         begin()
-        return Scorer()
+        return ToyNetwork()
 
     setattr(embed, "stamp_now", lambda model_name, recipe: STAMP)  # noqa: B010
     with open_index(index_path) as index, index.run({}):
-        pipeline = make_pipeline(index, load_scorer=load_scorer, writer=EmbedWriter("toy", index), jobs=1, batch_size=3)
+        pipeline = make_pipeline(
+            index, load_network=load_network, writer=EmbedWriter("toy", index), jobs=1, batch_size=3
+        )
         for _ in pipeline.run(find_photos([library]), lambda: False):
             pass
 

@@ -1,11 +1,12 @@
-"""Makes imagenet.tsv: the tree of everyday words over the 1000 classes of ImageNet.
+"""Make imagenet.tsv: the tree of everyday words over the 1000 classes of ImageNet.
 
     python models/taxonomies/source/generate.py [--check] [--wordnet /usr/share/wordnet/data.noun]
 
-From words.tsv (what people say, by hand), names.tsv (synonyms and translations, by hand), the 1000 synsets of the
-default model's labels and WordNet 3.0's noun file (Debian: apt install wordnet-base), which says what each class is a
-kind of.
-With --check nothing is written, and the exit status is 1 where imagenet.tsv is not what would be.
+The sources are words.tsv (everyday words, written by hand), names.tsv (synonyms and translations, written by hand), the
+1000 synsets of the default model's labels, and WordNet 3.0's noun file (Debian: apt install wordnet-base), which tells
+what each class is a kind of.
+
+With --check, nothing is written, and the exit status is 1 if imagenet.tsv is out of date.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ HEADER = f"""\
 
 @dataclass(frozen=True)
 class Word:
-    """A row of words.tsv. For a class, an empty field stands for what WordNet and the parent say."""
+    """A row of words.tsv. For a class, an empty field means the value from WordNet and the parent."""
 
     id: str
     parent: str
@@ -49,12 +50,12 @@ class Word:
 
     @property
     def is_class(self) -> bool:
-        """Is it one of ImageNet's classes, with nothing below it?"""
+        """Whether it is one of ImageNet's classes, with nothing below it."""
         return not self.classes
 
 
 def rows(path: Path) -> dict[str, dict[str, str]]:
-    """Return the rows of a table with `#` comments: by id, and in each the cells by column."""
+    """Return the rows of a table with `#` comments, by id. Each row holds its cells by column."""
     lines = (line for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and line[0] != "#")
     by_id: dict[str, dict[str, str]] = {}
     for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
@@ -65,7 +66,7 @@ def rows(path: Path) -> dict[str, dict[str, str]]:
 
 
 def tree(nouns: Nouns, classes: Iterable[str]) -> list[Word]:
-    """Return the rows of the tree: words in the order of words.tsv, `classes` after their parent."""
+    """Return the rows of the tree: words in the order of words.tsv, and `classes` after their parent."""
     by_hand = {key: Word(*(row[column] for column in Word.__dataclass_fields__)) for key, row in rows(WORDS).items()}
     words = {word.id: word for word in by_hand.values() if not word.is_class}
     below: dict[str, list[Word]] = {}
@@ -100,7 +101,7 @@ def table(words: Iterable[Word]) -> str:
 
 
 def main() -> None:
-    """Write the tree, or check it."""
+    """Write or check the tree."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--wordnet", type=Path, default=NOUN_FILE)

@@ -1,4 +1,4 @@
-"""Reads WordNet's noun file, as Debian's package wordnet-base brings it (the format: wndb(5WN))."""
+"""Read WordNet's noun file, as Debian's package wordnet-base installs it. wndb(5WN) describes the format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOUN_FILE = Path("/usr/share/wordnet/data.noun")
 
 @dataclass(frozen=True)
 class Nouns:
-    """WordNet's nouns. `words`: of each synset, by its id (n and eight digits). `hypernyms`: the synsets above each."""
+    """WordNet's nouns: the `words` of each synset, and its `hypernyms`. Both by the id, n and eight digits."""
 
     words: dict[str, tuple[str, ...]]
     hypernyms: dict[str, tuple[str, ...]]
@@ -26,7 +26,7 @@ class Nouns:
             if line.startswith(" "):  # the licence
                 continue
             offset, _, _, count, *rest = line.partition("|")[0].split()
-            end = 2 * int(count, 16)  # each word is followed by a number that tells its senses apart
+            end = 2 * int(count, 16)  # a number follows each word, to tell its senses apart
             pointers = rest[end + 1 :]
             words[f"n{offset}"] = tuple(word.replace("_", " ") for word in rest[:end:2])
             hypernyms[f"n{offset}"] = tuple(
@@ -39,7 +39,7 @@ class Nouns:
         return {}
 
     def above(self, synset: str) -> tuple[str, ...]:
-        """Return all that `synset` is a kind of, the nearest first."""
+        """Return all synsets that `synset` is a kind of, the nearest first."""
         if synset not in self._above:
             found: dict[str, None] = {}
             waiting = deque(self.hypernyms.get(synset, ()))
