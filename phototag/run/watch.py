@@ -69,13 +69,20 @@ def watch(
 ) -> Iterator[Turn]:
     """Yield runs, which the caller iterates over: one for all photos in `folders`, then one for each change.
 
-    Ends when `should_stop` returns True. Raises `ConfigError` if a folder cannot be watched.
+    Ends when `should_stop` returns True. Raises `ConfigError` if a path or a setting is wrong, `ModelError` if there is
+    no such model. Iterating raises `ConfigError` if a folder cannot be watched.
     """
     session.find(folders)  # reports a wrong path, pattern or model before any work
     _ = session.chooser
     for path in folders:
         if not path.is_dir():
             raise ConfigError(f"{path} is not a folder", "watch the one it is in, or scan it")
+    return _runs(session, folders, should_stop, initial_scan=initial_scan)
+
+
+def _runs(
+    session: Session, folders: Sequence[Path], should_stop: Callable[[], bool], *, initial_scan: bool
+) -> Iterator[Turn]:
     with Watch(folders, session.settings.settle, session.settings.poll) as watching:
         if initial_scan:
             yield from _all(session, folders, should_stop)
