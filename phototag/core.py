@@ -53,6 +53,10 @@ class Photo(_Named):
         _set(self, "mtime_ns", mtime_ns)
         _set(self, "companions", companions)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickle and copy would set the slots of a frozen class one by one, which it refuses.
+        return type(self), (self._name, self.size, self.mtime_ns, self.companions)
+
 
 @dataclass(frozen=True, init=False)
 class SkippedFile(_Named):
@@ -76,6 +80,9 @@ class SkippedFile(_Named):
         _set(self, "_name", os.fspath(path))
         _set(self, "kind", kind)
         _set(self, "reason", reason)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._name, self.kind, self.reason)
 
 
 WalkItem: TypeAlias = Photo | SkippedFile | PhotoError

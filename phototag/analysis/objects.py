@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import numpy as np
@@ -100,16 +101,18 @@ class Once(Generic[T]):
         self._lock = threading.Lock()
         self._model: T | None = None
         self._error: BaseException | None = None
+        self._traceback: TracebackType | None = None
 
     def get(self) -> T:
         """Return the model. Raises the error of loading it."""
         with self._lock:
             if self._error is not None:
-                raise self._error
+                # Each raise adds the frames of its caller to the error, and those hold a photo.
+                raise self._error.with_traceback(self._traceback)
             if self._model is None:
                 try:
                     self._model = self._load()
                 except BaseException as error:
-                    self._error = error
+                    self._error, self._traceback = error, error.__traceback__
                     raise
             return self._model

@@ -185,6 +185,7 @@ def _scan(
             with suppress(OutputError):  # the error that ended the run matters more
                 printer.write_report(run, report)
             raise
+    console.close()  # the progress bar, before the summary
     printer.write_report(run, report)
     for line in (printer.summary(run), *printer.profile(run)):
         console.message(line)

@@ -169,7 +169,9 @@ def _explained(settings: dict[str, Any], photos: Iterable[Path], as_json: bool) 
     from phototag.run.session import Session
     from phototag.run.settings import Settings
 
-    with Session(Settings(**settings), print_event) as session:
+    # One job, because the photos come one after the other: so TensorFlow uses all cores for each.
+    with Session(Settings(**settings, jobs=1), print_event) as session:
+        _ = session.tree_rule  # a wrong model or setting is known before any photo
         for path in photos:
             try:
                 if not path.is_file():  # a pipe would never end

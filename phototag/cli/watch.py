@@ -69,14 +69,15 @@ def run_watch(
 
     with open_log(log_file) as log, interruptible(quiet=printing.quiet) as should_stop:
         console = Console(quiet=printing.quiet, log=log, bar=False)
-        printer = Printer(console, printing, settings, paths)
-        with Session(settings, printer.event) as session:
+        with Session(settings, Printer(console, printing, settings, paths).event) as session:
             for run in watch_folders(session, paths, should_stop, initial_scan=initial_scan):
                 printer = Printer(console, printing, settings, run.paths)
+                session.on_event = printer.event
                 run.details = printer.needs_details
                 run.timings = Timings() if printing.profile else None
                 with closing(iter(run)) as outcomes:
                     for outcome in outcomes:
                         printer.show(outcome)
                 if run.run is not None:
-                    console.message(printer.summary(run))
+                    for line in (printer.summary(run), *printer.profile(run)):
+                        console.message(line)

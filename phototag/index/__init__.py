@@ -73,10 +73,11 @@ class Index:
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
         """Open a transaction that changes photos, and drop the rows that were read ahead."""
-        with self._using, self._connection:
+        with self._using:
             self._ahead = _NOTHING_AHEAD
             try:
-                yield
+                with self._connection:
+                    yield
             except BaseException:
                 self._key_ids.clear()  # some of them may have been added in this transaction
                 raise
@@ -119,20 +120,25 @@ class Index:
 
     def results(self, known: IndexedPhoto, keys: Collection[str]) -> dict[str, bytes]:
         """Return those packed results of a photo that are stored under one of `keys`, by key."""
-        return self._results("photo = ?", known.id, keys)
-
-    def results_of(self, digest: bytes, keys: Collection[str]) -> dict[str, bytes]:
-        """Return the packed results, by key, of any photo with that `content_digest`."""
-        return self._results("photo IN (SELECT id FROM photos WHERE digest = ?)", digest, keys)
-
-    def _results(self, where: str, value: int | bytes, keys: Collection[str]) -> dict[str, bytes]:
         marks = ", ".join("?" * len(keys))
         query = (
             "SELECT result_keys.key, value FROM results JOIN result_keys ON result_keys.id = results.key "
-            f"WHERE {where} AND result_keys.key IN ({marks})"
+            f"WHERE photo = ? AND result_keys.key IN ({marks})"
         )
         with self._using:
-            return {str(key): bytes(packed) for key, packed in self._connection.execute(query, (value, *keys))}
+            return {str(key): bytes(packed) for key, packed in self._connection.execute(query, (known.id, *keys))}
+
+    def results_of(self, digest: bytes, keys: Collection[str]) -> dict[str, bytes]:
+        """Return the packed results, by key, of any photo with that `content_digest`."""
+        # One photo for each key: a library may hold thousands of copies. CROSS JOIN keeps the order of the tables.
+        query = (
+            "SELECT value FROM result_keys CROSS JOIN photos CROSS JOIN results "
+            "ON results.photo = photos.id AND results.key = result_keys.id "
+            "WHERE result_keys.key = ? AND digest = ? LIMIT 1"
+        )
+        with self._using:
+            found = [(key, self._connection.execute(query, (key, digest)).fetchone()) for key in keys]
+            return {key: bytes(row[0]) for key, row in found if row is not None}
 
     def _key_id(self, key: str, name: str) -> int:
         """Return the number of a result key. Add the key if it is new."""

@@ -96,7 +96,9 @@ MIGRATIONS: Mapping[str, str] = {
         INSERT INTO result_keys (key, name) SELECT DISTINCT model, 'objects' FROM scores ORDER BY model;
         INSERT INTO results (photo, key, value)
             SELECT scores.photo, result_keys.id, scores.scores FROM scores
-            JOIN result_keys ON result_keys.key = scores.model ORDER BY scores.photo;
+            JOIN result_keys ON result_keys.key = scores.model
+            WHERE scores.photo IN (SELECT id FROM photos)  -- a damaged index may have scores of no photo
+            ORDER BY scores.photo;
         DROP TABLE scores;
     """,
 }

@@ -200,7 +200,7 @@ class LocalLooker:
 
     def submit(self, job: LookJob, still_wanted: StillWanted | None = None) -> Later:
         """Start to look at a photo in a thread."""
-        ticket = _Ticket(self, self._pool.submit(self._look, job, still_wanted))
+        ticket = _Ticket(self, self._pool.submit(self._look, job, still_wanted), self._timings)
         self._tickets.append(ticket)
         return ticket
 
@@ -237,9 +237,10 @@ class LocalLooker:
 class _Ticket:
     """An answer of `LocalLooker`. Either a thread finishes it, or it waits for its batch."""
 
-    def __init__(self, looker: LocalLooker, future: Future[_Work]) -> None:
+    def __init__(self, looker: LocalLooker, future: Future[_Work], timings: Timings | None) -> None:
         self._looker = looker
         self._future = future
+        self._timings = timings
         self.is_done = False
 
     def result(self) -> Seen:
@@ -251,8 +252,10 @@ class _Ticket:
 
     def work(self) -> _Work:
         """Wait for the thread, and return its work. Raises the errors of the thread."""
-        return self._future.result()
+        with timed(self._timings, "wait"):
+            return self._future.result()
 
     def can_be_read(self) -> bool:
         """Wait for the thread, and return whether it could read the photo."""
-        return self._future.exception() is None
+        with timed(self._timings, "wait"):
+            return self._future.exception() is None

@@ -43,13 +43,16 @@ class _Pending:
     copied: Mapping[str, bytes] = field(default_factory=dict)
     digest: bytes | None = None
 
-    def wait(self) -> Sight:
-        """Return what is known about the photo. Raises `PhotoError` if it cannot be read."""
+    def wait(self) -> Sight | None:
+        """Return what is known about the photo, or None if `stored` are results of other content.
+
+        Raises `PhotoError` if the photo cannot be read.
+        """
         if isinstance(self.sight, Sight):
             return self.sight
         seen = self.sight.result()
         if self.stored and seen.digest != self.digest:
-            raise PhotoError(self.photo.path, "it was changed while it was looked at; the next scan looks again")
+            return None
         new = {**self.copied, **seen.results}
         return Sight(seen.digest, {**self.stored, **new}, tuple(new))
 
@@ -192,12 +195,18 @@ class Pipeline:
                 seen.append(item)
                 continue
             try:
-                with timed(self.timings, "wait"):
-                    sight: Sight | PhotoError = item.wait()
+                sight: Sight | PhotoError = self._wait(item)
             except PhotoError as error:
                 sight = error
             seen.append((item.photo, item.known, sight))
         return seen
+
+    def _wait(self, item: _Pending) -> Sight:
+        """Wait until a photo has been looked at. Raises `PhotoError` if it cannot be read."""
+        sight = item.wait()
+        if sight is None:  # it has changed, but kept its size and time: all analyzers look again
+            return self._wait(self._submit(item.photo, item.known, {}))
+        return sight
 
     def _settle(self, seen: Sequence[tuple[Photo, IndexedPhoto | None, Sight | PhotoError] | Outcome]) -> list[Outcome]:
         """Tag the photos of a batch. Runs in the writing thread."""

@@ -118,6 +118,11 @@ class Session(AbstractContextManager["Session"]):
         """The chooser of tags. Raises `ConfigError`, and `ModelError` if there is no such model."""
         return make_chooser(self.settings, self.model)
 
+    @functools.cached_property
+    def tree_rule(self) -> TreeRule:
+        """What explains tags. Raises `ConfigError` if the tags are not words of a tree, `ModelError` as `model`."""
+        return make_tree_rule(self.settings, self.model)
+
     def classifier(self) -> Classifier:
         """Return the loaded model. Build and convert it first if necessary. Raises `ModelError`."""
         from phototag.analysis.classifier import Classifier, check_known
@@ -148,11 +153,7 @@ class Session(AbstractContextManager["Session"]):
 
         Raises `ConfigError` if the tags are not words of a tree, and the errors of `tag`.
         """
-        return self._tree_rule.explain(look_at(image, self.analyzers[:1])["objects"])
-
-    @functools.cached_property
-    def _tree_rule(self) -> TreeRule:
-        return make_tree_rule(self.settings, self.model)
+        return self.tree_rule.explain(look_at(image, self.analyzers[:1])["objects"])
 
     # --- Runs ---------------------------------------------------------------------------------------------------------
 
@@ -306,14 +307,18 @@ class Scan:
 
         Raises `ConfigError`, `ModelError`, `IndexBusy` and `IndexUnusable`.
         """
+        started = time.monotonic()
         _ = self.session.chooser  # reports a wrong model or setting before the index is opened
         with open_index(self.session.index_path, read_only=self.session.settings.dry_run) as index:
-            yield from self.outcomes(index)
+            yield from self.outcomes(index, started)
 
-    def outcomes(self, index: Index) -> Generator[Outcome, None, None]:
-        """Tag the photos with the open `index`, and yield their outcomes."""
+    def outcomes(self, index: Index, started: float) -> Generator[Outcome, None, None]:
+        """Tag the photos with the open `index`, and yield their outcomes.
+
+        `started`: the start of the run, by `time.monotonic`.
+        """
         session, max_runtime = self.session, self.session.settings.max_runtime
-        deadline = math.inf if max_runtime is None else time.monotonic() + max_runtime
+        deadline = math.inf if max_runtime is None else started + max_runtime
 
         def should_stop() -> bool:
             return self.should_stop() or time.monotonic() > deadline

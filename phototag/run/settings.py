@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,17 @@ class Settings:
     poll: float | None = None
 
     from_config: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Accept the forms that programs use: text for a path, a path for a model, and one pattern alone."""
+        object.__setattr__(self, "model", os.fspath(self.model))
+        for name in ("labels", "taxonomy", "index"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, Path(value))
+        exclude: object = self.exclude
+        if isinstance(exclude, str):  # each letter of it would be a pattern, and `*` would exclude everything
+            object.__setattr__(self, "exclude", (exclude,))
 
     @property
     def wants_labels(self) -> bool:

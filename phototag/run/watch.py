@@ -41,14 +41,14 @@ class Turn(Scan):
                 self.found = [one for one in self.found if not _is_done(one, recorder)]
                 if not self.found:
                     return
-            yield from self.outcomes(index)
+            yield from self.outcomes(index, time.monotonic())
 
     def _opened(self, stack: ExitStack) -> Index | None:
         """Return the index, or None if the user stopped phototag while another process held it."""
         path, is_waiting = self.session.index_path, False
         while not self.should_stop():
             try:
-                return stack.enter_context(open_index(path))
+                return stack.enter_context(open_index(path, read_only=self.session.settings.dry_run))
             except IndexBusy:
                 if not is_waiting:
                     self.session.on_event(WaitingFor(index=path))
@@ -69,13 +69,20 @@ def watch(
 ) -> Iterator[Turn]:
     """Yield runs, which the caller iterates over: one for all photos in `folders`, then one for each change.
 
-    Ends when `should_stop` returns True. Raises `ConfigError` if a folder cannot be watched.
+    Ends when `should_stop` returns True. Raises `ConfigError` if a path or a setting is wrong, `ModelError` if there is
+    no such model. Iterating raises `ConfigError` if a folder cannot be watched.
     """
     session.find(folders)  # reports a wrong path, pattern or model before any work
     _ = session.chooser
     for path in folders:
         if not path.is_dir():
             raise ConfigError(f"{path} is not a folder", "watch the one it is in, or scan it")
+    return _runs(session, folders, should_stop, initial_scan=initial_scan)
+
+
+def _runs(
+    session: Session, folders: Sequence[Path], should_stop: Callable[[], bool], *, initial_scan: bool
+) -> Iterator[Turn]:
     with Watch(folders, session.settings.settle, session.settings.poll) as watching:
         if initial_scan:
             yield from _all(session, folders, should_stop)

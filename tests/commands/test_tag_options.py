@@ -13,6 +13,7 @@ from click.testing import Result
 from PIL import Image, ImageDraw
 
 from phototag.cli.tag_options import TAG_SETTINGS
+from phototag.engines.load import open_runner
 from phototag.images.preprocess import MOST_CROPS as REAL_MOST_CROPS
 from phototag.models.find import find_model
 from phototag.paths import shipped_directory
@@ -299,3 +300,18 @@ def test_what_is_no_photo_gets_no_tags(make: Callable[[], Image.Image], tmp_path
 def test_a_model_without_a_tree_cannot_be_explained(toy_model: Path, make_photo: Callable[..., Path]) -> None:
     result = phototag("show", "--explain", "--model", toy_model, make_photo("a.jpg"))
     assert (result.exit_code, "there is none here; see the scores with --top 10" in result.stderr) == (2, True)
+    # A wrong model or setting is known before the photos.
+    assert phototag("show", "--explain", "--model", toy_model, "missing.jpg").stderr == result.stderr
+
+
+@pytest.mark.usefixtures("default_model")
+def test_explaining_leaves_all_cores_to_one_photo(robin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    callers: list[int] = []
+
+    def noting(*arguments: Any) -> Any:
+        callers.append(arguments[-1])
+        return open_runner(*arguments)
+
+    monkeypatch.setattr("phototag.analysis.classifier.open_runner", noting)
+    assert phototag("show", "--explain", robin).exit_code == 0
+    assert callers == [1]

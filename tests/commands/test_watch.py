@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from phototag.errors import ConfigError
 from phototag.index import open_index
 from phototag.photos.find import find_photos
 from phototag.photos.watch import Arrivals, Watch, patterns_for
+from phototag.run.session import Scan, Session
 from tests.helpers.indexes import HOLD
 from tests.helpers.program import phototag
 
@@ -155,6 +156,24 @@ def test_a_folder_that_goes_and_comes_back(watch: Any, make_photo: MakePhoto, tm
     assert program.end() == 130
     with open_index(tmp_path / "index.sqlite3") as index:
         assert index.count()["photos"] == 3
+
+
+def test_all_names_of_a_run_are_as_its_folder_was_named(
+    toy_model: Path, make_photo: MakePhoto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_photo("a.jpg").parent
+    (folder / "notes.txt").write_text("text")
+
+    def runs(session: Session, folders: Sequence[Path], *_: Any, **__: Any) -> Iterator[Scan]:
+        yield session.scan(folders)
+        yield session.scan([folder])  # as after it has come back
+
+    monkeypatch.setattr("phototag.run.watch.watch", runs)
+    monkeypatch.chdir(folder)
+    result = phototag("watch", "-v", "--profile", "--model", toy_model, "--index", tmp_path / "index.sqlite3", ".")
+    names = [line.partition(": ")[0] for line in result.output.splitlines() if line.startswith(("a", "notes", "/"))]
+    assert sorted(names) == [f"{folder}/a.jpg", f"{folder}/notes.txt", "a.jpg", "notes.txt"]
+    assert result.output.count("s went, in seconds of the threads that did it") == 2
 
 
 @pytest.mark.slow

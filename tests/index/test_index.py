@@ -321,3 +321,36 @@ def test_a_pipe_is_no_index(path: Path, read_only: bool) -> None:
     os.mkfifo(path)
     with pytest.raises(IndexUnusable, match="is not a file"), open_index(path, read_only=read_only):
         pass
+
+
+def test_results_of_content_do_not_take_longer_with_many_copies(path: Path) -> None:
+    def steps(index: Index) -> int:
+        """The work of SQLite, in hundreds of its instructions."""
+        count = 0
+
+        def step() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        index._connection.set_progress_handler(step, 100)
+        assert index.results_of(b"digest", ["another", "model"]) == {"model": b"scores"}
+        index._connection.set_progress_handler(None, 0)
+        return count
+
+    with open_index(path) as index, index.run({}):
+        index.add([RECORD])
+        before = steps(index)
+        index.add([replace(RECORD, photo=Photo(f"/p/{number}.jpg", 1, 2)) for number in range(2000)])
+        assert steps(index) <= before + 1
+
+
+def test_a_transaction_that_cannot_be_committed_leaves_no_key_behind(path: Path) -> None:
+    with open_index(path) as index, index.run({}):
+        index._connection.execute("BEGIN")
+        index._connection.execute("PRAGMA defer_foreign_keys = ON")
+        index._connection.execute("INSERT INTO rejections (photo, name) VALUES (99, 'of no photo')")
+        with pytest.raises(IndexUnusable):
+            index.add([RECORD])
+        index.add([RECORD])
+        assert index.results_of(b"digest", ["model"]) == {"model": b"scores"}

@@ -51,6 +51,14 @@ def test_the_scores_of_an_old_index_become_results(old: Path) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+def test_scores_of_no_photo_do_not_stop_a_migration(old: Path) -> None:
+    with contextlib.closing(sqlite3.connect(old)) as connection, connection:
+        connection.execute("INSERT INTO scores VALUES (99, 'model', x'00')")
+    with open_index(old) as index:
+        assert index.count()["photos"] == 3
+        assert index.results_of(b"0", ["model"]) == {"model": b"scores"}
+
+
 def test_an_old_index_is_told_and_read_only_by_a_scan_that_may_write(old: Path) -> None:
     health = examine(old)
     assert health is not None

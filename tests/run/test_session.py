@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +16,14 @@ import pytest
 import phototag
 from phototag.core import EngineChosen, ModelBuilding, ModelConverting
 from phototag.errors import ConfigError, ModelError, PhotoError
+from phototag.index import open_index
+from phototag.run import session as session_module
 from phototag.run.defaults import MOST_CROPS
 from phototag.run.events import FileSkipped, ModelLoading
 from phototag.run.outcome import Timings
 from phototag.run.session import Session
 from phototag.run.settings import Settings
+from phototag.run.watch import watch
 from tests.helpers import PROJECT
 from tests.helpers.toys import export_toy
 
@@ -86,6 +90,26 @@ def test_a_scan_in_one_call(settings: Callable[..., Settings], make_photo: MakeP
     assert [(one.status, one.tags[0].name) for one in outcomes] == [("tagged", "red")]
 
 
+def test_paths_may_be_text_and_a_pattern_may_be_alone(
+    settings: Callable[..., Settings], make_photo: MakePhoto, tmp_path: Path
+) -> None:
+    library = make_photo("a.jpg").parent
+    make_photo("b.png", format="PNG")
+    given = settings(model=Path(settings().model), index=str(tmp_path / "text.sqlite3"), exclude="*.png")
+    with Session(given) as session:
+        assert [outcome.path.name for outcome in session.scan([library])] == ["a.jpg"]
+    assert given == settings(index=tmp_path / "text.sqlite3", exclude=("*.png",))
+
+
+def test_watching_in_a_dry_run_makes_no_index(settings: Callable[..., Settings], make_photo: MakePhoto) -> None:
+    seen: list[str] = []
+    with Session(settings(dry_run=True)) as session:
+        for run in watch(session, [make_photo("a.jpg").parent], lambda: bool(seen), initial_scan=True):
+            seen.extend(outcome.status for outcome in run)
+    assert seen == ["tagged"]
+    assert not (settings().index or Path()).exists()
+
+
 def test_what_was_scanned_is_untagged(settings: Callable[..., Settings], make_photo: MakePhoto) -> None:
     photo = make_photo("a.jpg")
     before = photo.read_bytes()
@@ -110,6 +134,19 @@ def test_a_scan_can_be_stopped(settings: Callable[..., Settings], make_photo: Ma
         seen.extend([one for one in run if seen.append(one) is None])  # type: ignore[func-returns-value]
     assert run.status == "interrupted"
     assert 3 <= run.report.photos < 21
+
+
+def test_the_runtime_includes_the_opening_of_the_index(
+    settings: Callable[..., Settings], make_photo: MakePhoto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*arguments: Any, **options: Any) -> Any:
+        time.sleep(0.3)  # an old index is migrated
+        return open_index(*arguments, **options)
+
+    monkeypatch.setattr(session_module, "open_index", slow)
+    with Session(settings(max_runtime=0.2)) as session:
+        run = session.scan([make_photo("a.jpg")])
+        assert (list(run), run.status) == ([], "out of time")
 
 
 def test_the_words_of_a_tree_are_explained(default_model: object) -> None:
