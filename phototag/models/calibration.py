@@ -34,7 +34,8 @@ def range_score(scores: NDArray[Any], *, independent: bool = False) -> RangeScor
         rows = np.clip(rows, 0, 1)
         information = (_binary_entropy(rows.mean(axis=0)) - _binary_entropy(rows).mean(axis=0)).sum()
     else:
-        rows = rows / rows.sum(axis=1, keepdims=True)
+        # Nothing is left of a row if the model is sure of the background class.
+        rows = rows / np.maximum(rows.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
         information = _entropy(rows.mean(axis=0)) - _entropy(rows).mean()
     return RangeScore(round(float(rows.max(axis=1).mean()), 4), round(float(information), 4))
 

@@ -318,6 +318,7 @@ def test_calibration_refuses_photos_that_tell_nothing(
 def test_understanding_is_information_and_not_confidence_alone() -> None:
     from phototag.models.calibration import range_score
 
+    assert range_score(np.zeros((30, 3))).information == 0  # all of it is in the background class
     always_the_same = range_score(np.tile([0.99, 0.01, 0.0], (30, 1)))
     each_its_own = range_score(np.tile(np.eye(3) * 0.7 + 0.1, (10, 1)))
     assert always_the_same.confidence > each_its_own.confidence
