@@ -70,7 +70,7 @@ def inspect(
     probed = _probe(examination) if probe else None
     found = verdict(examination, probed, spell)
     if "missing" in found:
-        found["command"] = scan_command(examination, options)
+        found["command"] = scan_command(examination, options, probed)
     size = sum(path.stat().st_size for path in saved_model_parts(examination.directory))
     data = as_data(examination, found, read_fingerprint(examination.directory), size)
     if output_format == "json":

@@ -9,14 +9,25 @@ from typing import TYPE_CHECKING, Any
 from phototag.cli.model_options import INPUT_RANGES, MODEL_FACTS
 
 if TYPE_CHECKING:
+    from phototag.analysis.classifier import Probe
     from phototag.models.examine import Examination
 
 
-def scan_command(examination: Examination, options: Mapping[str, Any]) -> str:
-    """Return the command that tags photos with the model; `options` are the options of `phototag inspect`."""
+def scan_command(examination: Examination, options: Mapping[str, Any], probed: Probe | None = None) -> str:
+    """Return the command that tags photos with the model; `options` are the options of `phototag inspect`.
+
+    If only `probed` shows that the scores are independent, the model has to be installed first. This is the command.
+    """
+    from phototag.models.interface import scores_kind
+
     interface = examination.interface
     assert interface is not None, "a model that cannot be called has no command"
-    parts = ["phototag", "scan", "PHOTOS", "--model", shlex.quote(examination.name), *_repeated(options)]
+    name = shlex.quote(examination.name)
+    is_known = examination.card.output.scores is not None or scores_kind(examination.graph, interface) is not None
+    if probed is not None and probed.scores == "independent" and not is_known:
+        parts = ["phototag", "models", "add", name, *_repeated(options)]
+    else:
+        parts = ["phototag", "scan", "PHOTOS", "--model", name, *_repeated(options)]
     if len(examination.graphs) > 1 and options.get("tag_set") is None and "serve" not in examination.graph.tags:
         parts += ["--tag-set", shlex.quote(",".join(examination.graph.tags))]
     if examination.needs_names:

@@ -235,6 +235,9 @@ def test_a_probe_measures_it(bounded: Path, colours: Path) -> None:
         assert found["output"]["scores"] == "independent"
         assert 0 < found["output"]["measured"]["least"] < found["output"]["measured"]["greatest"] < 1
         assert "independent probabilities" in phototag("inspect", model, "--probe").stdout
+    # What scan would refuse is not advised.
+    assert "  run it   phototag models add" in phototag("inspect", bounded, "--probe").stdout
+    assert "  run it   phototag scan PHOTOS" in phototag("inspect", colours, "--probe").stdout
     unprobed = json.loads(phototag("inspect", bounded, "--json").stdout)["verdict"]
     assert unprobed["output"]["scores"] is None
     (colours / "phototag.json").write_text(json.dumps({"name": "c", "output": {"scores": "logits"}}))
