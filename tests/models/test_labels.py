@@ -133,6 +133,7 @@ THRESHOLDS = {
     "CSV without a heading for the name": ("l.csv", "colour;Threshold\nred;0,4\ngreen;\n"),
     "TSV": ("l.tsv", "name\tthreshold\nred\t4e-1\ngreen\t\n"),
     "JSON": ("l.json", '[{"name": "red", "threshold": 0.4}, "green"]'),
+    "JSON, an object without one": ("l.json", '[{"name": "red", "threshold": 0.4}, {"name": "green"}]'),
     "a JSON map": ("l.json", '{"1": "green", "0": {"name": "red", "synset": null, "threshold": 0.4}}'),
 }
 
