@@ -291,7 +291,7 @@ def measure_done(bench: Bench) -> None:
     said = run(command, subprocess.PIPE)[1].decode()
     print(f"\nNothing new\n{said}", end="")
     for line in said.splitlines()[1:]:
-        _, write, seconds, _, peak, _ = line.split()
+        _, write, seconds, _, peak, *_ = line.split()
         if not bench.quick:
             bench.goal(f"nothing new in 100,000 photos, --write {write}, seconds", float(seconds), 2.0, most=True)
             bench.goal(
