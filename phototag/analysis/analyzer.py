@@ -6,7 +6,8 @@ An analyzer runs a network once for each picture, or examines the pixels in anot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -72,3 +73,18 @@ class Analyzer(Protocol):
 
         Raises `OutOfMemory` if fewer photos at a time may work, and another `ModelError` if the model fails.
         """
+
+
+def result_types(analyzers: Iterable[Analyzer]) -> tuple[ResultType[Any], ...]:
+    """Return the results of all `analyzers`, in their order."""
+    return tuple(kind for analyzer in analyzers for kind in analyzer.results)
+
+
+def unpacked(kinds: Iterable[ResultType[Any]], packed: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the results by name. `packed`: packed results by key; those that a damaged index holds are left out."""
+    results: dict[str, Any] = {}
+    for kind in kinds:
+        if kind.key in packed:
+            with contextlib.suppress(ValueError):
+                results[kind.name] = kind.unpack(packed[kind.key])
+    return results

@@ -7,14 +7,13 @@ with the models of this process.
 from __future__ import annotations
 
 import collections
-import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from phototag.analysis.analyzer import Analyzer
+from phototag.analysis.analyzer import Analyzer, result_types, unpacked
 from phototag.core import Results
 from phototag.errors import OutOfMemory
 from phototag.run.outcome import Timings, timed
@@ -85,7 +84,7 @@ def look_at(image: Path | bytes, analyzers: Sequence[Analyzer]) -> Results:
     """
     from phototag.images.decode import read_picture
 
-    kinds = [kind for analyzer in analyzers for kind in analyzer.results]
+    kinds = result_types(analyzers)
     picture = read_picture(image, _largest_side(analyzers))
     work = _prepared_work(picture, frozenset(kind.key for kind in kinds), {}, analyzers)
     _finish([work], analyzers)
@@ -123,7 +122,7 @@ def _begin(
     with timed(timings, "decode"):
         picture = read_picture(Path(job.path), _largest_side(analyzers))
         keys = job.keys if still_wanted is None else frozenset(still_wanted(picture.digest))
-        return _prepared_work(picture, keys, _known(job.known, analyzers), analyzers)
+        return _prepared_work(picture, keys, unpacked(result_types(analyzers), job.known), analyzers)
 
 
 def _prepared_work(
@@ -132,16 +131,6 @@ def _prepared_work(
     running = _running(analyzers, keys, known)
     prepared = _prepared(picture, running)
     return _Work(picture.digest, known, {}, keys, collections.deque(zip(running, prepared, strict=True)))
-
-
-def _known(packed: Mapping[str, bytes], analyzers: Sequence[Analyzer]) -> dict[str, Any]:
-    """Return those of the packed results that can be unpacked, by name."""
-    known: dict[str, Any] = {}
-    for kind in (kind for analyzer in analyzers for kind in analyzer.results):
-        if kind.key in packed:
-            with contextlib.suppress(ValueError):  # a damaged index
-                known[kind.name] = kind.unpack(packed[kind.key])
-    return known
 
 
 def _running(analyzers: Sequence[Analyzer], keys: Collection[str], known: Collection[str]) -> list[Analyzer]:

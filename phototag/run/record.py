@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from phototag.analysis.analyzer import Analyzer, ResultType
+from phototag.analysis.analyzer import Analyzer, ResultType, unpacked
 from phototag.core import Photo, Prediction, Tag
 from phototag.errors import PhotoError
 from phototag.index import Index, IndexedPhoto, Record
@@ -118,15 +118,8 @@ class Recorder:
 
     def usable(self, packed: Mapping[str, bytes]) -> dict[str, bytes]:
         """Return those packed results that can be unpacked. The others come from a damaged index."""
-        usable: dict[str, bytes] = {}
-        for kind in self.types:
-            if kind.key in packed:
-                try:
-                    kind.unpack(packed[kind.key])
-                except ValueError:
-                    continue
-                usable[kind.key] = packed[kind.key]
-        return usable
+        names = unpacked(self.types, packed).keys()
+        return {kind.key: packed[kind.key] for kind in self.types if kind.name in names}
 
     # --- After a photo is looked at -----------------------------------------------------------------------------------
 

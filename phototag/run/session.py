@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from phototag.analysis.analyzer import Analyzer
+from phototag.analysis.analyzer import Analyzer, result_types
 from phototag.analysis.objects import ObjectAnalyzer
 from phototag.core import Photo, Prediction, SkippedFile, Tag, WalkItem, ignore
 from phototag.index import Index, Run, open_index
@@ -233,7 +233,7 @@ class Session(AbstractContextManager["Session"]):
         """Return the recorder that tags photos, and that tells which photos of `index` are up to date."""
         settings, recipe = self.settings, self.recipe
         return Recorder(
-            types=[kind for analyzer in self.analyzers for kind in analyzer.results],
+            types=result_types(self.analyzers),
             chooser=self.chooser,
             writer=self._writer(index, recipe),
             index=index,

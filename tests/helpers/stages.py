@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from phototag.analysis.analyzer import Analyzer, ResultType
+from phototag.analysis.analyzer import Analyzer, ResultType, result_types
 from phototag.analysis.objects import Once, in_parts
 from phototag.analysis.scores import pack, unpack
 from phototag.core import Label, Results
@@ -99,7 +99,7 @@ def make_pipeline(
     looker = NotingLooker(running, jobs, batch_size)
     looker.looked = looked
     settings: dict[str, Any] = {
-        "types": [kind for analyzer in running for kind in analyzer.results],
+        "types": result_types(running),
         "chooser": CHOOSER,
         "writer": JsonSidecarWriter("m", "d", index),
         "index": index,
