@@ -42,6 +42,8 @@ class Node:
     threshold: float | None = None
     synonyms: tuple[str, ...] = ()
     translations: Mapping[str, str] = field(default_factory=lambda: types.MappingProxyType({}))
+    fed_by: tuple[str, ...] = ()
+    user_threshold: float | None = None
 
     @property
     def synset(self) -> str | None:

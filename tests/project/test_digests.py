@@ -11,7 +11,7 @@ from phototag.core import Label, canonical
 from phototag.engines.load import _Kept
 from phototag.models.find import find_model
 from phototag.run.session import Session
-from phototag.vocabulary.choose import LabelRule
+from phototag.vocabulary.label_rule import LabelRule
 
 
 def test_the_digests_of_the_default_model_are_those_of_0_1_0() -> None:
