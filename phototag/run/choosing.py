@@ -9,8 +9,7 @@ from phototag.models.find import Model, read_text
 from phototag.run.defaults import MAX_TAGS
 from phototag.run.settings import Settings
 from phototag.vocabulary.choose import Chooser
-from phototag.vocabulary.evidence import Rule, words_of_labels, words_of_tree
-from phototag.vocabulary.head_rule import PERSON_ID, DetectorRule, HeadRule
+from phototag.vocabulary.evidence import words_of_labels, words_of_tree
 from phototag.vocabulary.label_rule import LabelRule
 from phototag.vocabulary.overlay import apply_overlay
 from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD, ENGLISH, Taxonomy
@@ -18,20 +17,14 @@ from phototag.vocabulary.tree_rule import TreeRule
 
 
 def make_chooser(settings: Settings, model: Model) -> Chooser:
-    """Return the chooser of tags from the results of `model` and of a detector. Raises `ConfigError`."""
+    """Return the chooser of tags from the results of `model`. Raises `ConfigError`."""
     max_tags = settings.top or settings.max_tags or MAX_TAGS
     if settings.wants_labels or model.taxonomy is None:
         return Chooser(_label_rule(settings, model, max_tags), words_of_labels(model.labels), max_tags)
     taxonomy = _taxonomy(settings, model.taxonomy)
     threshold = settings.threshold or DEFAULT_THRESHOLD
     tree = TreeRule(model.labels, taxonomy, levels=model.card.thresholds, threshold=threshold, max_tags=max_tags)
-    more: list[Rule] = []
-    if model.head is not None:
-        joined = (PERSON_ID,) if settings.detect is not None else ()
-        more.append(HeadRule(model.head_words, model.head_thresholds, taxonomy, threshold=threshold, joined=joined))
-    if settings.detect is not None:
-        more.append(DetectorRule(taxonomy, threshold=threshold))
-    return Chooser(tree, words_of_tree(taxonomy), max_tags, more)
+    return Chooser(tree, words_of_tree(taxonomy), max_tags)
 
 
 def check_explainable(settings: Settings, model: Model) -> None:

@@ -116,10 +116,7 @@ class TreeRule:
         """Return the classes that feed words without being below them, each with the row of its word."""
         number_of = {label.synset: number for number, label in enumerate(self._labels)}
         fed = [(synset, row) for row, node in enumerate(self._nodes) for synset in node.fed_by if node.state != "never"]
-        return [(number_of[synset], row) for synset, row in fed if synset in number_of and self._feeds(synset, row)]
-
-    def _feeds(self, synset: str, row: int) -> bool:
-        return self._nodes[self._row[synset]].state != "never" and not self._is_at_or_above(row, synset)
+        return [(number_of[synset], row) for synset, row in fed if synset in number_of]
 
     def _is_at_or_above(self, row: int, node_id: str) -> bool:
         at: int | None = self._row[node_id]
