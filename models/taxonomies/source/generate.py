@@ -32,9 +32,10 @@ HEADER = f"""\
 # One row for each of the 1000 ImageNet classes, for each everyday word above them and for each word of a head.
 # id          WordNet 3.0 synset (n + offset in data.noun), or x-... where WordNet has no fitting one
 # parent      id of the word above, - at the top
-# state       tag: the name may be written; rollup: only counts for the words above; never: counts for nothing
+# state       tag: the name may be written; rollup: only counts for the words above; never: counts for none of them
 # name        what is written; unique whatever its case
 # threshold   how sure a model must be where the word needs more than others of its level, - for as sure as they
+#             are; for a word that other classes feed: how sure of all its classes together
 # synonyms    other words for it, with | between, - for none
 # fed_by      ids of classes, with | between, that add up to the word although they are not below it, - for none
 # {", ".join(LANGUAGES)}  the name in other languages, - where there is none yet
@@ -110,7 +111,9 @@ def fed(words: Collection[Word], classes: Collection[str]) -> list[Word]:
     for key, row in composites.items():
         if key not in by_id or by_id[key].name != row["name"]:
             sys.exit(f"{COMPOSITES}: {key} ({row['name']}) is not in the tree; use the id and the name of {WORDS.name}")
-        of_word = (row["classes"] or "").split("|")
+        threshold, of_word = row["threshold"] or "nothing", (row["classes"] or "").split("|")
+        if threshold != "-" and not _is_share(threshold):
+            sys.exit(f"{COMPOSITES}: {key} needs a threshold above 0 and at most 1, or -, not {threshold}")
         wrong = [synset for synset in of_word if synset not in classes or of_word.count(synset) > 1]
         if wrong:
             sys.exit(f"{COMPOSITES}: {key} needs classes of ImageNet, each once, not {', '.join(sorted(set(wrong)))}")
@@ -122,6 +125,13 @@ def _fed(word: Word, composite: Mapping[str, str] | None, by_id: Mapping[str, Wo
         return word
     outside = tuple(synset for synset in composite["classes"].split("|") if not _is_below(synset, word.id, by_id))
     return replace(word, fed_by=outside, threshold=word.threshold or composite["threshold"]) if outside else word
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 < float(text) <= 1
+    except ValueError:
+        return False
 
 
 def _is_below(synset: str, word: str, by_id: Mapping[str, Word]) -> bool:
