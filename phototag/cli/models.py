@@ -47,14 +47,24 @@ def list_models(verbose: bool) -> None:
 
 
 def _described(name: str) -> str:
-    from phototag.models.find import find_model
+    from phototag.models.find import find_model, is_installed_detector
 
     try:
+        if is_installed_detector(name):
+            return _described_detector(name)
         model = find_model(name)
     except PhototagError as error:
         return printable(f"unusable: {error_message(error)}")
     size = f"{model.preprocessing.height}x{model.preprocessing.width}"
     return f"images of {size}, {len(model.labels)} classes, {'hierarchical' if model.taxonomy else 'flat'} tags"
+
+
+def _described_detector(name: str) -> str:
+    from phototag.models.detector import find_detector
+
+    detector = find_detector(name)
+    size = f"{detector.preprocessing.height}x{detector.preprocessing.width}"
+    return f"an object detector for --detect, images of {size}, {detector.kinds} kinds of objects"
 
 
 @models.command()

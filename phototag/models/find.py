@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from phototag.core import Label, canonical
 from phototag.errors import LabelMismatch, ModelError, NotASavedModel, SignatureMismatch, UnknownModel
@@ -64,6 +64,21 @@ class Model:
         return self.card.output.scores == "independent"
 
 
+class AnyModel(Protocol):
+    """A model that an engine can run: a classifier (`Model`) or an object detector. The fields are those of `Model`."""
+
+    @property
+    def directory(self) -> Path: ...
+    @property
+    def card(self) -> ModelCard: ...
+    @property
+    def interface(self) -> Interface: ...
+    @property
+    def preprocessing(self) -> Preprocessing: ...
+    @property
+    def weights(self) -> str: ...
+
+
 # --- Finding ----------------------------------------------------------------------------------------------------------
 
 
@@ -81,6 +96,8 @@ def find_model(name: str, *, labels: Path | None = None, given: Mapping[str, Any
     directory = locate(name)
     graphs = read_saved_model(directory)
     card = read_card(directory, given)
+    if card.detector is not None:
+        raise SignatureMismatch(f"{directory} is an object detector, and gives no tags", "name it with {detect}")
     graph = choose_meta_graph(graphs, card.tag_set, directory)
     return _model(directory, card, graph, read_labels(directory, card, labels), card.digest or digest_of(directory))
 
@@ -100,6 +117,14 @@ def is_installed(name: str) -> bool:
         return is_model_name(name) and installed_directory(name).is_dir()
     except OSError as error:
         raise ModelError(f"{data_directory()} cannot be read ({error.strerror}); check its permissions") from None
+
+
+def is_installed_detector(name: str) -> bool:
+    """Return whether the installed model `name` is an object detector by its card."""
+    try:
+        return read_card(installed_directory(name), None).detector is not None
+    except ModelError:
+        return False
 
 
 def locate(name: str) -> Path:

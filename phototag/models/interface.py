@@ -73,14 +73,14 @@ def choose_interface(graph: MetaGraph, card: ModelCard, directory: Path) -> Inte
     Raises `SignatureMismatch` naming `directory`, and the choices, if there are several ways or the graph is not an
     image classifier.
     """
-    signature = _signature(directory, card, graph)
+    signature = signature_of(directory, card, graph)
     if signature is None:
         return _operations(directory, card, graph)
     return _keys(directory, card, graph, signature)
 
 
-def _signature(directory: Path, card: ModelCard, graph: MetaGraph) -> Signature | None:
-    """Return the signature to run, or None if the card names operations of the graph."""
+def signature_of(directory: Path, card: ModelCard, graph: MetaGraph) -> Signature | None:
+    """Return the signature to run, or None if the card names operations of the graph. Raises `SignatureMismatch`."""
     usable = {key: s for key, s in graph.signatures.items() if key != _INIT_SIGNATURE and s.inputs and s.outputs}
     if card.signature is not None:
         if card.signature not in usable:
@@ -101,12 +101,7 @@ def _signature(directory: Path, card: ModelCard, graph: MetaGraph) -> Signature 
 
 def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signature) -> Interface:
     """Return how to call `signature`, with input and output by their keys."""
-    if len(signature.inputs) != 1:
-        raise SignatureMismatch(
-            f"the signature {signature.key} of {directory} takes {len(signature.inputs)} inputs, not one image: "
-            f"{_listed(signature.inputs)}"
-        )
-    input_key, spec = next(iter(signature.inputs.items()))
+    _check_input(directory, signature)
     only = next(iter(signature.outputs)) if len(signature.outputs) == 1 else None
     output_key = card.output.name or only
     if output_key is None or output_key not in signature.outputs:
@@ -120,7 +115,29 @@ def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signatu
     if output.dtype not in SCORES:
         raise SignatureMismatch(f"{directory} is not a classifier: its output {output_key!r} is {output.dtype}")
     classes = _classes(directory, output.shape)
-    return _interface(directory, card, graph, spec, (signature.key, input_key, output_key), classes)
+    return interface_of(directory, card, graph, signature, output_key, classes)
+
+
+def interface_of(
+    directory: Path,
+    card: ModelCard,
+    graph: MetaGraph,
+    signature: Signature,
+    output: str,
+    classes: int | None = None,
+) -> Interface:
+    """Return how to call `signature`, whose output is the key `output`. Raises `SignatureMismatch`."""
+    _check_input(directory, signature)
+    input_key, spec = next(iter(signature.inputs.items()))
+    return _interface(directory, card, graph, spec, (signature.key, input_key, output), classes)
+
+
+def _check_input(directory: Path, signature: Signature) -> None:
+    if len(signature.inputs) != 1:
+        raise SignatureMismatch(
+            f"the signature {signature.key} of {directory} takes {len(signature.inputs)} inputs, not one image: "
+            f"{_listed(signature.inputs)}"
+        )
 
 
 def _operations(directory: Path, card: ModelCard, graph: MetaGraph) -> Interface:

@@ -15,7 +15,15 @@ import filelock
 from phototag.core import ModelBuilding, OnWorkEvent, WaitingFor, ignore
 from phototag.errors import ConfigError, ModelError
 from phototag.models.card import CARD_NAME, format_card
-from phototag.models.find import DEFAULT_MODEL, Model, is_installed, is_model_name, read_text, saved_model_parts
+from phototag.models.find import (
+    DEFAULT_MODEL,
+    AnyModel,
+    Model,
+    is_installed,
+    is_model_name,
+    read_text,
+    saved_model_parts,
+)
 from phototag.paths import data_directory, installed_directory, shipped_directory
 from phototag.zoo.checkpoint import read_checkpoint
 from phototag.zoo.recipes import BUILDABLE, EFFICIENTNET_LITES, KERAS_APPLICATIONS, EfficientNetLite, card_of
@@ -57,7 +65,7 @@ def has_weights(name: str) -> bool:
     return lite is not None and importlib.util.find_spec(lite.package) is not None
 
 
-def add_model(name: str, model: Model, labels: str, *, link: bool) -> Path:
+def add_model(name: str, model: AnyModel, labels: str, *, link: bool) -> Path:
     """Install a copy of `model` as `name`, with its card and the text of its label file; return its directory.
 
     `link`: link to the SavedModel, which stays in its place.

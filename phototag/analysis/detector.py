@@ -1,0 +1,203 @@
+"""The analyzer that runs an object detector. Its result `boxes` holds the objects of a photo and where they are."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phototag.analysis.analyzer import ResultType
+from phototag.analysis.objects import Once
+from phototag.core import BOXES, Box, Results
+from phototag.errors import LabelMismatch, OutOfMemory, SignatureMismatch
+from phototag.models.detector import (
+    API_BOXES,
+    API_CLASSES,
+    API_COUNT,
+    API_SCORES,
+    DETECTIONS,
+    Detector,
+    described,
+    fits,
+)
+
+if TYPE_CHECKING:  # a run without new photos neither decodes nor loads a model
+    from phototag.engines.runner import Pixels, Runner
+    from phototag.images.decode import Picture
+
+# Boxes with a lower score are not kept. CenterNet gives a hundred boxes for each photo, most of them guesses.
+LEAST_SCORE = 0.1
+MOST_BOXES = 100
+# Detectors of float16 give a score of 1.0005 at most.
+_RANGE_TOLERANCE = 1e-3
+# A stored edge or score is a whole number of these steps.
+_STEPS = 65535
+# The stored form: the version, the number of boxes, and for each box kind, score, left, top, right and bottom.
+_VERSION = 1
+_HEAD = struct.Struct("<BB")
+_BOX = struct.Struct("<6H")
+
+
+class DetectorAnalyzer:
+    """Gives the objects of each photo: a tuple of `Box`, the surest first, at most `MOST_BOXES`.
+
+    `load` returns the loaded detector. It is called once, by the first thread that needs it.
+    """
+
+    after: tuple[str, ...] = ()
+
+    def __init__(self, detector: Detector, load: Callable[[], Runner]) -> None:
+        self._detector = detector
+        self._runner = Once(load)
+        self._numbers = {name: number for number, name in reversed(list(enumerate(detector.names)))}
+        self.results = (ResultType[Sequence[Box]](BOXES, boxes_key(detector), self._pack, self._unpack),)
+        self.recipe = (detector.digest,)
+        self.shortest_side = detector.preprocessing.shortest_side
+
+    @property
+    def by_photo(self) -> bool:
+        """Whether a call for one photo keeps a core busy. Loads the model."""
+        return self._runner.get().by_image
+
+    def prepare(self, picture: Picture) -> Pixels:
+        """Return the picture, squashed to the size of the model: uint8 [1, height, width, 3]. Raises `PhotoError`."""
+        return picture.view(self._detector.preprocessing)
+
+    def analyse(self, prepared: Sequence[Pixels], earlier: Sequence[Results]) -> Sequence[Results]:
+        """Return the boxes of each photo. Raises `ModelError`."""
+        return [{BOXES: boxes} for boxes in self._detect(np.concatenate(prepared))]
+
+    def _detect(self, images: Pixels) -> list[tuple[Box, ...]]:
+        """Return the boxes of each image. If memory runs out, run fewer images at a time."""
+        try:
+            outputs = self._runner.get().run_all(images)
+        except OutOfMemory:
+            if len(images) == 1:
+                raise
+            middle = len(images) // 2
+            return self._detect(images[:middle]) + self._detect(images[middle:])
+        return boxes_of(outputs, self._detector)
+
+    def _pack(self, boxes: Sequence[Box]) -> bytes:
+        return pack(boxes, self._numbers)
+
+    def _unpack(self, packed: bytes) -> tuple[Box, ...]:
+        return unpack(packed, self._detector.names)
+
+
+def boxes_key(detector: Detector) -> str:
+    """Return the key of the boxes, a digest of everything that determines them."""
+    return hashlib.sha256("\0".join((BOXES, detector.digest)).encode()).hexdigest()[:32]
+
+
+# --- From outputs to boxes --------------------------------------------------------------------------------------------
+
+
+def boxes_of(outputs: Mapping[str, NDArray[Any]], detector: Detector) -> list[tuple[Box, ...]]:
+    """Return the boxes of each image, the surest first.
+
+    `outputs`: by name, [N, ...], as `Runner.run_all` gives them. Boxes are clipped to the photo. Those with a score
+    below `LEAST_SCORE` are left out, and so are those without area, and kinds without a name.
+
+    Raises `SignatureMismatch` if an output has an impossible shape or a score is outside 0 to 1. Raises `LabelMismatch`
+    if a kind is beyond the names.
+    """
+    for name, values in outputs.items():
+        if not fits(name, values.shape):
+            shape = ", ".join(map(str, values.shape))
+            what = f"{detector.directory} is not an object detector: its output {name} has the shape [{shape}]"
+            raise SignatureMismatch(what, f"export it again with {described(name)}")
+    edges, scores, kinds = _columns(outputs, detector)
+    if not edges.shape[:2] == scores.shape == kinds.shape:
+        shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in outputs.items())
+        raise SignatureMismatch(f"{detector.directory} is not an object detector: its outputs do not match ({shapes})")
+    return [_boxes(*columns, detector) for columns in zip(edges, scores, kinds, strict=True)]
+
+
+def _columns(
+    outputs: Mapping[str, NDArray[Any]], detector: Detector
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return left, top, right and bottom, [N, M, 4], as fractions; the scores and the numbers of the kinds, [N, M]."""
+    if detector.form == "centernet":
+        detections = outputs[DETECTIONS].astype(np.float64)
+        width, height = detector.preprocessing.width, detector.preprocessing.height
+        edges = detections[..., :4] / (width, height, width, height)
+        return edges, detections[..., 4], detections[..., 5]
+    # The API gives top, left, bottom and right.
+    edges = outputs[API_BOXES].astype(np.float64)[..., [1, 0, 3, 2]]
+    scores, kinds = outputs[API_SCORES].astype(np.float64), outputs[API_CLASSES].astype(np.float64)
+    if API_COUNT in outputs:  # the rows behind the last box only fill up
+        rows = np.arange(scores.shape[1])
+        scores = np.where(rows < outputs[API_COUNT].astype(np.float64)[:, None], scores, 0.0)
+    return edges, scores, kinds
+
+
+def _boxes(
+    edges: NDArray[np.float64], scores: NDArray[np.float64], kinds: NDArray[np.float64], detector: Detector
+) -> tuple[Box, ...]:
+    """Return the boxes of one image. `edges`: [M, 4]. `scores` and `kinds`: [M]."""
+    is_sound = np.isfinite(edges).all(axis=1) & np.isfinite(scores) & np.isfinite(kinds)
+    kept = np.flatnonzero(is_sound & (np.where(is_sound, scores, 0.0) >= LEAST_SCORE))
+    kept = kept[np.argsort(-scores[kept], kind="stable")][:MOST_BOXES]
+    if len(kept) and scores[kept[0]] > 1 + _RANGE_TOLERANCE:
+        what = f"{detector.directory} is not an object detector: it gives a score of {scores[kept[0]]:.3g}"
+        raise SignatureMismatch(what, "export it again with scores of 0 to 1")
+    # Rounded as they are stored, so that a box keeps its area.
+    stored = np.rint(np.clip(edges[kept], 0.0, 1.0) * _STEPS)
+    boxes: list[Box] = []
+    for number, score, (left, top, right, bottom) in zip(
+        np.rint(kinds[kept]).tolist(), np.minimum(scores[kept], 1.0).tolist(), stored.tolist(), strict=True
+    ):
+        name = _name(int(number), detector)
+        if name and left < right and top < bottom:
+            boxes.append(Box(name, score, left / _STEPS, top / _STEPS, right / _STEPS, bottom / _STEPS))
+    return tuple(boxes)
+
+
+def _name(number: int, detector: Detector) -> str:
+    if 0 <= number < len(detector.names):
+        return detector.names[number]
+    known = f"the kinds up to {len(detector.names) - 1}"
+    remedy = "put a label file beside it that names each kind, and name that file in its model card"
+    raise LabelMismatch(f"{detector.directory} finds the kind {number}, but there are only names for {known}", remedy)
+
+
+# --- The stored form --------------------------------------------------------------------------------------------------
+
+
+def pack(boxes: Sequence[Box], numbers: Mapping[str, int]) -> bytes:
+    """Return at most `MOST_BOXES` boxes as bytes: 12 for each. `numbers` has the number of each kind.
+
+    Edges and scores are kept to the nearest 1/65535.
+    """
+    rows = (
+        (numbers[box.name], *(round(one * _STEPS) for one in (box.score, box.left, box.top, box.right, box.bottom)))
+        for box in boxes[:MOST_BOXES]
+    )
+    packed = b"".join(_BOX.pack(*row) for row in rows)
+    return _HEAD.pack(_VERSION, len(packed) // _BOX.size) + packed
+
+
+def unpack(packed: bytes, names: Sequence[str]) -> tuple[Box, ...]:
+    """Return the boxes in `packed`. `names` has the name of each number of a kind.
+
+    Raises `ValueError` for bytes that `pack` did not make.
+    """
+    if len(packed) < _HEAD.size or packed[0] != _VERSION:
+        raise ValueError("boxes of an unknown version")
+    count = packed[1]
+    if count > MOST_BOXES or len(packed) != _HEAD.size + count * _BOX.size:
+        raise ValueError("boxes that are cut off")
+    return tuple(_unpacked(row, names) for row in _BOX.iter_unpack(packed[_HEAD.size :]))
+
+
+def _unpacked(row: tuple[int, ...], names: Sequence[str]) -> Box:
+    number, score, *edges = row
+    left, top, right, bottom = edges
+    if number >= len(names) or not names[number] or left >= right or top >= bottom:
+        raise ValueError("boxes that no detector gives")
+    return Box(names[number], score / _STEPS, *(edge / _STEPS for edge in edges))
