@@ -130,7 +130,8 @@ class _Kept:
         # Interpolation and crop are not part of the graph.
         fed = model.preprocessing
         graph = (fed.height, fed.width, fed.mean, fed.std, fed.channel_order, fed.layout)
-        use = canonical((model.interface, graph))
+        also = model.interface.also
+        use = canonical((model.interface, graph, also) if also else (model.interface, graph))
         # A card's digest does not change if the files beside it do, so they count too.
         files = [(str(path), *_size_and_time(path)) for path in saved_model_parts(model.directory)]
         versions = (FORMAT, _version("tensorflow"), _version("ai-edge-litert"))

@@ -31,7 +31,8 @@ class Interface:
     `dtype` is the input's, one of `FLOATS`, `WHOLE_NUMBERS` or `string`, which means encoded JPEG files. `layout`,
     `height` and `width` come from its shape; height and width are None if it takes any size. `batch` is the number of
     images that every call must have, or None for any. `classes` is the number of scores, or None if only running the
-    model tells.
+    model tells. `also` names the other outputs of the signature that a pass gives. They change no scores, so they are
+    not part of the canonical text.
     """
 
     tag_set: tuple[str, ...]
@@ -44,6 +45,7 @@ class Interface:
     width: int | None
     batch: int | None
     classes: int | None
+    also: tuple[str, ...] = ()
 
     def canonical(self) -> str:
         """Return the text for digests."""
@@ -235,7 +237,8 @@ def refused_ops(graph: MetaGraph, interface: Interface) -> set[str]:
     never needs. It is not a sandbox.
     """
     everywhere = {node.op for node in graph.every_node() if _REFUSED.fullmatch(node.op)}
-    used = graph.ops_behind(_output_tensor(graph, interface))
+    tensors = [_output_tensor(graph, interface), *_other_tensors(graph, interface)]
+    used = {op for tensor in tensors for op in graph.ops_behind(tensor)}
     return everywhere | {op for op in used if _REFUSED_IN_USE.fullmatch(op)}
 
 
@@ -295,6 +298,12 @@ def _output_tensor(graph: MetaGraph, interface: Interface) -> str:
     if interface.signature is None:
         return interface.output
     return graph.signatures[interface.signature].outputs[interface.output].name
+
+
+def _other_tensors(graph: MetaGraph, interface: Interface) -> list[str]:
+    """Return the tensors of `Interface.also`. An output that the signature lacks has none: the engines say so."""
+    outputs = graph.signatures[interface.signature].outputs if interface.signature is not None else {}
+    return [outputs[name].name for name in interface.also if name in outputs]
 
 
 def _operation(name: str) -> str:
