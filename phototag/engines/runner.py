@@ -44,13 +44,14 @@ class Runner(ABC):
         """Return the scores of `images`, float32 [N, classes]. Arguments and errors are those of `run_all`."""
         return self.scores(self.run_all(images))
 
-    def run_all(self, images: Pixels) -> dict[str, NDArray[Any]]:
+    def run_all(self, images: Pixels, *, allow_nan: bool = False) -> dict[str, NDArray[Any]]:
         """Return each output for `images` by its name, [N, ...] in its own shape. Floats come as float32.
 
         `images`: uint8 [N, height, width, 3] in RGB order, as `Preprocessing.prepare` makes them. N is at least 1.
+        `allow_nan`: the caller handles values that are not finite, such as those of rows that only fill up.
 
         Raises `ValueError` for pixels of another shape or type. Raises `OutOfMemory` if a smaller batch may work, and
-        `ModelError` if the model fails or gives values that are not finite.
+        `ModelError` if the model fails or gives values that are not finite, unless `allow_nan`.
         """
         directory, size = self._directory, (self._preprocessing.height, self._preprocessing.width, 3)
         # Wrong pixels may make an engine end the whole process.
@@ -69,7 +70,9 @@ class Runner(ABC):
             raise ModelError(f"{directory} failed on a batch of {len(images)} images: {first_line(error)}") from error
         interface = self._interface
         names = ("scores", *interface.also)
-        checked = [self._checked(name, raw, len(images)) for name, raw in zip(names, outputs, strict=True)]
+        checked = [
+            self._checked(name, raw, len(images), allow_nan=allow_nan) for name, raw in zip(names, outputs, strict=True)
+        ]
         return dict(zip((interface.output, *interface.also), checked, strict=True))
 
     def scores(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
@@ -92,7 +95,7 @@ class Runner(ABC):
     def _infer(self, images: Pixels) -> list[NDArray[Any]]:
         """Return the model's outputs for `images`, whose number is the required one: the scores, then the others."""
 
-    def _checked(self, name: str, raw: NDArray[Any], images: int) -> NDArray[Any]:
+    def _checked(self, name: str, raw: NDArray[Any], images: int, *, allow_nan: bool) -> NDArray[Any]:
         """Return the output `raw`, floats as float32. `name`: what it is, for errors."""
         if len(raw) != images:
             rows = f"{images} images gave {len(raw)} rows of {name}"
@@ -100,7 +103,7 @@ class Runner(ABC):
         if not np.issubdtype(raw.dtype, np.floating):
             return raw
         floats = raw.astype(np.float32, copy=False)
-        if not np.isfinite(floats).all():
+        if not (allow_nan or np.isfinite(floats).all()):
             hint = "its input range may be wrong"
             raise ModelError(f"{self._directory} gave {name} that are not numbers (NaN or infinite); {hint}")
         return floats

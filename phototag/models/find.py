@@ -65,18 +65,27 @@ class Model:
 
 
 class AnyModel(Protocol):
-    """A model that an engine can run: a classifier (`Model`) or an object detector. The fields are those of `Model`."""
+    """A model that an engine can run: a classifier or an object detector. The fields are those of `Model`."""
 
     @property
-    def directory(self) -> Path: ...
+    def directory(self) -> Path:
+        """The folder of the SavedModel."""
+
     @property
-    def card(self) -> ModelCard: ...
+    def card(self) -> ModelCard:
+        """The facts that the SavedModel does not hold."""
+
     @property
-    def interface(self) -> Interface: ...
+    def interface(self) -> Interface:
+        """How to call it."""
+
     @property
-    def preprocessing(self) -> Preprocessing: ...
+    def preprocessing(self) -> Preprocessing:
+        """How to feed it."""
+
     @property
-    def weights(self) -> str: ...
+    def weights(self) -> str:
+        """What identifies the SavedModel."""
 
 
 # --- Finding ----------------------------------------------------------------------------------------------------------
