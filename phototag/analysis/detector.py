@@ -69,12 +69,15 @@ class DetectorAnalyzer:
 
     def analyse(self, prepared: Sequence[Pixels], earlier: Sequence[Results]) -> Sequence[Results]:
         """Return the boxes of each photo. Raises `ModelError`."""
-        return [{BOXES: boxes} for boxes in self._detect(np.concatenate(prepared))]
+        images = np.concatenate(prepared)
+        size = self._detector.interface.batch or len(images)  # each call may give another number of boxes
+        parts = [images[start : start + size] for start in range(0, len(images), size)]
+        return [{BOXES: boxes} for part in parts for boxes in self._detect(part)]
 
     def _detect(self, images: Pixels) -> list[tuple[Box, ...]]:
         """Return the boxes of each image. If memory runs out, run fewer images at a time."""
         try:
-            outputs = self._runner.get().run_all(images)
+            outputs = self._runner.get().run_all(images, allow_nan=True)
         except OutOfMemory:
             if len(images) == 1:
                 raise
