@@ -14,23 +14,12 @@ from phototag.analysis.analyzer import ResultType
 from phototag.analysis.objects import Once
 from phototag.core import BOXES, Box, Results
 from phototag.errors import LabelMismatch, OutOfMemory, SignatureMismatch
-from phototag.models.detector import (
-    API_BOXES,
-    API_CLASSES,
-    API_COUNT,
-    API_SCORES,
-    DETECTIONS,
-    Detector,
-    described,
-    fits,
-)
+from phototag.models.detector import LEAST_SCORE, Detector, columns, described, fits
 
 if TYPE_CHECKING:  # a run without new photos neither decodes nor loads a model
     from phototag.engines.runner import Pixels, Runner
     from phototag.images.decode import Picture
 
-# Boxes with a lower score are not kept. CenterNet gives a hundred boxes for each photo, most of them guesses.
-LEAST_SCORE = 0.1
 MOST_BOXES = 100
 # Detectors of float16 give a score of 1.0005 at most.
 _RANGE_TOLERANCE = 1e-3
@@ -114,29 +103,11 @@ def boxes_of(outputs: Mapping[str, NDArray[Any]], detector: Detector) -> list[tu
             shape = ", ".join(map(str, values.shape))
             what = f"{detector.directory} is not an object detector: its output {name} has the shape [{shape}]"
             raise SignatureMismatch(what, f"export it again with {described(name)}")
-    edges, scores, kinds = _columns(outputs, detector)
-    if not edges.shape[:2] == scores.shape == kinds.shape:
-        shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in outputs.items())
-        raise SignatureMismatch(f"{detector.directory} is not an object detector: its outputs do not match ({shapes})")
-    return [_boxes(*columns, detector) for columns in zip(edges, scores, kinds, strict=True)]
-
-
-def _columns(
-    outputs: Mapping[str, NDArray[Any]], detector: Detector
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return left, top, right and bottom, [N, M, 4], as fractions; the scores and the numbers of the kinds, [N, M]."""
-    if detector.form == "centernet":
-        detections = outputs[DETECTIONS].astype(np.float64)
-        width, height = detector.preprocessing.width, detector.preprocessing.height
-        edges = detections[..., :4] / (width, height, width, height)
-        return edges, detections[..., 4], detections[..., 5]
-    # The API gives top, left, bottom and right.
-    edges = outputs[API_BOXES].astype(np.float64)[..., [1, 0, 3, 2]]
-    scores, kinds = outputs[API_SCORES].astype(np.float64), outputs[API_CLASSES].astype(np.float64)
-    if API_COUNT in outputs:  # the rows behind the last box only fill up
-        rows = np.arange(scores.shape[1])
-        scores = np.where(rows < outputs[API_COUNT].astype(np.float64)[:, None], scores, 0.0)
-    return edges, scores, kinds
+    try:
+        by_column = columns(outputs, detector.preprocessing.width, detector.preprocessing.height)
+    except ValueError as error:
+        raise SignatureMismatch(f"{detector.directory} is not an object detector: {error}") from None
+    return [_boxes(*rows, detector) for rows in zip(*by_column, strict=True)]
 
 
 def _boxes(

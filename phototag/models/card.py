@@ -52,7 +52,8 @@ class ImageInput:
 
     `name`: the input's key in the signature, or a graph operation. `height`, `width`: pixels. `range`: a key of
     `SCALINGS`. Without a range, `mean` and `std` per channel in RGB order, on the scale 0 to 255. The other fields are
-    those of `Preprocessing`.
+    those of `Preprocessing`. No interpolation means `bicubic`, and for an object
+    detector `bilinear`. An object detector gets the whole photo, squashed.
     """
 
     name: str | None = None
@@ -63,7 +64,7 @@ class ImageInput:
     std: Triple | None = None
     resize: Resize = "crop"
     crop_fraction: float = 1.0
-    interpolation: Interpolation = "bicubic"
+    interpolation: Interpolation | None = None
     channel_order: ChannelOrder | None = None
     layout: Layout | None = None
 

@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from phototag.core import ScoreLine, canonical
 from phototag.errors import LabelMismatch, ModelError, SignatureMismatch
 from phototag.images.preprocess import Preprocessing
@@ -42,6 +45,8 @@ _SHAPES: Mapping[str, Shape] = {
     API_COUNT: (),
     DETECTIONS: (None, 6),
 }
+# Boxes with a lower score are not kept. CenterNet gives a hundred boxes for each photo, most of them guesses.
+LEAST_SCORE = 0.1
 # The size of the images, in pixels, if neither the model nor its card says it. Most detectors of the Object Detection
 # API's model zoo were trained on images of 640 x 640.
 DEFAULT_SIDE = 640
@@ -140,6 +145,37 @@ def kind_labels(detector: Detector) -> tuple[str, ...]:
     )
 
 
+# --- The outputs ------------------------------------------------------------------------------------------------------
+
+
+def gives_boxes(interface: Interface) -> bool:
+    """Return whether `interface` is that of a detector."""
+    return interface.output == DETECTIONS or API_BOXES in interface.also
+
+
+def columns(
+    outputs: Mapping[str, NDArray[Any]], width: int, height: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return left, top, right and bottom, [N, M, 4], as fractions; the scores and the numbers of the kinds, [N, M].
+
+    `outputs`: by name, of shapes that `fits` accepts. `width` and `height`: pixels of the model's images.
+
+    Raises `ValueError` if the outputs have different numbers of boxes.
+    """
+    if DETECTIONS in outputs:
+        detections = outputs[DETECTIONS].astype(np.float64)
+        return detections[..., :4] / (width, height, width, height), detections[..., 4], detections[..., 5]
+    # The API gives top, left, bottom and right.
+    edges = outputs[API_BOXES].astype(np.float64)[..., [1, 0, 3, 2]]
+    scores, kinds = outputs[API_SCORES].astype(np.float64), outputs[API_CLASSES].astype(np.float64)
+    if API_COUNT in outputs:  # the rows behind the last box only fill up
+        rows = np.arange(scores.shape[1])
+        scores = np.where(rows < outputs[API_COUNT].astype(np.float64)[:, None], scores, 0.0)
+    if not edges.shape[:2] == scores.shape == kinds.shape:
+        raise ValueError(f"it gives {edges.shape[1]} boxes, {scores.shape[1]} scores and {kinds.shape[1]} kinds")
+    return edges, scores, kinds
+
+
 # --- The facts --------------------------------------------------------------------------------------------------------
 
 
@@ -202,7 +238,8 @@ def _image(directory: Path, image: ImageInput, interface: Interface) -> ImageInp
     width = interface.width or image.width or DEFAULT_SIDE
     if (image.height or height, image.width or width) == (height, width):  # `preprocessing_for` reports the others
         image = replace(image, height=height, width=width)
-    return replace(image, resize="squash", crop_fraction=1.0)
+    # The filter that the Object Detection API and CenterNet were trained with.
+    return replace(image, resize="squash", crop_fraction=1.0, interpolation=image.interpolation or "bilinear")
 
 
 def _names(directory: Path, form: Form, label_file: LabelFile | None) -> tuple[str, ...]:
