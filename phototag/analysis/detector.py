@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from phototag.analysis.analyzer import ResultType
 from phototag.analysis.objects import Once
-from phototag.core import BOXES, Box, Results
+from phototag.core import BOXES, Box, Results, ignore
 from phototag.errors import LabelMismatch, OutOfMemory, SignatureMismatch
 from phototag.models.detector import LEAST_SCORE, Detector, columns, described, fits
 
@@ -84,6 +84,16 @@ class DetectorAnalyzer:
 def boxes_key(detector: Detector) -> str:
     """Return the key of the boxes, a digest of everything that determines them."""
     return hashlib.sha256("\0".join((BOXES, detector.digest)).encode()).hexdigest()[:32]
+
+
+def check_detector(detector: Detector) -> None:
+    """Load the detector and run it on images of noise. Raises `ModelError` if it fails or does not give boxes."""
+    from phototag.engines.load import open_runner
+
+    size = (2, detector.preprocessing.height, detector.preprocessing.width, 3)
+    noise = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    runner = open_runner(detector, "tensorflow", ignore, 1)
+    DetectorAnalyzer(detector, lambda: runner).analyse(list(noise[:, None]), [{}, {}])
 
 
 # --- From outputs to boxes --------------------------------------------------------------------------------------------
