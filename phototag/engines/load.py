@@ -130,13 +130,17 @@ class _Kept:
         # Interpolation and crop are not part of the graph.
         fed = model.preprocessing
         graph = (fed.height, fed.width, fed.mean, fed.std, fed.channel_order, fed.layout)
-        also = model.interface.also
-        use = canonical((model.interface, graph, also) if also else (model.interface, graph))
+        use = canonical((model.interface, graph))
         # A card's digest does not change if the files beside it do, so they count too.
         files = [(str(path), *_size_and_time(path)) for path in saved_model_parts(model.directory)]
         versions = (FORMAT, _version("tensorflow"), _version("ai-edge-litert"))
         facts = (str(model.directory), use, model.weights, files, versions, _gpus())
-        key = hashlib.sha256(canonical(facts).encode("utf-8", "surrogateescape")).hexdigest()
+        # Only if there are any, so that earlier conversions stay valid. Not in `use`, so that a conversion with other
+        # outputs replaces this one.
+        also = model.interface.also
+        key = hashlib.sha256(
+            canonical((*facts, also) if also else facts).encode("utf-8", "surrogateescape")
+        ).hexdigest()
         return cls(str(model.directory), hashlib.sha256(use.encode()).hexdigest(), key[:32])
 
     def read(self, place: Path) -> Conversion | None:

@@ -135,6 +135,8 @@ def settled_card(detector: Detector) -> ModelCard:
         signature=interface.signature,
         detector=detector.line,
         digest=detector.weights,
+        head=None,
+        look=None,
     )
 
 

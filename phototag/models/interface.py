@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from phototag.core import canonical_record
 from phototag.errors import ModelError, SignatureMismatch
 from phototag.images.preprocess import Layout
 from phototag.models.card import MAX_SIDE, ModelCard, ScoresKind
+from phototag.models.head import LOOK, WORDS
 from phototag.models.saved_model import MetaGraph, Node, Shape, Signature, TensorSpec, nearest
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
@@ -104,8 +105,9 @@ def signature_of(directory: Path, card: ModelCard, graph: MetaGraph) -> Signatur
 def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signature) -> Interface:
     """Return how to call `signature`, with input and output by their keys."""
     _check_input(directory, signature)
-    only = next(iter(signature.outputs)) if len(signature.outputs) == 1 else None
-    output_key = card.output.name or only
+    also = _outputs_of_heads(directory, card, signature)
+    rest = [key for key in signature.outputs if key not in also]
+    output_key = card.output.name or (rest[0] if len(rest) == 1 else None)
     if output_key is None or output_key not in signature.outputs:
         fault = f"no output {output_key!r}" if output_key else f"{len(signature.outputs)} outputs"
         raise SignatureMismatch(
@@ -117,7 +119,7 @@ def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signatu
     if output.dtype not in SCORES:
         raise SignatureMismatch(f"{directory} is not a classifier: its output {output_key!r} is {output.dtype}")
     classes = _classes(directory, output.shape)
-    return interface_of(directory, card, graph, signature, output_key, classes)
+    return replace(interface_of(directory, card, graph, signature, output_key, classes), also=also)
 
 
 def interface_of(
@@ -142,8 +144,28 @@ def _check_input(directory: Path, signature: Signature) -> None:
         )
 
 
+def _outputs_of_heads(directory: Path, card: ModelCard, signature: Signature) -> tuple[str, ...]:
+    """Return the outputs that the card's heads give."""
+    heads = {WORDS: card.head, LOOK: card.look}
+    also = tuple(name for name, entry in heads.items() if entry is not None)
+    for name in also:
+        spec = signature.outputs.get(name)
+        if spec is None or spec.dtype not in FLOATS or (spec.shape is not None and len(spec.shape) != 2):
+            what = (
+                f"the signature {signature.key} of {directory} has no output {name!r} of numbers, which its card needs"
+            )
+            raise SignatureMismatch(what, f"export it with that output or take {_ENTRIES[name]!r} out of the card")
+    return also
+
+
+_ENTRIES = {WORDS: "head", LOOK: "look"}
+
+
 def _operations(directory: Path, card: ModelCard, graph: MetaGraph) -> Interface:
     """Return how to call `graph`, with input and output by their names in it."""
+    if card.head is not None or card.look is not None:
+        what = f"{directory} has no signature, and only a signature gives the words and the look of its card"
+        raise SignatureMismatch(what, "take 'head' and 'look' out of the card")
     if card.input.name is None or card.output.name is None:
         missing = "input" if card.input.name is None else "output"
         raise SignatureMismatch(f"{directory}: the name of the {missing} is missing", _operations_hint(graph))

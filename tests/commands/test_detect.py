@@ -93,9 +93,7 @@ def _as_jpeg(png: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def test_an_unchanged_photo_shows_its_boxes_without_the_model(
-    scan: Scan, photo: Path, api: Path, tmp_path: Path
-) -> None:
+def test_an_unchanged_photo_shows_boxes_without_the_model(scan: Scan, photo: Path, api: Path, tmp_path: Path) -> None:
     model = shutil.copytree(api, tmp_path / "model")
     first = boxes_of(scan(photo, "--detect", model, "--format", "json"))
     weights = next((model / "variables").glob("*.data*"))
@@ -277,10 +275,11 @@ def test_the_shell_completes_installed_detectors(api: Path, toy_model: Path) -> 
 
 
 def test_a_run_without_it_does_not_import_it(photo: Path, toy_model: Path, tmp_path: Path) -> None:
+    arguments = ["scan", "--model", str(toy_model), "--index", str(tmp_path / "i"), str(photo)]
     script = (
         "import sys, atexit\n"
         "atexit.register(lambda: print(*(name for name in sys.modules if name.startswith('phototag.'))))\n"
-        f"sys.argv = ['phototag', 'scan', '--model', {str(toy_model)!r}, '--index', {str(tmp_path / 'i')!r}, {str(photo)!r}]\n"
+        f"sys.argv = ['phototag', *{arguments!r}]\n"
         "from phototag.cli import main\n"
         "main()\n"
     )
@@ -293,7 +292,7 @@ def test_a_run_without_it_does_not_import_it(photo: Path, toy_model: Path, tmp_p
 @pytest.mark.slow
 @pytest.mark.skipif(not CENTERNET.is_dir(), reason=f"needs CenterNet as a SavedModel in {CENTERNET}, or CENTERNET=DIR")
 def test_centernet_finds_persons(scan: Scan, shared: Path) -> None:
-    """On coco128, on which it was trained: this shows that it is fed and read as it was trained, and not how good it is."""
+    """On coco128, on which it was trained: so this shows only that it is fed and read rightly."""
     photos = shared / "photos" / "coco128"
     truth = json.loads((photos / "labels.json").read_text())
     result = scan(photos, "--write", "none", "--detect", CENTERNET, "--format", "json")
