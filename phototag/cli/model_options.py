@@ -71,7 +71,7 @@ def complete_detector(_: click.Context, __: click.Parameter, incomplete: str) ->
 
 
 def _installed(*, detectors: bool) -> set[str]:
-    from phototag.models.find import is_installed_detector
+    from phototag.models.detector import is_installed_detector
     from phototag.zoo.build import installed_models
 
     try:

@@ -47,7 +47,8 @@ def list_models(verbose: bool) -> None:
 
 
 def _described(name: str) -> str:
-    from phototag.models.find import find_model, is_installed_detector
+    from phototag.models.detector import is_installed_detector
+    from phototag.models.find import find_model
 
     try:
         if is_installed_detector(name):

@@ -19,7 +19,8 @@ from phototag.core import EngineChosen, ModelConverting, OnWorkEvent, canonical
 from phototag.engines.litert_runner import Conversion, LiteRTRunner, is_litert_installed
 from phototag.engines.runner import Runner, first_line
 from phototag.errors import ModelError
-from phototag.models.find import AnyModel, saved_model_parts
+from phototag.models.find import saved_model_parts
+from phototag.models.interface import AnyModel
 from phototag.paths import data_directory
 
 Engine = Literal["auto", "litert", "tensorflow"]

@@ -24,6 +24,7 @@ from phototag.models.find import BACKGROUND_NAMES, digest_of, locate, preprocess
 from phototag.models.interface import Interface, check_harmless, interface_of, signature_of
 from phototag.models.labels import LabelFile
 from phototag.models.saved_model import MetaGraph, Shape, Signature, choose_meta_graph, read_saved_model
+from phototag.paths import installed_directory
 
 # `api`: the outputs of TensorFlow's Object Detection API. `centernet`: boxes, scores and kinds in one output.
 Form = Literal["api", "centernet"]
@@ -113,6 +114,14 @@ def is_detector(graph: MetaGraph, card: ModelCard) -> bool:
     if signature is None and card.signature is None and len(signatures) == 1:
         signature = next(iter(signatures.values()))
     return signature is not None and _form(signature) is not None
+
+
+def is_installed_detector(name: str) -> bool:
+    """Return whether the installed model `name` is an object detector by its card."""
+    try:
+        return read_card(installed_directory(name), None).detector is not None
+    except ModelError:
+        return False
 
 
 def settled_card(detector: Detector) -> ModelCard:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from phototag.core import Label, canonical
 from phototag.errors import LabelMismatch, ModelError, NotASavedModel, SignatureMismatch, UnknownModel
@@ -84,30 +84,6 @@ class Model:
         return self.card.output.scores == "independent"
 
 
-class AnyModel(Protocol):
-    """A model that an engine can run: a classifier or an object detector. The fields are those of `Model`."""
-
-    @property
-    def directory(self) -> Path:
-        """The folder of the SavedModel."""
-
-    @property
-    def card(self) -> ModelCard:
-        """The facts that the SavedModel does not hold."""
-
-    @property
-    def interface(self) -> Interface:
-        """How to call it."""
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How to feed it."""
-
-    @property
-    def weights(self) -> str:
-        """What identifies the SavedModel."""
-
-
 # --- Finding ----------------------------------------------------------------------------------------------------------
 
 
@@ -149,14 +125,6 @@ def is_installed(name: str) -> bool:
         return is_model_name(name) and installed_directory(name).is_dir()
     except OSError as error:
         raise ModelError(f"{data_directory()} cannot be read ({error.strerror}); check its permissions") from None
-
-
-def is_installed_detector(name: str) -> bool:
-    """Return whether the installed model `name` is an object detector by its card."""
-    try:
-        return read_card(installed_directory(name), None).detector is not None
-    except ModelError:
-        return False
 
 
 def locate(name: str) -> Path:

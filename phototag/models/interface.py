@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from phototag.core import canonical_record
 from phototag.errors import ModelError, SignatureMismatch
-from phototag.images.preprocess import Layout
+from phototag.images.preprocess import Layout, Preprocessing
 from phototag.models.card import MAX_SIDE, ModelCard, ScoresKind
 from phototag.models.head import LOOK, WORDS
 from phototag.models.saved_model import MetaGraph, Node, Shape, Signature, TensorSpec, nearest
@@ -68,6 +68,30 @@ class Interface:
     def takes_floats(self) -> bool:
         """Whether the range of the input's values is unknown without a card."""
         return self.dtype in FLOATS
+
+
+class AnyModel(Protocol):
+    """A model that an engine can run: a classifier or an object detector. The fields are those of `find.Model`."""
+
+    @property
+    def directory(self) -> Path:
+        """The folder of the SavedModel."""
+
+    @property
+    def card(self) -> ModelCard:
+        """The facts that the SavedModel does not hold."""
+
+    @property
+    def interface(self) -> Interface:
+        """How to call it."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How to feed it."""
+
+    @property
+    def weights(self) -> str:
+        """What identifies the SavedModel."""
 
 
 def choose_interface(graph: MetaGraph, card: ModelCard, directory: Path) -> Interface:

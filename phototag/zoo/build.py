@@ -17,7 +17,6 @@ from phototag.errors import ConfigError, ModelError
 from phototag.models.card import CARD_NAME, format_card
 from phototag.models.find import (
     DEFAULT_MODEL,
-    AnyModel,
     Model,
     find_model,
     is_installed,
@@ -25,6 +24,7 @@ from phototag.models.find import (
     read_text,
     saved_model_parts,
 )
+from phototag.models.interface import AnyModel
 from phototag.paths import data_directory, installed_directory, shipped_directory
 from phototag.zoo.checkpoint import read_checkpoint
 from phototag.zoo.recipes import BUILDABLE, EFFICIENTNET_LITES, KERAS_APPLICATIONS, EfficientNetLite, card_of
