@@ -57,8 +57,9 @@ class ObjectAnalyzer:
         self._crops = crops
         self._kind = kind
         self.results = tuple(_result_types(model, crops, kind))
-        networks = (model.head, model.look)
-        self.recipe = (model.digest, str(crops), *(network.digest for network in networks if network is not None))
+        # Of the card, so that a model without a tree, which has no words, has the recipe of one whose tree is not used.
+        entries = (model.card.head, model.card.look)
+        self.recipe = (model.digest, str(crops), *(entry.digest for entry in entries if entry is not None))
         self.shortest_side = model.preprocessing.shortest_side
 
     @property

@@ -290,7 +290,7 @@ def _with_heads(model: Model, directory: Path, graph: MetaGraph) -> Model:
         head = read_head(path, card.head.digest, _ids_by_word(), classes)
         strangers = sorted(card.head.thresholds.keys() - set(head.words))
         if strangers:
-            fault = f"head.thresholds has {strangers[0]!r}, which is no word of {path.name}"
+            fault = f"head.thresholds has {strangers[0]!r}, a word that {path.name} does not have"
             raise ModelError(f"{directory / CARD_NAME}: {fault}; take it out or correct it")
         _check_width(model, graph, WORDS, len(head.words), path)
     if card.look is not None:

@@ -149,7 +149,7 @@ class _Network:
         if head.classes.shape[1] != CLASSES:
             raise ModelError(f"the head is for {head.classes.shape[1]} classes, and the network has {CLASSES}")
         weight, bias = self._variable(head.weights.T), self._variable(head.bias)
-        classes, of_mass = self._variable(head.classes.T), self._variable(head.mass_weight)
+        classes, of_mass = head.classes.T.astype(np.float32), self._variable(head.mass_weight)
 
         def probabilities(features: Any, logits: Any) -> Any:
             masses = tf.matmul(tf.nn.softmax(logits / head.temperature), classes)

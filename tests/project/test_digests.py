@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from phototag.analysis.objects import scores_key
+from phototag.analysis.objects import ObjectAnalyzer, scores_key
 from phototag.core import Label, canonical
 from phototag.engines.load import _Kept
 from phototag.models.find import find_model
+from phototag.run.record import recipe_digest
 from phototag.run.session import Session
 from phototag.vocabulary.choose import LabelRule
+from tests.helpers.heads import without_heads
 
 
 def test_the_digests_of_the_default_model_are_those_of_0_1_0() -> None:
@@ -19,10 +21,16 @@ def test_the_digests_of_the_default_model_are_those_of_0_1_0() -> None:
     model = session.model
     assert model.digest == "b78d8cca5673fa8bb6bac63810eafbb6b248d432ba3c710e31e05763701f6396"
     assert session.chooser.digest == "65c5af745ecc6f2c3874b976149b68e957dbbb963767f75bf856250ffce0e9e9"
-    assert session.recipe == "28dfa4095aeab249650120fee061fb90"
-    (objects,) = (kind for analyzer in session.analyzers for kind in analyzer.results)
+    objects, *_ = (kind for analyzer in session.analyzers for kind in analyzer.results)
     assert (objects.name, objects.key) == ("objects", "fc664c9bec4c9a29ded9bc847610f842")
     assert scores_key(model, 1, "probabilities") == objects.key
+
+
+def test_the_recipe_of_a_model_without_heads_is_that_of_0_1_0() -> None:
+    session = Session()
+    plain = ObjectAnalyzer(without_heads(session.model), session.classifier)
+    assert plain.recipe == (session.model.digest, "1")
+    assert recipe_digest([plain], session.chooser, session.settings.write) == "28dfa4095aeab249650120fee061fb90"
 
 
 def test_the_digest_of_a_label_chooser_is_that_of_0_1_0() -> None:
@@ -44,6 +52,7 @@ def test_the_digests_of_another_saved_model_are_those_of_0_1_0(shared: Path) -> 
         },
     )
     assert model.digest == "873450769786c6fd99e7b8081f3449c6a36be331ed46b99c365caa7bcd5bb561"
+    assert ObjectAnalyzer(model, lambda: pytest.fail("the model is not needed")).recipe == (model.digest, "1")
     assert _Kept.of(model).use == "f2d60da88be9d91d6583b9f0302a629d9b1721b1a10aaaecd478f9f45e122842"
 
 
