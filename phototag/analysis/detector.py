@@ -66,7 +66,7 @@ class DetectorAnalyzer:
     def _detect(self, images: Pixels) -> list[tuple[Box, ...]]:
         """Return the boxes of each image. If memory runs out, run fewer images at a time."""
         try:
-            outputs = self._runner.get().run_all(images, allow_nan=True)
+            outputs = self._runner.get().run_unchecked(images)
         except OutOfMemory:
             if len(images) == 1:
                 raise
@@ -102,7 +102,7 @@ def check_detector(detector: Detector) -> None:
 def boxes_of(outputs: Mapping[str, NDArray[Any]], detector: Detector) -> list[tuple[Box, ...]]:
     """Return the boxes of each image, the surest first.
 
-    `outputs`: by name, [N, ...], as `Runner.run_all` gives them. Boxes are clipped to the photo. Those with a score
+    `outputs`: by name, [N, ...], as `Runner.run_unchecked` gives them. Boxes are clipped to the photo. Those with a score
     below `LEAST_SCORE` are left out, and so are those without area, and kinds without a name.
 
     Raises `SignatureMismatch` if an output has an impossible shape or a score is outside 0 to 1. Raises `LabelMismatch`

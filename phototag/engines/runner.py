@@ -44,14 +44,26 @@ class Runner(ABC):
         """Return the scores of `images`, float32 [N, classes]. Arguments and errors are those of `run_all`."""
         return self.scores(self.run_all(images))
 
-    def run_all(self, images: Pixels, *, allow_nan: bool = False) -> dict[str, NDArray[Any]]:
+    def run_all(self, images: Pixels) -> dict[str, NDArray[Any]]:
         """Return each output for `images` by its name, [N, ...] in its own shape. Floats come as float32.
 
         `images`: uint8 [N, height, width, 3] in RGB order, as `Preprocessing.prepare` makes them. N is at least 1.
-        `allow_nan`: the caller handles values that are not finite, such as those of rows that only fill up.
 
         Raises `ValueError` for pixels of another shape or type. Raises `OutOfMemory` if a smaller batch may work, and
-        `ModelError` if the model fails or gives values that are not finite, unless `allow_nan`.
+        `ModelError` if the model fails or gives values that are not finite.
+        """
+        outputs = self.run_unchecked(images)
+        for name, values in outputs.items():
+            if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+                given = "scores" if name == self._interface.output else name
+                hint = "its input range may be wrong"
+                raise ModelError(f"{self._directory} gave {given} that are not numbers (NaN or infinite); {hint}")
+        return outputs
+
+    def run_unchecked(self, images: Pixels) -> dict[str, NDArray[Any]]:
+        """Return what `run_all` returns, but also values that are not finite. Other errors are the same.
+
+        A detector may have such values in rows that only fill up.
         """
         directory, size = self._directory, (self._preprocessing.height, self._preprocessing.width, 3)
         # Wrong pixels may make an engine end the whole process.
@@ -70,9 +82,7 @@ class Runner(ABC):
             raise ModelError(f"{directory} failed on a batch of {len(images)} images: {first_line(error)}") from error
         interface = self._interface
         names = ("scores", *interface.also)
-        checked = [
-            self._checked(name, raw, len(images), allow_nan=allow_nan) for name, raw in zip(names, outputs, strict=True)
-        ]
+        checked = [self._checked(name, raw, len(images)) for name, raw in zip(names, outputs, strict=True)]
         return dict(zip((interface.output, *interface.also), checked, strict=True))
 
     def scores(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
@@ -95,18 +105,12 @@ class Runner(ABC):
     def _infer(self, images: Pixels) -> list[NDArray[Any]]:
         """Return the model's outputs for `images`, whose number is the required one: the scores, then the others."""
 
-    def _checked(self, name: str, raw: NDArray[Any], images: int, *, allow_nan: bool) -> NDArray[Any]:
+    def _checked(self, name: str, raw: NDArray[Any], images: int) -> NDArray[Any]:
         """Return the output `raw`, floats as float32. `name`: what it is, for errors."""
         if len(raw) != images:
             rows = f"{images} images gave {len(raw)} rows of {name}"
             raise SignatureMismatch(f"{self._directory} is not a classifier: {rows}")
-        if not np.issubdtype(raw.dtype, np.floating):
-            return raw
-        floats = raw.astype(np.float32, copy=False)
-        if not (allow_nan or np.isfinite(floats).all()):
-            hint = "its input range may be wrong"
-            raise ModelError(f"{self._directory} gave {name} that are not numbers (NaN or infinite); {hint}")
-        return floats
+        return raw.astype(np.float32, copy=False) if np.issubdtype(raw.dtype, np.floating) else raw
 
     def _batches(self, images: Pixels) -> Iterator[tuple[Pixels, int]]:
         """Yield `images` in batches of the required size, each with its number of images. The last is filled up."""

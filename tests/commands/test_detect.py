@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -140,6 +141,11 @@ def test_a_second_scan_runs_nothing_and_turning_it_on_runs_only_the_detector(
     assert lines(scan(photo, "--format", "json"))[0]["tags"] == plain["tags"]
     assert lines(scan(photo, "--detect", api, "--format", "json"))[0]["boxes"] == both["boxes"]
     assert len(ran) == 2
+
+
+def test_a_box_that_is_not_a_number_is_left_out_and_the_scan_goes_on(scan: Scan, photo: Path, tmp_path: Path) -> None:
+    nan = export_detector(tmp_path / "nan", detection_boxes=lambda all: all["detection_boxes"] * [[[1.0], [math.nan]]])
+    assert [box["name"] for box in boxes_of(scan(photo, "--detect", nan, "--format", "json"))] == ["person"]
 
 
 def test_a_dry_run_prints_boxes_and_remembers_none(scan: Scan, photo: Path, api: Path, tmp_path: Path) -> None:
