@@ -102,8 +102,8 @@ def check_detector(detector: Detector) -> None:
 def boxes_of(outputs: Mapping[str, NDArray[Any]], detector: Detector) -> list[tuple[Box, ...]]:
     """Return the boxes of each image, the surest first.
 
-    `outputs`: by name, [N, ...], as `Runner.run_unchecked` gives them. Boxes are clipped to the photo. Those with a score
-    below `LEAST_SCORE` are left out, and so are those without area, and kinds without a name.
+    `outputs`: by name, [N, ...], as `Runner.run_unchecked` gives them. Boxes are clipped to the photo. Those with a
+    score below `LEAST_SCORE` are left out, and so are those without area, and kinds without a name.
 
     Raises `SignatureMismatch` if an output has an impossible shape or a score is outside 0 to 1. Raises `LabelMismatch`
     if a kind is beyond the names.
