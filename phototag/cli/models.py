@@ -140,7 +140,7 @@ def _is_detector(directory: Path, facts: dict[str, Any]) -> bool:
 
     place = locate(os.path.join(directory, ""))
     card = read_card(place, facts)
-    return is_detector(choose_meta_graph(read_saved_model(place), card.tag_set, place), card)
+    return is_detector(choose_meta_graph(read_saved_model(place), card.tag_set, place), card, place)
 
 
 # The options of `add` that say nothing about an object detector.

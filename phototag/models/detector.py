@@ -21,7 +21,19 @@ from phototag.images.preprocess import Preprocessing
 from phototag.models import coco
 from phototag.models.card import ImageInput, ModelCard, Output
 from phototag.models.find import BACKGROUND_NAMES, digest_of, locate, preprocessing_for, read_card, read_labels
-from phototag.models.interface import Interface, check_harmless, interface_of, signature_of
+from phototag.models.interface import (
+    API_BOXES,
+    API_CLASSES,
+    API_COUNT,
+    API_OUTPUTS,
+    API_SCORES,
+    DETECTIONS,
+    Interface,
+    check_harmless,
+    gives_objects,
+    interface_of,
+    signature_of,
+)
 from phototag.models.labels import LabelFile
 from phototag.models.saved_model import MetaGraph, Shape, Signature, choose_meta_graph, read_saved_model
 from phototag.paths import installed_directory
@@ -29,15 +41,6 @@ from phototag.paths import installed_directory
 # `api`: the outputs of TensorFlow's Object Detection API. `centernet`: boxes, scores and kinds in one output.
 Form = Literal["api", "centernet"]
 
-# The outputs of the Object Detection API (object_detection/core/standard_fields.py, DetectionResultFields).
-API_BOXES, API_CLASSES, API_SCORES, API_COUNT = (
-    "detection_boxes",
-    "detection_classes",
-    "detection_scores",
-    "num_detections",
-)
-# CenterNet's output: [N, M, 6], with x1, y1, x2, y2 in pixels of the input, the score, and the number of the kind.
-DETECTIONS = "detections"
 # The shapes of the outputs after the first dimension, the images. None: how many boxes there are.
 _SHAPES: Mapping[str, Shape] = {
     API_BOXES: (None, 4),
@@ -107,13 +110,13 @@ def find_detector(name: str, *, labels: Path | None = None, given: Mapping[str, 
     return Detector(directory, card, interface, preprocessing, form, names, weights, digest)
 
 
-def is_detector(graph: MetaGraph, card: ModelCard) -> bool:
+def is_detector(graph: MetaGraph, card: ModelCard, directory: Path) -> bool:
     """Return whether `graph` has the outputs of a detector, in the signature that `card` names or in the usual one."""
-    signatures = graph.signatures
-    signature = signatures.get(card.signature or "serving_default")
-    if signature is None and card.signature is None and len(signatures) == 1:
-        signature = next(iter(signatures.values()))
-    return signature is not None and _form(signature) is not None
+    try:
+        signature = signature_of(directory, card, graph)
+    except SignatureMismatch:
+        return False
+    return signature is not None and gives_objects(signature)
 
 
 def is_installed_detector(name: str) -> bool:
@@ -191,9 +194,9 @@ def columns(
 
 
 def _form(signature: Signature) -> Form | None:
-    if signature.outputs.keys() >= {API_BOXES, API_CLASSES, API_SCORES}:
-        return "api"
-    return "centernet" if DETECTIONS in signature.outputs else None
+    if not gives_objects(signature):
+        return None
+    return "api" if signature.outputs.keys() >= API_OUTPUTS else "centernet"
 
 
 def _interface(directory: Path, card: ModelCard, graph: MetaGraph) -> tuple[Form, Interface]:

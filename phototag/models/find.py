@@ -101,8 +101,6 @@ def find_model(name: str, *, labels: Path | None = None, given: Mapping[str, Any
     directory = locate(name)
     graphs = read_saved_model(directory)
     card = read_card(directory, given)
-    if card.detector is not None:
-        raise SignatureMismatch(f"{directory} is an object detector, and gives no tags", "name it with {detect}")
     graph = choose_meta_graph(graphs, card.tag_set, directory)
     label_file = read_labels(directory, card, labels)
     return _with_heads(

@@ -19,6 +19,12 @@ FLOATS = ("float32", "float16", "bfloat16", "float64")
 WHOLE_NUMBERS = ("uint8", "int32")
 # The dtypes of scores. Quantised models give integers.
 SCORES = (*FLOATS, "uint8", "int8", "int32")
+# The outputs of the Object Detection API (object_detection/core/standard_fields.py, DetectionResultFields).
+API_BOXES, API_CLASSES = "detection_boxes", "detection_classes"
+API_SCORES, API_COUNT = "detection_scores", "num_detections"
+API_OUTPUTS = {API_BOXES, API_CLASSES, API_SCORES}
+# CenterNet's output: [N, M, 6], with x1, y1, x2, y2 in pixels of the input, the score, and the number of the kind.
+DETECTIONS = "detections"
 # The signature that TensorFlow adds for its own use.
 _INIT_SIGNATURE = "__saved_model_init_op"
 _PLACEHOLDERS = ("Placeholder", "PlaceholderWithDefault", "PlaceholderV2")
@@ -128,6 +134,8 @@ def signature_of(directory: Path, card: ModelCard, graph: MetaGraph) -> Signatur
 
 def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signature) -> Interface:
     """Return how to call `signature`, with input and output by their keys."""
+    if card.output.name is None and gives_objects(signature):
+        raise SignatureMismatch(f"{directory} is not a classifier: it is an object detector", "name it with {detect}")
     _check_input(directory, signature)
     also = _outputs_of_heads(directory, card, signature)
     rest = [key for key in signature.outputs if key not in also]
@@ -166,6 +174,11 @@ def _check_input(directory: Path, signature: Signature) -> None:
             f"the signature {signature.key} of {directory} takes {len(signature.inputs)} inputs, not one image: "
             f"{_listed(signature.inputs)}"
         )
+
+
+def gives_objects(signature: Signature) -> bool:
+    """Return whether `signature` has the outputs of an object detector."""
+    return any(signature.outputs.keys() >= names for names in (API_OUTPUTS, {DETECTIONS}))
 
 
 def _outputs_of_heads(directory: Path, card: ModelCard, signature: Signature) -> tuple[str, ...]:

@@ -219,7 +219,7 @@ def test_a_detector_of_any_size_takes_640_pixels_or_what_its_card_says(tmp_path:
     detector = find_detector(str(directory))
     assert (detector.preprocessing.height, detector.preprocessing.width) == (48, 64)
     assert detector.line == ScoreLine(2, 1.7, 0.2)
-    with pytest.raises(ModelError, match=r"is an object detector, and gives no tags; name it with detect="):
+    with pytest.raises(ModelError, match=r"is not a classifier: it is an object detector; name it with detect="):
         find_model(str(directory))
 
 
@@ -245,7 +245,7 @@ def test_what_is_not_a_detector_is_one_sentence_that_names_its_outputs(tmp_path:
     directory = export(tmp_path / "classifier", means)
     with pytest.raises(SignatureMismatch, match=r"is not an object detector: its outputs are \w+; name a SavedModel"):
         find_detector(str(directory))
-    assert not is_detector(read_saved_model(directory)[0], ModelCard("toy"))
+    assert not is_detector(read_saved_model(directory)[0], ModelCard("toy"), directory)
     wrong = export_detector(tmp_path / "wrong", detection_boxes=lambda given: given["detection_boxes"][:, :, :3])
     with pytest.raises(SignatureMismatch, match=r"detection_boxes has the shape \[.*3\]; .*\[N, M, 4\]"):
         find_detector(str(wrong))

@@ -222,9 +222,20 @@ def test_a_detector_is_installed_under_a_name(
     assert [box["name"] for box in by_name] == ["person", "bicycle"]
     wrong = scan(photo, "--model", "finder", model="finder")
     assert wrong.exit_code == 3
-    assert f"{place} is an object detector, and gives no tags; name it with --detect" in wrong.stderr
+    assert f"{place} is not a classifier: it is an object detector; name it with --detect" in wrong.stderr
     assert phototag("models", "remove", "finder").exit_code == 0
     assert "neither a directory nor an installed model" in scan(photo, "--detect", "finder").stderr
+
+
+def test_inspect_says_what_a_detector_is_for(api: Path) -> None:
+    assert phototag("models", "add", api, "--name", "finder").exit_code == 0
+    for name in (str(api), "finder"):
+        result = phototag("inspect", name)
+        assert result.exit_code == 0, result.output
+        assert "  why      it is an object detector; name it with --detect\n" in result.stdout
+        assert "detection_boxes: float32 [1, 2, 4]" in result.stdout
+    wrong = phototag("scan", "--model", api, "photo.jpg")
+    assert wrong.exit_code == 2
 
 
 def test_its_kinds_can_have_other_names(scan: Scan, photo: Path, api: Path, tmp_path: Path) -> None:
