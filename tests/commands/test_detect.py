@@ -208,6 +208,11 @@ def test_what_is_not_a_detector_is_one_sentence(
     assert result.stdout == ""
 
 
+def test_a_missing_detector_is_known_before_any_work(scan: Scan, photo: Path, tmp_path: Path) -> None:
+    assert scan(photo, "--detect", tmp_path / "missing").exit_code == 3
+    assert not (tmp_path / "index.sqlite3").exists()
+
+
 def test_a_detector_is_installed_under_a_name(
     scan: Scan, photo: Path, detector: Path, tmp_path: Path, data_directory: Path
 ) -> None:
