@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -184,6 +185,57 @@ class Journal(Protocol):
 
 # The results of analyzers for one photo, by name.
 Results: TypeAlias = Mapping[str, Any]
+
+
+# --- Detected objects -------------------------------------------------------------------------------------------------
+
+# The name of a detector's result, which is a tuple of `Box`.
+BOXES = "boxes"
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An object that a detector found: the name of its kind, the score, 0 to 1, and where it is.
+
+    The edges are fractions of the upright photo, 0 to 1, with left < right and top < bottom.
+    """
+
+    name: str
+    score: float
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+def best_score(boxes: Iterable[Box], name: str) -> float:
+    """Return the best score, 0 to 1, of the boxes of the kind `name`; 0 if there is none."""
+    return max((box.score for box in boxes if box.name == name), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreLine:
+    """What the best score of a kind says about the photo: `slope` * logit(score) + `offset`, added to the log-odds.
+
+    A score below `floor`, 0 to 1, counts as `floor`. So does a photo without a box of the kind.
+
+    The line was fitted for `person` with CenterNet, on 212 photos that CenterNet was not trained on. Among floors up to
+    .2, which all give the same tags at .7, .15 gives the smallest log loss on 397 photos judged by eye. In 163 of the
+    165 photos that show a person, the score is above .18, so below that the line is a guess.
+    """
+
+    slope: float = 3.0
+    offset: float = 1.7
+    floor: float = 0.15
+
+    def log_odds(self, score: float) -> float:
+        """Return what to add to the log-odds of a word if the best score of its kind is `score`, 0 to 1."""
+        bounded = min(max(score, self.floor), _SUREST)
+        return self.slope * math.log(bounded / (1 - bounded)) + self.offset
+
+
+# The highest score that a line takes: the log-odds of 1 are infinite.
+_SUREST = 0.999
 
 
 # --- Events -----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
 from phototag.errors import PhotoError, PhototagError, UnknownModel
+
+if TYPE_CHECKING:
+    from phototag.core import Box
 
 
 def plural(count: int, noun: str) -> str:
@@ -14,6 +20,11 @@ def spell(name: str) -> str:
     """Return the text for a placeholder: `--index` for `index`, `phototag models list` for `command:models list`."""
     kind, _, command = name.rpartition(":")
     return f"phototag {command}" if kind else f"--{name.replace('_', '-')}"
+
+
+def rounded_box(box: Box) -> dict[str, Any]:
+    """Return the fields of `box` as values of JSON: score and edges with four digits."""
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(box).items()}
 
 
 def error_message(error: PhototagError) -> str:

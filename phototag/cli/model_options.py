@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -62,13 +61,28 @@ class _Tags(click.ParamType[tuple[str, ...]]):
 def complete_model(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete a model for the shell: the names of installed models, or else files and folders."""
     from phototag.models.find import DEFAULT_MODEL
+
+    return _completions({DEFAULT_MODEL, *_installed(detectors=False)}, incomplete)
+
+
+def complete_detector(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete an object detector for the shell: the names of installed detectors, or else files and folders."""
+    return _completions(_installed(detectors=True), incomplete)
+
+
+def _installed(*, detectors: bool) -> set[str]:
+    from phototag.models.detector import is_installed_detector
     from phototag.zoo.build import installed_models
 
-    installed = []
-    with contextlib.suppress(ModelError):  # completion has nowhere to print an error
-        installed = installed_models()
-    names = sorted(name for name in {DEFAULT_MODEL, *installed} if name.startswith(incomplete))
-    return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
+    try:
+        return {name for name in installed_models() if is_installed_detector(name) == detectors}
+    except ModelError:  # completion has nowhere to print an error
+        return set()
+
+
+def _completions(names: set[str], incomplete: str) -> list[CompletionItem]:
+    fitting = sorted(name for name in names if name.startswith(incomplete))
+    return [CompletionItem(name) for name in fitting] or [CompletionItem(incomplete, type="file")]
 
 
 def model_fact_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from phototag.cli.messages import error_message
+from phototag.cli.messages import error_message, spell
 from phototag.cli.model_options import model_card_options, model_fact_options
 from phototag.cli.terminal import print_event, printable, verbose_option
 from phototag.errors import ConfigError, PhototagError
@@ -47,14 +47,25 @@ def list_models(verbose: bool) -> None:
 
 
 def _described(name: str) -> str:
+    from phototag.models.detector import is_installed_detector
     from phototag.models.find import find_model
 
     try:
+        if is_installed_detector(name):
+            return _described_detector(name)
         model = find_model(name)
     except PhototagError as error:
         return printable(f"unusable: {error_message(error)}")
     size = f"{model.preprocessing.height}x{model.preprocessing.width}"
     return f"images of {size}, {len(model.labels)} classes, {'hierarchical' if model.taxonomy else 'flat'} tags"
+
+
+def _described_detector(name: str) -> str:
+    from phototag.models.detector import find_detector
+
+    detector = find_detector(name)
+    size = f"{detector.preprocessing.height}x{detector.preprocessing.width}"
+    return f"an object detector for --detect, images of {size}, {detector.kinds} kinds of objects"
 
 
 @models.command()
@@ -93,7 +104,8 @@ def add(
     """Install a SavedModel with its labels and what else has to be known of it.
 
     All of it is checked by running the model on an image before anything is installed. Then
-    `phototag scan PATH --model NAME` needs no other option.
+    `phototag scan PATH --model NAME` needs no other option. An object detector is installed for
+    `phototag scan PATH --detect NAME`.
     """
     from phototag.models.find import find_model, settled_card
     from phototag.models.labels import format_labels
@@ -108,6 +120,10 @@ def add(
     except ConfigError as error:
         raise ConfigError(error.what, f"{error.remedy} with --name") from None
     facts = {**facts, "name": name}
+    if _is_detector(directory, facts):
+        _refuse_classifier_options(directory, {**options, "calibrate": calibrate})
+        _add_detector(directory, name, labels, facts, link=link)
+        return
     if calibrate is not None:
         facts = _calibrated(directory, labels, facts, calibrate)
     model = find_model(os.path.join(directory, ""), labels=labels, given=facts)
@@ -115,6 +131,42 @@ def add(
     place = add_model(name, replace(model, card=card), format_labels(model.labels, model.thresholds), link=link)
     background = ", a background class" if model.background else ""
     click.echo(printable(f"{name}: {_described(name)}{background}, {card.output.scores}; installed in {place}"))
+
+
+def _is_detector(directory: Path, facts: dict[str, Any]) -> bool:
+    from phototag.models.detector import is_detector
+    from phototag.models.find import locate, read_card
+    from phototag.models.saved_model import choose_meta_graph, read_saved_model
+
+    place = locate(os.path.join(directory, ""))
+    card = read_card(place, facts)
+    return is_detector(choose_meta_graph(read_saved_model(place), card.tag_set, place), card, place)
+
+
+# The options of `add` that say nothing about an object detector.
+_FOR_CLASSIFIERS = ("background", "calibrate", "crop_fraction", "output", "output_op", "resize")
+
+
+def _refuse_classifier_options(directory: Path, options: dict[str, Any]) -> None:
+    for name in _FOR_CLASSIFIERS:
+        if options[name]:
+            option = spell(name)
+            raise ConfigError(f"{directory} is an object detector, for which {option} means nothing; leave it out")
+
+
+def _add_detector(directory: Path, name: str, labels: Path | None, facts: dict[str, Any], *, link: bool) -> None:
+    """Install an object detector, after it was run on images of noise."""
+    from phototag.analysis.detector import check_detector
+    from phototag.core import Label
+    from phototag.models.detector import find_detector, kind_labels, settled_card
+    from phototag.models.labels import format_labels
+    from phototag.zoo.build import add_model
+
+    detector = find_detector(os.path.join(directory, ""), labels=labels, given=facts)
+    check_detector(detector)
+    names = format_labels(Label(kind) for kind in kind_labels(detector))
+    place = add_model(name, replace(detector, card=settled_card(detector)), names, link=link)
+    click.echo(printable(f"{name}: {_described(name)}; installed in {place}"))
 
 
 def _check_scaling(options: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from phototag._version import __version__
 from phototag.cli.event_messages import event_message
-from phototag.cli.messages import photo_reason, plural, spell
+from phototag.cli.messages import photo_reason, plural, rounded_box, spell
 from phototag.cli.run_log import MAX_FAILURES, write_report
 from phototag.cli.terminal import Console, name_of, printable
 from phototag.errors import spelled
@@ -98,7 +98,7 @@ class Printer:
             self._console.failure(f"phototag: {self._name(outcome.path)}: {printable(reason)}")
         if self._options.as_json:
             if not self._options.quiet or outcome.status == "failed":
-                self._console.result(_json_line(outcome))
+                self._console.result(_json_line(outcome, with_boxes=self._settings.detect is not None))
         elif not self._options.quiet:
             self._show_text(outcome)
 
@@ -166,16 +166,17 @@ class Printer:
         return f"{line}{others}{would}."
 
 
-def _json_line(outcome: Outcome) -> str:
+def _json_line(outcome: Outcome, *, with_boxes: bool) -> str:
+    line = {
+        "path": str(outcome.path),
+        "status": outcome.status,
+        "tags": [asdict(tag) for tag in outcome.tags],
+        "predictions": [{**asdict(one.label), "score": one.score} for one in outcome.predictions],
+        "written": [str(path) for path in outcome.written],
+        "error": photo_reason(outcome.error) if outcome.error is not None else None,
+        "note": outcome.note,
+    }
+    if with_boxes:
+        line["boxes"] = [rounded_box(box) for box in outcome.boxes] if outcome.boxes is not None else None
     # ASCII only: bytes of a path outside UTF-8 survive as escaped surrogates in any encoding of stdout.
-    return json.dumps(
-        {
-            "path": str(outcome.path),
-            "status": outcome.status,
-            "tags": [asdict(tag) for tag in outcome.tags],
-            "predictions": [{**asdict(one.label), "score": one.score} for one in outcome.predictions],
-            "written": [str(path) for path in outcome.written],
-            "error": photo_reason(outcome.error) if outcome.error is not None else None,
-            "note": outcome.note,
-        }
-    )
+    return json.dumps(line)

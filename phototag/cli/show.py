@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,14 @@ import click
 from click.core import ParameterSource
 
 from phototag.cli.exit_codes import EXIT_PHOTOS_FAILED
-from phototag.cli.messages import error_message
+from phototag.cli.messages import error_message, rounded_box
 from phototag.cli.tag_options import TAG_SETTINGS, tag_options, take_tag_settings
 from phototag.cli.terminal import Console, print_event, printable, verbose_option
+from phototag.core import BOXES
 from phototag.errors import ConfigError, PhotoError, no_photo
 
 if TYPE_CHECKING:
+    from phototag.core import Box
     from phototag.vocabulary.choose import Explanation
 
 
@@ -176,20 +178,36 @@ def _explained(settings: dict[str, Any], photos: Iterable[Path], as_json: bool) 
             try:
                 if not path.is_file():  # a pipe would never end
                     raise no_photo(path)
-                explanations = session.explain(path)
+                results = session.look(path)
             except PhotoError as error:
                 yield error
                 continue
-            yield [_json(path, explanations)] if as_json else [printable(str(path)), *_explanation_lines(explanations)]
+            explanations, boxes = session.chooser.explain(results), results.get(BOXES)
+            if as_json:
+                yield [_json(path, explanations, boxes)]
+            else:
+                yield [printable(str(path)), *_explanation_lines(explanations), *_box_lines(boxes)]
 
 
-def _json(path: Path, explanations: Iterable[Explanation]) -> str:
-    return json.dumps({"path": str(path), "words": [_plain(one) for one in explanations]})
+def _json(path: Path, explanations: Iterable[Explanation], boxes: Iterable[Box] | None) -> str:
+    found = {"boxes": [rounded_box(box) for box in boxes]} if boxes is not None else {}
+    return json.dumps({"path": str(path), "words": [_plain(one) for one in explanations], **found})
 
 
 def _plain(one: Explanation) -> dict[str, Any]:
     evidence = [{"source": e.source, "probability": e.probability, "needed": e.needed} for e in one.evidence]
     return {**asdict(one), "evidence": evidence}
+
+
+def _box_lines(boxes: Sequence[Box] | None) -> Iterator[str]:
+    """Yield the objects that the detector found, with their places as percentages of the photo's width and height."""
+    if boxes is None:
+        return
+    yield "  objects" if boxes else "  no objects"
+    for box in boxes:
+        left, top, right, bottom = (round(100 * edge) for edge in (box.left, box.top, box.right, box.bottom))
+        where = f"x {left} to {right} %, y {top} to {bottom} %"
+        yield f"    {printable(box.name):<44} {box.score:.2f}  {where}"
 
 
 def _explanation_lines(explanations: Iterable[Explanation]) -> Iterator[str]:

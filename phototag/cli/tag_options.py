@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from phototag.cli.config import drop_weaker, is_on_command_line
-from phototag.cli.model_options import MODEL_FACTS, complete_model, model_fact_options
+from phototag.cli.model_options import MODEL_FACTS, complete_detector, complete_model, model_fact_options
 from phototag.run.defaults import MAX_TAGS, MODEL, MOST_CROPS
 
 
@@ -44,6 +44,12 @@ _OPTIONS = (
         show_default=True,
         shell_complete=complete_model,
         help="The model: a name, or a SavedModel directory.",
+    ),
+    click.option(
+        "--detect",
+        metavar="NAME|DIR",
+        shell_complete=complete_detector,
+        help="Also look for objects with this detector: a name, or a SavedModel directory. [default: none]",
     ),
     click.option(
         "--engine",
@@ -118,6 +124,7 @@ TAG_SETTINGS = (
     "engine",
     "labels",
     *MODEL_FACTS,
+    "detect",
     "threshold",
     "max_tags",
     "crops",

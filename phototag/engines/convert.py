@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,19 @@ from phototag.engines.runner import Pixels, Runner, first_line
 from phototag.engines.tensorflow_runner import TensorFlowRunner
 from phototag.errors import ModelError
 from phototag.images.preprocess import Preprocessing
+from phototag.models.detector import LEAST_SCORE, columns, fits, gives_boxes
 from phototag.models.interface import Interface
+
+# What a runner gives for images, by output.
+Outputs: TypeAlias = Mapping[str, NDArray[Any]]
 
 # How far values may be from TensorFlow's, as a share of the largest value. Float32 arithmetic in another order causes a
 # share of 0.00001. A wrongly converted layer causes far more.
 TOLERANCE = 1e-4
+# How far the scores of boxes, 0 to 1, and their edges, as fractions of the image, may be from TensorFlow's. CenterNet's
+# scores differ by up to .0024.
+SCORE_TOLERANCE = 0.005
+EDGE_TOLERANCE = 0.01
 
 
 def convert(directory: Path, interface: Interface, preprocessing: Preprocessing) -> Conversion:
@@ -43,12 +52,12 @@ def convert(directory: Path, interface: Interface, preprocessing: Preprocessing)
         return Conversion(None, f"its conversion failed ({first_line(error)})", gpu)
     images = test_images(preprocessing.height, preprocessing.width)
     try:
-        theirs, ours = (_outputs(runner, images) for runner in (reference, converted))
-        difference = disagreement(reference.scores(theirs), converted.scores(ours))
+        if gives_boxes(interface):
+            difference = _difference_of_boxes(reference, converted, images)
+        else:
+            difference = _difference(reference, converted, images, interface.also)
     except ModelError as error:
         return Conversion(None, f"it cannot be checked: {error.what}", gpu)
-    for name in interface.also:
-        difference = difference or disagreement_of_output(name, theirs[name], ours[name])
     return Conversion(None, difference, gpu) if difference else Conversion(content, None, gpu)
 
 
@@ -86,6 +95,24 @@ def test_images(height: int, width: int) -> Pixels:
     return np.stack(images)
 
 
+def _difference(reference: Runner, converted: Runner, images: Pixels, also: Sequence[str]) -> str | None:
+    theirs, ours = (_outputs(runner, images) for runner in (reference, converted))
+    difference = disagreement(reference.scores(theirs), converted.scores(ours))
+    for name in also:
+        difference = difference or disagreement_of_output(name, theirs[name], ours[name])
+    return difference
+
+
+def _difference_of_boxes(reference: Runner, converted: Runner, images: Pixels) -> str | None:
+    height, width = images.shape[1:3]
+    for image in images:  # one at a time, because each may give another number of boxes
+        theirs, ours = (runner.run_all(image[None]) for runner in (reference, converted))
+        difference = disagreement_of_boxes(theirs, ours, width, height)
+        if difference is not None:
+            return difference
+    return None
+
+
 def _outputs(runner: Runner, images: Pixels) -> dict[str, NDArray[Any]]:
     """Return the outputs for `images`, run four at a time because some models take a lot of memory for each."""
     parts = [runner.run_all(images[start : start + 4]) for start in range(0, len(images), 4)]
@@ -119,3 +146,50 @@ def disagreement_of_output(name: str, theirs: NDArray[Any], ours: NDArray[Any]) 
     if difference > TOLERANCE * largest:
         return f"LiteRT's {name} differ from TensorFlow's by up to {difference:.2g}"
     return None
+
+
+def disagreement_of_boxes(theirs: Outputs, ours: Outputs, width: int, height: int) -> str | None:
+    """Return how LiteRT's boxes for some images, `ours`, differ from TensorFlow's; None if they agree.
+
+    Both are the outputs of an object detector by name. Their order does not matter, because equal scores come in any
+    order. Neither do boxes with a score below `LEAST_SCORE`, which are not kept. `width` and `height`: pixels of the
+    images.
+    """
+    for name, values in theirs.items():
+        if not (fits(name, values.shape) and fits(name, ours[name].shape)):
+            return f"its output {name} has the shape {values.shape}"
+    try:
+        by_column = (*columns(theirs, width, height), *columns(ours, width, height))
+    except ValueError as error:
+        return str(error)
+    for rows in zip(*by_column, strict=True):
+        one, other = _Boxes(*rows[:3]), _Boxes(*rows[3:])
+        difference = abs(one.best - other.best)
+        if difference > SCORE_TOLERANCE:
+            return f"LiteRT's best score of a box differs from TensorFlow's by {difference:.2g}"
+        if not (one.are_in(other) and other.are_in(one)):
+            return "LiteRT finds other boxes than TensorFlow"
+    return None
+
+
+class _Boxes(NamedTuple):
+    """The boxes of one image: edges [M, 4] as fractions, scores [M], and numbers of the kinds [M]."""
+
+    edges: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    kinds: NDArray[np.float64]
+
+    @property
+    def best(self) -> float:
+        return float(self.scores.max(initial=0))
+
+    def are_in(self, other: _Boxes) -> bool:
+        """Return whether each box that is surely kept has a box like it in `other`."""
+        kept = np.flatnonzero(self.scores >= LEAST_SCORE + SCORE_TOLERANCE)
+        return all(self._is_in(int(number), other) for number in kept)
+
+    def _is_in(self, number: int, other: _Boxes) -> bool:
+        alike = np.abs(other.scores - self.scores[number]) <= SCORE_TOLERANCE
+        alike &= np.rint(other.kinds) == np.rint(self.kinds[number])
+        alike &= np.abs(other.edges - self.edges[number]).max(axis=1) <= EDGE_TOLERANCE
+        return bool(alike.any())

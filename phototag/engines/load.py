@@ -19,7 +19,8 @@ from phototag.core import EngineChosen, ModelConverting, OnWorkEvent, canonical
 from phototag.engines.litert_runner import Conversion, LiteRTRunner, is_litert_installed
 from phototag.engines.runner import Runner, first_line
 from phototag.errors import ModelError
-from phototag.models.find import Model, saved_model_parts
+from phototag.models.find import saved_model_parts
+from phototag.models.interface import AnyModel
 from phototag.paths import data_directory
 
 Engine = Literal["auto", "litert", "tensorflow"]
@@ -30,7 +31,7 @@ MAX_VERDICT = 1 << 16  # bytes
 MAX_CONTENT = 1 << 31  # bytes, the limit of a flatbuffer
 
 
-def open_runner(model: Model, engine: Engine, on_event: OnWorkEvent, callers: int) -> Runner:
+def open_runner(model: AnyModel, engine: Engine, on_event: OnWorkEvent, callers: int) -> Runner:
     """Load `model` into `engine`. `auto` is LiteRT, unless LiteRT cannot run the model or there is a GPU.
 
     `on_event` is called before a model is converted and, with `auto`, if the conversion failed. `callers`: how many
@@ -59,7 +60,7 @@ def open_runner(model: Model, engine: Engine, on_event: OnWorkEvent, callers: in
 # --- Keeping conversions ----------------------------------------------------------------------------------------------
 
 
-def _conversion(model: Model, on_event: OnWorkEvent, *, tell: bool) -> Conversion:
+def _conversion(model: AnyModel, on_event: OnWorkEvent, *, tell: bool) -> Conversion:
     """Return the conversion of `model`, made now or earlier. `tell`: report the reason if it fails now."""
     place, kept = _place(), _Kept.of(model)
     found = kept.read(place)
@@ -126,7 +127,7 @@ class _Kept:
     key: str
 
     @classmethod
-    def of(cls, model: Model) -> _Kept:
+    def of(cls, model: AnyModel) -> _Kept:
         # Interpolation and crop are not part of the graph.
         fed = model.preprocessing
         graph = (fed.height, fed.width, fed.mean, fed.std, fed.channel_order, fed.layout)
@@ -214,7 +215,7 @@ def _gpus() -> tuple[object, ...]:
 # --- Making one -------------------------------------------------------------------------------------------------------
 
 
-def _make(model: Model) -> Conversion:
+def _make(model: AnyModel) -> Conversion:
     """Convert `model`, in this process if TensorFlow is already imported, else in another process.
 
     Raises `ModelError` if TensorFlow cannot load the model.

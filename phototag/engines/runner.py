@@ -52,6 +52,19 @@ class Runner(ABC):
         Raises `ValueError` for pixels of another shape or type. Raises `OutOfMemory` if a smaller batch may work, and
         `ModelError` if the model fails or gives values that are not finite.
         """
+        outputs = self.run_unchecked(images)
+        for name, values in outputs.items():
+            if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+                given = "scores" if name == self._interface.output else name
+                hint = "its input range may be wrong"
+                raise ModelError(f"{self._directory} gave {given} that are not numbers (NaN or infinite); {hint}")
+        return outputs
+
+    def run_unchecked(self, images: Pixels) -> dict[str, NDArray[Any]]:
+        """Return what `run_all` returns, but also values that are not finite. Other errors are the same.
+
+        A detector may have such values in rows that only fill up.
+        """
         directory, size = self._directory, (self._preprocessing.height, self._preprocessing.width, 3)
         # Wrong pixels may make an engine end the whole process.
         if images.ndim != 4 or images.shape[1:] != size or images.dtype != np.uint8 or not len(images):
@@ -97,13 +110,7 @@ class Runner(ABC):
         if len(raw) != images:
             rows = f"{images} images gave {len(raw)} rows of {name}"
             raise SignatureMismatch(f"{self._directory} is not a classifier: {rows}")
-        if not np.issubdtype(raw.dtype, np.floating):
-            return raw
-        floats = raw.astype(np.float32, copy=False)
-        if not np.isfinite(floats).all():
-            hint = "its input range may be wrong"
-            raise ModelError(f"{self._directory} gave {name} that are not numbers (NaN or infinite); {hint}")
-        return floats
+        return raw.astype(np.float32, copy=False) if np.issubdtype(raw.dtype, np.floating) else raw
 
     def _batches(self, images: Pixels) -> Iterator[tuple[Pixels, int]]:
         """Yield `images` in batches of the required size, each with its number of images. The last is filled up."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from phototag.core import canonical_record
+from phototag.core import ScoreLine, canonical_record
 from phototag.errors import ModelError
 from phototag.images.preprocess import ChannelOrder, Interpolation, Layout, Resize
 from phototag.vocabulary.taxonomy import LevelThresholds
@@ -52,7 +52,8 @@ class ImageInput:
 
     `name`: the input's key in the signature, or a graph operation. `height`, `width`: pixels. `range`: a key of
     `SCALINGS`. Without a range, `mean` and `std` per channel in RGB order, on the scale 0 to 255. The other fields are
-    those of `Preprocessing`.
+    those of `Preprocessing`. No interpolation means `bicubic`, and for an object
+    detector `bilinear`. An object detector gets the whole photo, squashed.
     """
 
     name: str | None = None
@@ -63,7 +64,7 @@ class ImageInput:
     std: Triple | None = None
     resize: Resize = "crop"
     crop_fraction: float = 1.0
-    interpolation: Interpolation = "bicubic"
+    interpolation: Interpolation | None = None
     channel_order: ChannelOrder | None = None
     layout: Layout | None = None
 
@@ -120,6 +121,8 @@ class ModelCard:
     - `temperature`: the divisor of the logits before the softmax
     - `thresholds`: how sure the model must be of a word, by the word's level in the tree. Both this and the temperature
       are fitted on labelled photos (benchmarks/calibrate.py)
+    - `detector`: the model is an object detector, and its best score of a kind says this much; None for a classifier
+      and for a detector without such facts
     - `digest`: identifies the weights. None means the SHA-256 of the SavedModel's files
     - `head`, `look`: the networks on the features. The signature then has the outputs `words` and `look`
     """
@@ -133,6 +136,7 @@ class ModelCard:
     taxonomy: Literal["imagenet", "none"] | None = None
     temperature: float = 1.0
     thresholds: LevelThresholds = field(default_factory=LevelThresholds)
+    detector: ScoreLine | None = None
     licence: str | None = None
     source: str | None = None
     digest: str | None = None
@@ -193,7 +197,17 @@ def _check(card: ModelCard, source: str) -> None:
     for level, threshold in dataclasses.asdict(card.thresholds).items():
         if not 0 < threshold < 1:
             raise ModelError(f"{source}: thresholds.{level} must be between 0 and 1, not {threshold}")
+    if card.detector is not None:
+        _check_line(card.detector, source)
     _check_input(card.input, source)
+
+
+def _check_line(line: ScoreLine, source: str) -> None:
+    # Far beyond the lines that fit real detectors.
+    limits = {"slope": (line.slope, 0, 20), "offset": (line.offset, -20, 20), "floor": (line.floor, 0.001, 0.999)}
+    for name, (value, least, most) in limits.items():
+        if not least <= value <= most:
+            raise ModelError(f"{source}: detector.{name} must be from {least} to {most}, not {value}")
 
 
 def _check_beside(file: str, key: str, source: str) -> None:

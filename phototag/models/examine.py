@@ -10,6 +10,7 @@ from typing import Any
 
 from phototag.errors import LabelMismatch, ModelError, SignatureMismatch
 from phototag.models.card import ModelCard
+from phototag.models.detector import is_detector
 from phototag.models.find import MissingFact, fit_labels, locate, missing_facts, read_card, read_labels
 from phototag.models.interface import Interface, check_harmless, choose_interface, class_count, guess_operations
 from phototag.models.labels import LabelFile
@@ -53,9 +54,11 @@ def examine(name: str, *, labels: Path | None = None, given: Mapping[str, Any] |
         graph = choose_meta_graph(graphs, card.tag_set, directory)
         interface = choose_interface(graph, card, directory)
     except SignatureMismatch as error:
-        if any(named is not None for named in (card.tag_set, card.signature, card.input.name, card.output.name)):
+        is_for_objects = is_detector(graph, card, directory)
+        is_named = any(one is not None for one in (card.tag_set, card.signature, card.input.name, card.output.name))
+        if is_named and not is_for_objects:
             raise  # the user named something wrong, which tells nothing about the model
-        fault, interface = error, _guessed_interface(graph, card, directory)
+        fault, interface = error, None if is_for_objects else _guessed_interface(graph, card, directory)
         needs_names = interface is not None
     if interface is not None:
         try:

@@ -351,7 +351,7 @@ def preprocessing_for(directory: Path, image: ImageInput, interface: Interface) 
         std=scaling.std,
         resize=image.resize,
         crop_fraction=image.crop_fraction,
-        interpolation=image.interpolation,
+        interpolation=image.interpolation or "bicubic",
         channel_order=image.channel_order or scaling.channel_order,
         layout=interface.layout,
     )

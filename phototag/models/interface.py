@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from phototag.core import canonical_record
 from phototag.errors import ModelError, SignatureMismatch
-from phototag.images.preprocess import Layout
+from phototag.images.preprocess import Layout, Preprocessing
 from phototag.models.card import MAX_SIDE, ModelCard, ScoresKind
 from phototag.models.head import LOOK, WORDS
 from phototag.models.saved_model import MetaGraph, Node, Shape, Signature, TensorSpec, nearest
@@ -19,6 +19,12 @@ FLOATS = ("float32", "float16", "bfloat16", "float64")
 WHOLE_NUMBERS = ("uint8", "int32")
 # The dtypes of scores. Quantised models give integers.
 SCORES = (*FLOATS, "uint8", "int8", "int32")
+# The outputs of the Object Detection API (object_detection/core/standard_fields.py, DetectionResultFields).
+API_BOXES, API_CLASSES = "detection_boxes", "detection_classes"
+API_SCORES, API_COUNT = "detection_scores", "num_detections"
+API_OUTPUTS = {API_BOXES, API_CLASSES, API_SCORES}
+# CenterNet's output: [N, M, 6], with x1, y1, x2, y2 in pixels of the input, the score, and the number of the kind.
+DETECTIONS = "detections"
 # The signature that TensorFlow adds for its own use.
 _INIT_SIGNATURE = "__saved_model_init_op"
 _PLACEHOLDERS = ("Placeholder", "PlaceholderWithDefault", "PlaceholderV2")
@@ -70,20 +76,44 @@ class Interface:
         return self.dtype in FLOATS
 
 
+class AnyModel(Protocol):
+    """A model that an engine can run: a classifier or an object detector. The fields are those of `find.Model`."""
+
+    @property
+    def directory(self) -> Path:
+        """The folder of the SavedModel."""
+
+    @property
+    def card(self) -> ModelCard:
+        """The facts that the SavedModel does not hold."""
+
+    @property
+    def interface(self) -> Interface:
+        """How to call it."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How to feed it."""
+
+    @property
+    def weights(self) -> str:
+        """What identifies the SavedModel."""
+
+
 def choose_interface(graph: MetaGraph, card: ModelCard, directory: Path) -> Interface:
     """Return how to call `graph` as an image classifier: as `card` says, or else in the only possible way.
 
     Raises `SignatureMismatch` naming `directory`, and the choices, if there are several ways or the graph is not an
     image classifier.
     """
-    signature = _signature(directory, card, graph)
+    signature = signature_of(directory, card, graph)
     if signature is None:
         return _operations(directory, card, graph)
     return _keys(directory, card, graph, signature)
 
 
-def _signature(directory: Path, card: ModelCard, graph: MetaGraph) -> Signature | None:
-    """Return the signature to run, or None if the card names operations of the graph."""
+def signature_of(directory: Path, card: ModelCard, graph: MetaGraph) -> Signature | None:
+    """Return the signature to run, or None if the card names operations of the graph. Raises `SignatureMismatch`."""
     usable = {key: s for key, s in graph.signatures.items() if key != _INIT_SIGNATURE and s.inputs and s.outputs}
     if card.signature is not None:
         if card.signature not in usable:
@@ -104,12 +134,9 @@ def _signature(directory: Path, card: ModelCard, graph: MetaGraph) -> Signature 
 
 def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signature) -> Interface:
     """Return how to call `signature`, with input and output by their keys."""
-    if len(signature.inputs) != 1:
-        raise SignatureMismatch(
-            f"the signature {signature.key} of {directory} takes {len(signature.inputs)} inputs, not one image: "
-            f"{_listed(signature.inputs)}"
-        )
-    input_key, spec = next(iter(signature.inputs.items()))
+    if card.output.name is None and gives_objects(signature):
+        raise SignatureMismatch(f"{directory} is not a classifier: it is an object detector", "name it with {detect}")
+    _check_input(directory, signature)
     also = _outputs_of_heads(directory, card, signature)
     rest = [key for key in signature.outputs if key not in also]
     output_key = card.output.name or (rest[0] if len(rest) == 1 else None)
@@ -124,8 +151,34 @@ def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signatu
     if output.dtype not in SCORES:
         raise SignatureMismatch(f"{directory} is not a classifier: its output {output_key!r} is {output.dtype}")
     classes = _classes(directory, output.shape)
-    interface = _interface(directory, card, graph, spec, (signature.key, input_key, output_key), classes)
-    return replace(interface, also=also)
+    return replace(interface_of(directory, card, graph, signature, output_key, classes), also=also)
+
+
+def interface_of(
+    directory: Path,
+    card: ModelCard,
+    graph: MetaGraph,
+    signature: Signature,
+    output: str,
+    classes: int | None = None,
+) -> Interface:
+    """Return how to call `signature`, whose output is the key `output`. Raises `SignatureMismatch`."""
+    _check_input(directory, signature)
+    input_key, spec = next(iter(signature.inputs.items()))
+    return _interface(directory, card, graph, spec, (signature.key, input_key, output), classes)
+
+
+def _check_input(directory: Path, signature: Signature) -> None:
+    if len(signature.inputs) != 1:
+        raise SignatureMismatch(
+            f"the signature {signature.key} of {directory} takes {len(signature.inputs)} inputs, not one image: "
+            f"{_listed(signature.inputs)}"
+        )
+
+
+def gives_objects(signature: Signature) -> bool:
+    """Return whether `signature` has the outputs of an object detector."""
+    return any(signature.outputs.keys() >= names for names in (API_OUTPUTS, {DETECTIONS}))
 
 
 def _outputs_of_heads(directory: Path, card: ModelCard, signature: Signature) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar, get_args
 
-from phototag.core import Prediction, Tag
+from phototag.core import Box, Prediction, Tag
 from phototag.errors import PhotoError
 
 T = TypeVar("T")
@@ -33,6 +33,8 @@ class Outcome:
     written: the files that hold the tags.
     error: why the photo was skipped or failed.
     note: why the tags are not in the photo, although the user wanted them there.
+    boxes: the objects that the detector found, the surest first. None if there is no detector, or it has not looked at
+        the photo.
     """
 
     file: os.PathLike[str]
@@ -42,6 +44,7 @@ class Outcome:
     written: tuple[Path, ...] = ()
     error: PhotoError | None = None
     note: str | None = None
+    boxes: tuple[Box, ...] | None = None
 
     @property
     def path(self) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from phototag.analysis.analyzer import Analyzer, ResultType, unpacked
-from phototag.core import Photo, Prediction, Tag
+from phototag.core import BOXES, Box, Photo, Prediction, Tag
 from phototag.errors import PhotoError
 from phototag.index import Index, IndexedPhoto, Record
 from phototag.metadata.files import folders_synced_once
@@ -102,7 +102,16 @@ class Recorder:
         """Return the outcome of a photo that an earlier run tagged."""
         if not self.details:
             return Outcome(photo, "unchanged")
-        return Outcome(photo, "unchanged", self.index.tags(known), self.index.predictions(known), known.written)
+        tags, predictions, boxes = self.index.tags(known), self.index.predictions(known), self._boxes(known)
+        return Outcome(photo, "unchanged", tags, predictions, known.written, boxes=boxes)
+
+    def _boxes(self, known: IndexedPhoto) -> tuple[Box, ...] | None:
+        """Return the boxes that the index has for a photo, or None if it has none or there is no detector."""
+        kinds = [kind for kind in self.types if kind.name == BOXES]
+        if not kinds:
+            return None
+        boxes: tuple[Box, ...] | None = unpacked(kinds, self.index.results(known, [kinds[0].key])).get(BOXES)
+        return boxes
 
     def failed(self, error: PhotoError) -> Outcome:
         """Record a photo or a folder that failed, and return its outcome."""
@@ -173,9 +182,9 @@ class Recorder:
         results = {kind.name: kind.unpack(sight.packed[kind.key]) for kind in self.types}
         rejected = () if self.forget_rejections else self._rejected(photo, known, sight.digest)
         predictions = self.chooser.top(results, TOP_PREDICTIONS)
-        tags = _without(self.chooser.choose(results), rejected)
+        tags, boxes = _without(self.chooser.choose(results), rejected), results.get(BOXES)
         if self.dry_run:
-            return Outcome(photo, "tagged" if tags else "untagged", tags, predictions)
+            return Outcome(photo, "tagged" if tags else "untagged", tags, predictions, boxes=boxes)
         record = Record(
             photo,
             "",
@@ -192,7 +201,7 @@ class Recorder:
             written, fault = self._write(photo, tags, predictions, known)
         except PhotoError as error:
             batch.records.append(self._with_earlier_tags(record, known))  # so that the next run need not look again
-            return Outcome(photo, "failed", tags, predictions, error=error)
+            return Outcome(photo, "failed", tags, predictions, error=error, boxes=boxes)
         tags = _without(tags, written.rejected)
         is_as_seen = (written.photo.size, written.photo.mtime_ns) == (photo.size, photo.mtime_ns)
         batch.records.append(
@@ -209,9 +218,9 @@ class Recorder:
             )
         )
         if fault is not None:
-            return Outcome(photo, "failed", tags, predictions, written.files, fault, written.note)
+            return Outcome(photo, "failed", tags, predictions, written.files, fault, written.note, boxes)
         status: Status = "tagged" if tags else "untagged"
-        return Outcome(photo, status, tags, predictions, written.files, note=written.note)
+        return Outcome(photo, status, tags, predictions, written.files, note=written.note, boxes=boxes)
 
     def _with_earlier_tags(self, record: Record, known: IndexedPhoto | None) -> Record:
         """Return `record` with the earlier tags, which a photo that could not be written still has."""

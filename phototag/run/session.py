@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from phototag.analysis.analyzer import Analyzer, result_types
 from phototag.analysis.objects import ObjectAnalyzer
-from phototag.core import Photo, Prediction, SkippedFile, Tag, WalkItem, ignore
+from phototag.core import Photo, Prediction, Results, SkippedFile, Tag, WalkItem, ignore
 from phototag.index import Index, Run, open_index
 from phototag.metadata.files import remove_unfinished
 from phototag.metadata.writer import NullWriter, Writer
@@ -35,7 +35,9 @@ from phototag.vocabulary.choose import Chooser, Explanation
 
 if TYPE_CHECKING:
     from phototag.analysis.classifier import Classifier
+    from phototag.engines.runner import Runner
     from phototag.errors import PhotoError
+    from phototag.models.detector import Detector
     from phototag.run.untag import Untagged
 
 MakeLooker = Callable[[Sequence[Analyzer], int, int, "Timings | None"], Looker]
@@ -110,8 +112,32 @@ class Session(AbstractContextManager["Session"]):
                 if self.settings.logit_threshold is not None:
                     kind = "logits"
                 objects = ObjectAnalyzer(self.model, self.classifier, crops=self.settings.crops, kind=kind)
-                self._analyzers = (objects, *self._more_analyzers)
+                self._analyzers = (objects, *self._detecting(), *self._more_analyzers)
             return self._analyzers
+
+    def _detecting(self) -> tuple[Analyzer, ...]:
+        if self.detector is None:
+            return ()
+        from phototag.analysis.detector import DetectorAnalyzer
+
+        return (DetectorAnalyzer(self.detector, self._detector_runner),)
+
+    @functools.cached_property
+    def detector(self) -> Detector | None:
+        """The facts of the object detector, or None without `detect`. Raises `ModelError` if it cannot be found."""
+        if self.settings.detect is None:
+            return None
+        from phototag.models.detector import find_detector
+
+        return find_detector(self.settings.detect)
+
+    def _detector_runner(self) -> Runner:
+        from phototag.engines.load import open_runner
+
+        assert self.detector is not None, "the analyzer that asks for it has it"
+        self.on_event(ModelLoading(self.detector.card.name))
+        with self._loading, timed(self._timings, "load"):
+            return open_runner(self.detector, self.settings.engine, self.on_event, self.jobs)
 
     @functools.cached_property
     def chooser(self) -> Chooser:
@@ -121,7 +147,7 @@ class Session(AbstractContextManager["Session"]):
     def check_explainable(self) -> None:
         """Raise `ConfigError` if the tags are not words of a tree, and the errors of `chooser`."""
         check_explainable(self.settings, self.model)
-        _ = self.chooser
+        _ = self.chooser, self.analyzers
 
     def classifier(self) -> Classifier:
         """Return the loaded model. Build and convert it first if necessary. Raises `ModelError`."""
@@ -145,7 +171,7 @@ class Session(AbstractContextManager["Session"]):
 
         Raises `PhotoError` if the image cannot be read, and `ModelError` if the model fails.
         """
-        results = look_at(image, self.analyzers)
+        results = self.look(image)
         return Tagging(self.chooser.choose(results), self.chooser.top(results, TOP_PREDICTIONS))
 
     def explain(self, image: Path | bytes) -> tuple[Explanation, ...]:
@@ -154,7 +180,11 @@ class Session(AbstractContextManager["Session"]):
         Raises `ConfigError` if the tags are not words of a tree, and the errors of `tag`.
         """
         self.check_explainable()
-        return self.chooser.explain(look_at(image, self.analyzers))
+        return self.chooser.explain(self.look(image))
+
+    def look(self, image: Path | bytes) -> Results:
+        """Return the results of all analyzers for one image, by name. Raises the errors of `tag`."""
+        return look_at(image, self.analyzers)
 
     # --- Runs ---------------------------------------------------------------------------------------------------------
 
@@ -309,7 +339,7 @@ class Scan:
         Raises `ConfigError`, `ModelError`, `IndexBusy` and `IndexUnusable`.
         """
         started = time.monotonic()
-        _ = self.session.chooser  # reports a wrong model or setting before the index is opened
+        _ = self.session.chooser, self.session.analyzers  # report a wrong model or setting before the index is opened
         with open_index(self.session.index_path, read_only=self.session.settings.dry_run) as index:
             yield from self.outcomes(index, started)
 

@@ -22,6 +22,7 @@ class Settings:
         engine: `litert`, `tensorflow`, or `auto`: LiteRT if it gives the same scores and there is no GPU.
         labels: a label file. tag_set, signature, input_op, output_op, input_range, input_size, background: facts that
             override the model card; input_size is (height, width) in pixels.
+        detect: the name of an installed object detector, or its SavedModel directory. None: do not look for objects.
 
     The tags:
         threshold: shifts every word's threshold, above 0 and at most 1; 0.7 is as fitted.
@@ -57,6 +58,7 @@ class Settings:
     input_range: str | None = None
     input_size: tuple[int, int] | None = None
     background: bool = False
+    detect: str | None = None
 
     threshold: float | None = None
     max_tags: int | None = None
@@ -89,6 +91,8 @@ class Settings:
     def __post_init__(self) -> None:
         """Accept the forms that programs use: text for a path, a path for a model, and one pattern alone."""
         object.__setattr__(self, "model", os.fspath(self.model))
+        if self.detect is not None:
+            object.__setattr__(self, "detect", os.fspath(self.detect))
         for name in ("labels", "taxonomy", "index"):
             value = getattr(self, name)
             if value is not None:

@@ -73,7 +73,7 @@ def watch(
     no such model. Iterating raises `ConfigError` if a folder cannot be watched.
     """
     session.find(folders)  # reports a wrong path, pattern or model before any work
-    _ = session.chooser
+    _ = session.chooser, session.analyzers
     for path in folders:
         if not path.is_dir():
             raise ConfigError(f"{path} is not a folder", "watch the one it is in, or scan it")

@@ -24,6 +24,7 @@ from phototag.models.find import (
     read_text,
     saved_model_parts,
 )
+from phototag.models.interface import AnyModel
 from phototag.paths import data_directory, installed_directory, shipped_directory
 from phototag.zoo.checkpoint import read_checkpoint
 from phototag.zoo.recipes import BUILDABLE, EFFICIENTNET_LITES, KERAS_APPLICATIONS, EfficientNetLite, card_of
@@ -65,7 +66,7 @@ def has_weights(name: str) -> bool:
     return lite is not None and importlib.util.find_spec(lite.package) is not None
 
 
-def add_model(name: str, model: Model, labels: str, *, link: bool) -> Path:
+def add_model(name: str, model: AnyModel, labels: str, *, link: bool) -> Path:
     """Install a copy of `model` as `name`, with its card, the text of its label file and its heads.
 
     Returns its directory. `link`: link to the SavedModel, which stays in its place.

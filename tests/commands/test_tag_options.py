@@ -21,7 +21,7 @@ from phototag.run.defaults import MOST_CROPS
 from phototag.run.session import Session
 from phototag.run.settings import Settings
 from tests.helpers.program import lines, phototag
-from tests.helpers.toys import export_toy
+from tests.helpers.toys import export_detector, export_toy
 
 
 def tag_names(result: Result) -> list[str]:
@@ -139,6 +139,8 @@ def test_an_option_that_decides_about_tags_has_photos_done_again_whatever_it_is(
         {"given_facts": {"temperature": 0.9}},
         {"given_facts": {"thresholds": {"root": 0.5}}},
         {"labels": tmp_path / "labels.txt"},
+        {"detect": str(export_detector(tmp_path / "detector"))},
+        {"detect": str(export_detector(tmp_path / "other", form="centernet"))},
     ]
     labels = (shipped_directory() / "efficientnet-lite0" / "labels.txt").read_text()
     (tmp_path / "labels.txt").write_text(labels.replace("toucan", "Toucan"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,16 @@ def corners(width: int = 96, height: int = 64) -> Image.Image:
         x, y = (width // 2) * ("right" in place), (height // 2) * ("bottom" in place)
         image.paste(colour, (x, y, x + width // 2, y + height // 2))
     return image
+
+
+def rectangles(size: tuple[int, int], **boxes: tuple[int, int, int, int]) -> bytes:
+    """Return a black PNG with a rectangle of each colour in `boxes`: left, top, right and bottom in pixels."""
+    image = Image.new("RGB", size)
+    for colour, box in boxes.items():
+        image.paste(colour, box)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def assert_corners(image: Image.Image) -> None:
