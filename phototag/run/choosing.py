@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from phototag.core import ScoreLine
 from phototag.errors import ConfigError, ModelError
 from phototag.models.find import Model, read_text
 from phototag.run.defaults import MAX_TAGS
 from phototag.run.settings import Settings
 from phototag.vocabulary.choose import Chooser
 from phototag.vocabulary.evidence import Rule, words_of_labels, words_of_tree
-from phototag.vocabulary.head_rule import HeadRule
+from phototag.vocabulary.head_rule import PERSON_ID, DetectorRule, HeadRule
 from phototag.vocabulary.label_rule import LabelRule
 from phototag.vocabulary.overlay import apply_overlay
 from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD, ENGLISH, Taxonomy
 from phototag.vocabulary.tree_rule import TreeRule
 
 
-def make_chooser(settings: Settings, model: Model) -> Chooser:
-    """Return the chooser of tags from the results of `model`. Raises `ConfigError`."""
+def make_chooser(settings: Settings, model: Model, line: ScoreLine | None = None) -> Chooser:
+    """Return the chooser of tags from the results of `model`, and of an object detector with that `line`.
+
+    Raises `ConfigError`.
+    """
     max_tags = settings.top or settings.max_tags or MAX_TAGS
     if settings.wants_labels or model.taxonomy is None:
         return Chooser(_label_rule(settings, model, max_tags), words_of_labels(model.labels), max_tags)
@@ -27,7 +31,10 @@ def make_chooser(settings: Settings, model: Model) -> Chooser:
     tree = TreeRule(model.labels, taxonomy, levels=model.card.thresholds, threshold=threshold, max_tags=max_tags)
     more: list[Rule] = []
     if model.head is not None:
-        more.append(HeadRule(model.head_words, model.head_thresholds, taxonomy, threshold=threshold))
+        joined = (PERSON_ID,) if line is not None else ()
+        more.append(HeadRule(model.head_words, model.head_thresholds, taxonomy, threshold=threshold, joined=joined))
+    if line is not None:
+        more.append(DetectorRule(taxonomy, line, threshold=threshold))
     return Chooser(tree, words_of_tree(taxonomy), max_tags, more)
 
 

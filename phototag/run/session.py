@@ -142,7 +142,7 @@ class Session(AbstractContextManager["Session"]):
     @functools.cached_property
     def chooser(self) -> Chooser:
         """The chooser of tags. Raises `ConfigError`, and `ModelError` if there is no such model."""
-        return make_chooser(self.settings, self.model)
+        return make_chooser(self.settings, self.model, self.detector.line if self.detector is not None else None)
 
     def check_explainable(self) -> None:
         """Raise `ConfigError` if the tags are not words of a tree, and the errors of `chooser`."""

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 
-from phototag.core import Results, canonical
-from phototag.vocabulary.evidence import LEAST_EXPLAINED, Evidence, log_odds, probability, shifted
+from phototag.core import BOXES, Results, ScoreLine, best_score, canonical
+from phototag.vocabulary.evidence import LEAST_EXPLAINED, Evidence, probability, shifted
 from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD, Taxonomy
 
 WORDS = "words"
-BOXES = "boxes"
 
 # The name that detectors trained on COCO give persons, and the word for it.
 PERSON, PERSON_ID = "person", "n00007846"
-# The log-odds that a detector's best score for a person adds to the head's: SLOPE * logit(score) + OFFSET. The line was
-# fitted for CenterNet on 212 photos of cameras and of Open Images.
-SLOPE, OFFSET = 3.0, 1.7
-# A photo without any box for a person counts as having one with this score.
-LEAST_SCORE = 0.1
 
 
 class HeadRule:
@@ -61,35 +54,22 @@ class HeadRule:
         }
 
 
-class Detected(Protocol):
-    """A thing that a detector found: the name of its kind, and the detector's score, 0 to 1."""
-
-    @property
-    def name(self) -> str:
-        """The name of its kind."""
-
-    @property
-    def score(self) -> float:
-        """The detector's score, 0 to 1."""
-
-
 class DetectorRule:
     """Finds evidence for persons in what an object detector found, `boxes`. It joins that of the head.
 
-    `threshold` shifts what the word needs if there is no head.
+    `line` turns the best score of a person into log-odds. `threshold` shifts what the word needs if there is no head.
     """
 
     needs = (BOXES,)
 
-    def __init__(self, taxonomy: Taxonomy, *, threshold: float = DEFAULT_THRESHOLD) -> None:
+    def __init__(self, taxonomy: Taxonomy, line: ScoreLine, *, threshold: float = DEFAULT_THRESHOLD) -> None:
+        self._line = line
         self._fitted = taxonomy.nodes[PERSON_ID].user_threshold or DEFAULT_THRESHOLD
         self._needed = shifted(self._fitted, threshold)
-        settings = ("boxes", self._fitted, threshold, SLOPE, OFFSET, LEAST_SCORE)
+        settings = ("boxes", self._fitted, threshold, line.slope, line.offset, line.floor)
         self.digest = hashlib.sha256(canonical(settings).encode()).hexdigest()
 
     def evidence(self, results: Results) -> dict[str, tuple[Evidence, ...]]:
-        """Return the evidence for the word. `boxes`: a sequence of `Detected`."""
-        boxes: Sequence[Detected] = results[BOXES]
-        score = max((box.score for box in boxes if box.name == PERSON), default=0.0)
-        by_score = probability(SLOPE * log_odds(max(score, LEAST_SCORE)) + OFFSET)
+        """Return the evidence for the word. `boxes`: a sequence of `Box`."""
+        by_score = probability(self._line.log_odds(best_score(results[BOXES], PERSON)))
         return {PERSON_ID: (Evidence(BOXES, by_score, self._needed, self._fitted, joins=WORDS),)}

@@ -153,13 +153,26 @@ def test_a_dry_run_prints_boxes_and_remembers_none(scan: Scan, photo: Path, api:
     assert not (tmp_path / "index.sqlite3").exists()
 
 
+def test_a_person_that_the_detector_finds_is_a_tag(
+    scan: Scan, photo: Path, make_photo: MakePhoto, api: Path, imagenet_toy: Path
+) -> None:
+    make_photo("b.png", "blue", format="PNG")
+    options = ("--model", imagenet_toy, "--format", "json")
+    for detect, wanted in (((), [False, False]), (("--detect", api), [True, False]), ((), [False, False])):
+        outcomes = lines(scan(photo.parent, *options, *detect))
+        assert [any(tag["name"] == "person" for tag in one["tags"]) for one in outcomes] == wanted
+
+
 def test_show_explain_lists_the_objects(photo: Path, make_photo: MakePhoto, api: Path, imagenet_toy: Path) -> None:
     other = make_photo("b.png", "blue", format="PNG")
     result = phototag("show", "--explain", "--model", imagenet_toy, "--detect", api, photo, other)
     assert result.exit_code == 0, result.output
     one, two = result.stdout.split(str(other))
     assert "  objects\n" in one
-    (person,) = (line for line in one.splitlines() if line.startswith("    person"))
+    tags, objects = one.split("  objects\n")
+    (tag,) = (line for line in tags.splitlines() if line.startswith("    person "))
+    assert "needed 0.70  (detector 1.00)" in tag
+    (person,) = (line for line in objects.splitlines() if line.startswith("    person"))
     assert person.split()[1:] == ["1.00", "x", "50", "to", "100", "%,", "y", "50", "to", "100", "%"]
     assert "  no objects\n" in two
     as_json = phototag("show", "--explain", "--model", imagenet_toy, "--detect", api, "--format", "json", photo)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phototag.core import Label, Prediction, Results
+from phototag.core import Box, Label, Prediction, Results, ScoreLine
 from phototag.vocabulary.choose import Chooser, Explanation
 from phototag.vocabulary.evidence import Evidence, Word, words_of_labels, words_of_tree
 from phototag.vocabulary.head_rule import DetectorRule, HeadRule
@@ -206,17 +205,15 @@ n09217230\t-\ttag\tbeach\t-\t-\t-\t-
 HEAD_WORDS = ("n00007846", "n07942152", "n09217230")
 
 
-@dataclass(frozen=True)
-class Thing:
-    name: str
-    score: float
+def thing(name: str, score: float) -> Box:
+    return Box(name, score, 0.1, 0.1, 0.9, 0.9)
 
 
-def by_head(words: Sequence[float], things: Sequence[Thing] | None = None, **options: Any) -> dict[str, float]:
+def by_head(words: Sequence[float], things: Sequence[Box] | None = None, **options: Any) -> dict[str, float]:
     taxonomy = options.pop("taxonomy", Taxonomy.parse(HEAD_TREE, "tree.tsv"))
     joined = ("n00007846",) if things is not None else ()
     rule = HeadRule(HEAD_WORDS, {"n00007846": 0.7, "n07942152": 0.8}, taxonomy, joined=joined, **options)
-    more = [DetectorRule(taxonomy, **options)] if things is not None else []
+    more = [DetectorRule(taxonomy, ScoreLine(), **options)] if things is not None else []
     first = TreeRule([], taxonomy, levels=LevelThresholds(), max_tags=12)
     results = {"objects": np.zeros(0), "words": np.array(words, np.float32), "boxes": things or ()}
     return {
@@ -252,10 +249,10 @@ def test_a_user_can_rename_and_forbid_a_word_of_the_head() -> None:
 
 
 def test_what_a_detector_finds_joins_the_head() -> None:
-    assert by_head([0.5, 0, 0], [Thing("person", 0.6), Thing("person", 0.2)]) == {"person": 0.9487}
-    assert by_head([0.9, 0, 0], [Thing("dog", 0.9)]) == {}
-    assert by_head([0.03, 0, 0], [Thing("person", 0.9)]) == {"person": 0.992}
-    assert by_head([0.999, 0, 0], []) == {"person": 0.8824}
+    assert by_head([0.5, 0, 0], [thing("person", 0.6), thing("person", 0.2)]) == {"person": 0.9487}
+    assert by_head([0.9, 0, 0], [thing("dog", 0.9)]) == {}
+    assert by_head([0.03, 0, 0], [thing("person", 0.9)]) == {"person": 0.992}
+    assert by_head([0.999, 0, 0], []) == {"person": 0.9678}
 
 
 @pytest.mark.parametrize(
