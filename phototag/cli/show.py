@@ -171,7 +171,7 @@ def _explained(settings: dict[str, Any], photos: Iterable[Path], as_json: bool) 
 
     # One job, because the photos come one after the other: so TensorFlow uses all cores for each.
     with Session(Settings(**settings, jobs=1), print_event) as session:
-        _ = session.tree_rule  # a wrong model or setting is known before any photo
+        session.check_explainable()  # a wrong model or setting is known before any photo
         for path in photos:
             try:
                 if not path.is_file():  # a pipe would never end
@@ -184,7 +184,12 @@ def _explained(settings: dict[str, Any], photos: Iterable[Path], as_json: bool) 
 
 
 def _json(path: Path, explanations: Iterable[Explanation]) -> str:
-    return json.dumps({"path": str(path), "words": [asdict(one) for one in explanations]})
+    return json.dumps({"path": str(path), "words": [_plain(one) for one in explanations]})
+
+
+def _plain(one: Explanation) -> dict[str, Any]:
+    evidence = [{"source": e.source, "probability": e.probability, "needed": e.needed} for e in one.evidence]
+    return {**asdict(one), "evidence": evidence}
 
 
 def _explanation_lines(explanations: Iterable[Explanation]) -> Iterator[str]:
@@ -193,23 +198,41 @@ def _explanation_lines(explanations: Iterable[Explanation]) -> Iterator[str]:
     others = [one for one in ordered if one.obstacle is not None]
     yield "  tags" if tags else "  no tags"
     for one in tags:
-        yield f"    {_word(one)}  needed {one.needed:.2f}{_classes(one)}"
+        yield f"    {_word(one)}  {_needed(one)}{_sources(one)}{_classes(one)}"
     if others:
         yield "  likely, but no tags"
     for one in sorted(others, key=lambda one: -one.confidence):
-        yield f"    {_word(one)}  {one.obstacle}{_remedy(one)}{_classes(one)}"
+        yield f"    {_word(one)}  {one.obstacle}{_remedy(one)}{_sources(one)}{_classes(one)}"
 
 
 def _word(one: Explanation) -> str:
     return f"{printable(' > '.join(one.path)):<44} {one.confidence:.2f}"
 
 
+def _needed(one: Explanation) -> str:
+    if one.implied_by is not None:
+        return f"because of {printable(one.implied_by)}"
+    return f"needed {one.needed:.2f}"
+
+
 def _remedy(one: Explanation) -> str:
-    if one.from_threshold is None:
+    if one.from_threshold is None or one.needed is None:
         return ""
     # Rounded down: a higher threshold would not give the tag. 0 is not a valid value, so it is not offered.
     percent = int(one.from_threshold * 100)
     return f", needed {one.needed:.2f}" + (f"; from --threshold {percent / 100:.2f}" if percent else "")
+
+
+# What users call the results: sums over the model's classes, the head of words, and the detector.
+_SOURCES = {"objects": "classes", "words": "head", "boxes": "detector"}
+
+
+def _sources(one: Explanation) -> str:
+    """Return what each result says, unless only the classes say anything, which need no name."""
+    if all(each.source == "objects" for each in one.evidence):
+        return ""
+    parts = [f"{_SOURCES.get(each.source, each.source)} {each.probability:.2f}" for each in one.evidence]
+    return f"  ({', '.join(parts)})"
 
 
 def _classes(one: Explanation) -> str:

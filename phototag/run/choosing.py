@@ -8,34 +8,30 @@ from phototag.errors import ConfigError, ModelError
 from phototag.models.find import Model, read_text
 from phototag.run.defaults import MAX_TAGS
 from phototag.run.settings import Settings
-from phototag.vocabulary.choose import Chooser, LabelRule, TreeRule
+from phototag.vocabulary.choose import Chooser
+from phototag.vocabulary.evidence import words_of_labels, words_of_tree
+from phototag.vocabulary.label_rule import LabelRule
 from phototag.vocabulary.overlay import apply_overlay
 from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD, ENGLISH, Taxonomy
+from phototag.vocabulary.tree_rule import TreeRule
 
 
 def make_chooser(settings: Settings, model: Model) -> Chooser:
     """Return the chooser of tags from the results of `model`. Raises `ConfigError`."""
     max_tags = settings.top or settings.max_tags or MAX_TAGS
     if settings.wants_labels or model.taxonomy is None:
-        return Chooser((_label_rule(settings, model, max_tags),), max_tags)
-    return Chooser((make_tree_rule(settings, model),), max_tags)
+        return Chooser(_label_rule(settings, model, max_tags), words_of_labels(model.labels), max_tags)
+    taxonomy = _taxonomy(settings, model.taxonomy)
+    threshold = settings.threshold or DEFAULT_THRESHOLD
+    tree = TreeRule(model.labels, taxonomy, levels=model.card.thresholds, threshold=threshold, max_tags=max_tags)
+    return Chooser(tree, words_of_tree(taxonomy), max_tags)
 
 
-def make_tree_rule(settings: Settings, model: Model) -> TreeRule:
-    """Return the rule that chooses words of the model's tree.
-
-    Raises `ConfigError` if there is no tree, or the overlay is wrong.
-    """
+def check_explainable(settings: Settings, model: Model) -> None:
+    """Raise `ConfigError` if the tags are not words of a tree."""
     if settings.wants_labels or model.taxonomy is None:
         what = "an explanation is about the words of a tree, and there is none here"
         raise ConfigError(what, "see the scores with {top} 10")
-    return TreeRule(
-        model.labels,
-        _taxonomy(settings, model.taxonomy),
-        levels=model.card.thresholds,
-        threshold=settings.threshold or DEFAULT_THRESHOLD,
-        max_tags=settings.max_tags or MAX_TAGS,
-    )
 
 
 def _taxonomy(settings: Settings, taxonomy: Taxonomy) -> Taxonomy:

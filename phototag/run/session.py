@@ -23,7 +23,7 @@ from phototag.metadata.writer import NullWriter, Writer
 from phototag.models.find import Model, find_model
 from phototag.paths import default_index
 from phototag.photos.find import find_photos
-from phototag.run.choosing import make_chooser, make_tree_rule
+from phototag.run.choosing import check_explainable, make_chooser
 from phototag.run.defaults import worker_threads
 from phototag.run.events import FileSkipped, ModelLoading, OnEvent
 from phototag.run.looker import LocalLooker, Looker, look_at
@@ -31,7 +31,7 @@ from phototag.run.outcome import Outcome, Report, RunStatus, Timings, timed
 from phototag.run.pipeline import Pipeline
 from phototag.run.record import TOP_PREDICTIONS, Recorder, recipe_digest
 from phototag.run.settings import Settings
-from phototag.vocabulary.choose import Chooser, Explanation, TreeRule
+from phototag.vocabulary.choose import Chooser, Explanation
 
 if TYPE_CHECKING:
     from phototag.analysis.classifier import Classifier
@@ -118,10 +118,10 @@ class Session(AbstractContextManager["Session"]):
         """The chooser of tags. Raises `ConfigError`, and `ModelError` if there is no such model."""
         return make_chooser(self.settings, self.model)
 
-    @functools.cached_property
-    def tree_rule(self) -> TreeRule:
-        """What explains tags. Raises `ConfigError` if the tags are not words of a tree, `ModelError` as `model`."""
-        return make_tree_rule(self.settings, self.model)
+    def check_explainable(self) -> None:
+        """Raise `ConfigError` if the tags are not words of a tree, and the errors of `chooser`."""
+        check_explainable(self.settings, self.model)
+        _ = self.chooser
 
     def classifier(self) -> Classifier:
         """Return the loaded model. Build and convert it first if necessary. Raises `ModelError`."""
@@ -153,7 +153,8 @@ class Session(AbstractContextManager["Session"]):
 
         Raises `ConfigError` if the tags are not words of a tree, and the errors of `tag`.
         """
-        return self.tree_rule.explain(look_at(image, self.analyzers[:1])["objects"])
+        self.check_explainable()
+        return self.chooser.explain(look_at(image, self.analyzers))
 
     # --- Runs ---------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from typing import Any, get_args
 import yaml
 
 from phototag.errors import ConfigError
-from phototag.vocabulary.taxonomy import ENGLISH, Node, State, Taxonomy, fault_of_name, parse_threshold
+from phototag.vocabulary.taxonomy import ENGLISH, Node, State, Taxonomy, fault_of_name, is_within, parse_threshold
 
 # Far more than users write by hand. Without these limits, a small file could make a large or deep tree, because YAML
 # lists can be aliases of other lists.
@@ -48,6 +48,10 @@ def apply_overlay(taxonomy: Taxonomy, text: str, source: str, language: str = EN
 
     The overlay refers to words by the tree's English names or by ids, in every language.
 
+    A threshold of the overlay is the `user_threshold` of its word too. A class that the overlay makes `never`, itself
+    or with a word above it, does not feed other words any more. A class that it puts below a word that the class feeds
+    counts there, once.
+
     Raises `ConfigError` if the text is not YAML, a word or a key is unknown, or a value is invalid. So it does if the
     changed nodes do not form a tree, or no word has a name in `language`. It names `source`, the line and the remedy.
     """
@@ -69,9 +73,11 @@ def apply_overlay(taxonomy: Taxonomy, text: str, source: str, language: str = EN
         changed[node_id] = _changed(node, entry, ids)
     with_state = {node_id for entry, node_id in zip(entries, changed, strict=True) if "state" in entry.settings}
     nodes = {**before, **changed}
-    nodes.update(_pruned(nodes, changed.values(), with_state))
+    pruned = _pruned(nodes, changed.values(), with_state)
+    nodes.update(pruned)
     _check(nodes, {node_id: entry for entry, node_id in zip(entries, changed, strict=True)})
-    return Taxonomy(nodes.values(), source)
+    silent = {node_id for node_id in with_state if nodes[node_id].state == "never"} | pruned.keys()
+    return Taxonomy(_fed(nodes, silent), source)
 
 
 def _entries(text: str, source: str) -> Iterator[_Entry]:
@@ -141,6 +147,8 @@ def _changed(node: Node, entry: _Entry, ids: Mapping[str, str]) -> Node:
             changes[field] = parsed
     if "name" in changes:  # the user's name replaces those in all languages
         changes["translations"] = {}
+    if "threshold" in changes:
+        changes["user_threshold"] = changes["threshold"]
     if "synonyms" in changes:
         changes["synonyms"] = tuple(dict.fromkeys((*node.synonyms, *changes["synonyms"])))
     return replace(node, **changes)
@@ -255,3 +263,10 @@ def _pruned(nodes: Mapping[str, Node], changed: Collection[Node], with_state: Co
                 pruned[child.id] = replace(child, state="never")
                 waiting.append(child.id)
     return pruned
+
+
+def _fed(nodes: Mapping[str, Node], silent: Collection[str]) -> Iterator[Node]:
+    """Yield `nodes`, fed neither by those in `silent` nor by those that are below them now."""
+    for node in nodes.values():
+        fed_by = tuple(fed for fed in node.fed_by if fed not in silent and not is_within(nodes, fed, node.id))
+        yield replace(node, fed_by=fed_by) if fed_by != node.fed_by else node

@@ -21,7 +21,9 @@ SPLITTING_CHARACTERS = frozenset(",;|/<>")
 ENGLISH = "en"
 MAX_NAME = 100  # characters
 DEFAULT_THRESHOLD = 0.7
-_COLUMNS = ("id", "parent", "state", "name", "threshold", "synonyms")  # followed by a column for each language
+# Followed by a column for each language. A table in which no word is fed may leave out the column of `fed_by`.
+_COLUMNS = ("id", "parent", "state", "name", "threshold", "synonyms")
+_FED_BY = "fed_by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,12 @@ class Node:
 
     `threshold`: how sure a model must be, 0 to 1. None: as sure as its level needs. `synonyms`: other English words for
     it. `translations`: its name by language (ISO 639-1).
+
+    `fed_by`: the ids of classes that add up to the word although they are not below it, as a stove tells of a kitchen.
+    They feed it in every state, `never` too: a web site is never a tag, but may tell of a document.
+
+    `user_threshold`: the threshold that the user's own vocabulary gives, 0 to 1; then `threshold` is the same. None: it
+    gives none.
     """
 
     id: str
@@ -42,6 +50,8 @@ class Node:
     threshold: float | None = None
     synonyms: tuple[str, ...] = ()
     translations: Mapping[str, str] = field(default_factory=lambda: types.MappingProxyType({}))
+    fed_by: tuple[str, ...] = ()
+    user_threshold: float | None = None
 
     @property
     def synset(self) -> str | None:
@@ -88,8 +98,12 @@ class Taxonomy:
     in which at least one word has a name, English first.
     """
 
-    def __init__(self, nodes: Iterable[Node], source: str) -> None:
-        """Check and order `nodes`. Raises `ConfigError`, which names `source`, if they do not form a tree."""
+    def __init__(self, nodes: Iterable[Node], source: str, lines: Mapping[str, int] | None = None) -> None:
+        """Check and order `nodes`. `lines`: the line of `source` that each node is from, by id, if known.
+
+        Raises `ConfigError`, which names `source`, if the nodes do not form a tree, or if a node is fed by nodes that
+        are not in the tree, that are there twice or that count for it anyway.
+        """
         listed: dict[str, Node] = {}
         names: dict[str, Node] = {}
         for node in nodes:
@@ -101,16 +115,18 @@ class Taxonomy:
             listed[node.id] = names[node.name.casefold()] = node
         self._source = source
         self.nodes = {node.id: node for node in _parents_first(listed, source)}
+        _check_fed_by(self.nodes, source, lines or {})
         languages = (language for node in listed.values() for language in node.translations)
         self.languages = tuple(dict.fromkeys((ENGLISH, *languages)))  # without duplicates, in order
-        rows = ((n.id, n.parent, n.state, n.name, n.threshold, n.synonyms) for n in self.nodes.values())
+        rows = map(_record, self.nodes.values())
         self.digest = hashlib.sha256("\n".join(map(repr, rows)).encode()).hexdigest()
 
     @classmethod
     def parse(cls, text: str, source: str) -> Taxonomy:
         """Parse the table of a tree. Its cells are separated by tabs, `#` begins a comment, and `-` is an empty cell.
 
-        The columns are id, parent, state, name, threshold, synonyms (separated by `|`), and one for each language.
+        The columns are id, parent, state, name, threshold, synonyms, fed_by, and one for each language. Synonyms, and
+        the ids of fed_by, are separated by `|`. A table may leave out the column fed_by.
         Raises `ConfigError`, which names `source` and the line of the error.
         """
         lines = ((number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#")
@@ -118,7 +134,8 @@ class Taxonomy:
         columns = tuple(header.split("\t"))
         if columns[: len(_COLUMNS)] != _COLUMNS:
             raise ConfigError(f"{source}, line {number}: the columns must be {', '.join(_COLUMNS)} and languages")
-        return cls(_parse_nodes(lines, columns, source), source)
+        found: dict[str, int] = {}
+        return cls(_parse_nodes(lines, columns, source, found), source, found)
 
     def path(self, node_id: str) -> tuple[str, ...]:
         """Return the names from the top of the tree to the node, without those of nodes that are never written."""
@@ -143,14 +160,27 @@ def _translated(node: Node, language: str) -> Node:
     return node if name is None else replace(node, name=name, synonyms=())
 
 
-def _parse_nodes(lines: Iterable[tuple[int, str]], columns: Sequence[str], source: str) -> Iterator[Node]:
+def _record(node: Node) -> tuple[object, ...]:
+    """Return what the digest holds of `node`. A node without the newer facts has the record of phototag 0.1.0."""
+    fed = ((_FED_BY, node.fed_by),) if node.fed_by else ()
+    by_user = (("user_threshold", node.user_threshold),) if node.user_threshold is not None else ()
+    return (node.id, node.parent, node.state, node.name, node.threshold, node.synonyms, *fed, *by_user)
+
+
+def _parse_nodes(
+    lines: Iterable[tuple[int, str]], columns: Sequence[str], source: str, found: dict[str, int]
+) -> Iterator[Node]:
+    """Yield a node for each line. `found` gets the number of its line, by id."""
+    languages = [column for column in columns[len(_COLUMNS) :] if column != _FED_BY]
     for number, line in lines:
         where = f"{source}, line {number}"
         cells = [cell.strip() for cell in line.split("\t")]
         if len(cells) != len(columns):
             raise ConfigError(f"{where}: {len(columns)} columns, separated by tabs, are needed, not {len(cells)}")
         row = {column: cell for column, cell in zip(columns, cells, strict=True) if cell != "-"}
-        yield _parse_node(row, columns[len(_COLUMNS) :], where)
+        node = _parse_node(row, languages, where)
+        found[node.id] = number
+        yield node
 
 
 def _parse_node(row: Mapping[str, str], languages: Sequence[str], where: str) -> Node:
@@ -171,6 +201,7 @@ def _parse_node(row: Mapping[str, str], languages: Sequence[str], where: str) ->
         parse_threshold(row["threshold"], where) if "threshold" in row else None,
         synonyms,
         types.MappingProxyType(translations),
+        tuple(row[_FED_BY].split("|")) if _FED_BY in row else (),
     )
 
 
@@ -200,3 +231,28 @@ def _parents_first(listed: dict[str, Node], source: str) -> list[Node]:
             at = listed[parent] if parent is not None else None
         ordered.update((n.id, n) for n in reversed(chain))
     return list(ordered.values())
+
+
+def is_within(nodes: Mapping[str, Node], node_id: str, above: str) -> bool:
+    """Return whether the node `node_id` is `above` or below it. `nodes` holds the nodes of a tree by id."""
+    at: str | None = node_id
+    while at is not None and at != above:
+        at = nodes[at].parent
+    return at is not None
+
+
+def _check_fed_by(nodes: Mapping[str, Node], source: str, lines: Mapping[str, int]) -> None:
+    for node in nodes.values():
+        seen: set[str] = set()
+        for fed in node.fed_by:
+            if fed not in nodes:
+                fault = "which is not in the tree"
+            elif fed in seen:
+                fault = "twice"
+            elif is_within(nodes, fed, node.id):
+                fault = "which counts for it anyway"
+            else:
+                seen.add(fed)
+                continue
+            line = f", line {lines[node.id]}" if node.id in lines else ""
+            raise ConfigError(f"{source}{line}: {node.id} ({node.name}) is fed by {fed!r}, {fault}; remove it")

@@ -22,7 +22,9 @@ from phototag.run.outcome import Outcome
 from phototag.run.pipeline import Pipeline
 from phototag.run.record import Recorder
 from phototag.run.session import never
-from phototag.vocabulary.choose import Chooser, LabelRule
+from phototag.vocabulary.choose import Chooser
+from phototag.vocabulary.evidence import words_of_labels
+from phototag.vocabulary.label_rule import LabelRule
 
 LABELS = [Label("red"), Label("green"), Label("blue")]
 PREPROCESSING = Preprocessing(8, 8)
@@ -30,7 +32,7 @@ PREPROCESSING = Preprocessing(8, 8)
 
 def label_chooser(**options: Any) -> Chooser:
     """Return the chooser of red, green and blue."""
-    return Chooser((LabelRule(LABELS, max_tags=5, **options),), 5)
+    return Chooser(LabelRule(LABELS, max_tags=5, **options), words_of_labels(LABELS), 5)
 
 
 CHOOSER = label_chooser()

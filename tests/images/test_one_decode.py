@@ -25,7 +25,9 @@ from phototag.images.preprocess import Preprocessing
 from phototag.models.find import Model
 from phototag.photos.digest import content_digest
 from phototag.photos.find import find_photos
-from phototag.vocabulary.choose import Chooser, TreeRule
+from phototag.vocabulary.choose import Chooser
+from phototag.vocabulary.evidence import words_of_tree
+from phototag.vocabulary.tree_rule import TreeRule
 from tests.helpers.photo_parts import dng
 
 NETWORK = Preprocessing(224, 224, crop_fraction=0.875, interpolation="lanczos")
@@ -216,7 +218,7 @@ def test_other_networks_do_not_change_the_tags(shared: Path, default_model: Mode
     assert default_model.taxonomy is not None
     classifier = Classifier(default_model)
     rule = TreeRule(default_model.labels, default_model.taxonomy, levels=default_model.card.thresholds, max_tags=12)
-    chooser = Chooser((rule,), 12)
+    chooser = Chooser(rule, words_of_tree(default_model.taxonomy), 12)
     photos = [one.path for one in find_photos([shared / "photos"]) if isinstance(one, Photo)]
     moves = []
     for path in photos[::15]:

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from phototag.analysis.analyzer import Analyzer
 from phototag.analysis.objects import scores_key
 from phototag.core import Label, canonical
 from phototag.engines.load import _Kept
 from phototag.models.find import find_model
+from phototag.run.record import recipe_digest
 from phototag.run.session import Session
-from phototag.vocabulary.choose import LabelRule
+from phototag.vocabulary.choose import Chooser
+from phototag.vocabulary.label_rule import LabelRule
 
 
 def test_the_digests_of_the_default_model_are_those_of_0_1_0() -> None:
     session = Session()
     model = session.model
     assert model.digest == "b78d8cca5673fa8bb6bac63810eafbb6b248d432ba3c710e31e05763701f6396"
-    assert session.chooser.digest == "65c5af745ecc6f2c3874b976149b68e957dbbb963767f75bf856250ffce0e9e9"
-    assert session.recipe == "28dfa4095aeab249650120fee061fb90"
     (objects,) = (kind for analyzer in session.analyzers for kind in analyzer.results)
     assert (objects.name, objects.key) == ("objects", "fc664c9bec4c9a29ded9bc847610f842")
     assert scores_key(model, 1, "probabilities") == objects.key
+
+
+def test_the_digest_of_a_recipe_with_one_result_is_that_of_0_1_0() -> None:
+    analyzer, chooser = Mock(spec=Analyzer), Mock(spec=Chooser)
+    analyzer.recipe = ("b78d8cca5673fa8bb6bac63810eafbb6b248d432ba3c710e31e05763701f6396", "1")
+    chooser.digest = "65c5af745ecc6f2c3874b976149b68e957dbbb963767f75bf856250ffce0e9e9"
+    assert recipe_digest([analyzer], chooser, "json") == "28dfa4095aeab249650120fee061fb90"
 
 
 def test_the_digest_of_a_label_chooser_is_that_of_0_1_0() -> None:

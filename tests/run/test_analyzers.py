@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from phototag.analysis.analyzer import Analyzer, ResultType
-from phototag.core import Photo, Results, Tag
+from phototag.core import Photo, Results
 from phototag.errors import ModelError, PhotoError
 from phototag.images import decode
 from phototag.images.decode import Picture
@@ -24,7 +24,9 @@ from phototag.run.looker import Later, LookJob, Seen, StillWanted, look
 from phototag.run.pipeline import Pipeline
 from phototag.run.session import Session
 from phototag.run.settings import Settings
-from phototag.vocabulary.choose import Chooser, LabelRule
+from phototag.vocabulary.choose import Chooser
+from phototag.vocabulary.evidence import Evidence, Word, words_of_labels
+from phototag.vocabulary.label_rule import LabelRule
 from tests.helpers.stages import LABELS, ColourAnalyzer, ToyNetwork, classify, make_pipeline, run
 
 
@@ -64,12 +66,8 @@ class BrightnessRule:
     needs = ("brightness",)
     digest = "bright"
 
-    def candidates(self, results: Results) -> Iterator[Tag]:
-        if results["brightness"] > 80:
-            yield Tag("bright", 1.0, ("bright",), None)
-
-    def top(self, results: Results, count: int) -> tuple[()]:
-        return ()
+    def evidence(self, results: Results) -> dict[str, tuple[Evidence, ...]]:
+        return {"bright": (Evidence("brightness", results["brightness"] / 255, 80 / 255),)}
 
 
 def counting(seen: list[int]) -> Callable[[], ToyNetwork]:
@@ -164,7 +162,8 @@ def test_a_second_analyzer_changes_no_outcome(pipeline: MakePipeline, library: P
 
 
 def test_a_rule_turns_a_second_result_into_tags(pipeline: MakePipeline, library: Path) -> None:
-    chooser = Chooser((LabelRule(LABELS, max_tags=5), BrightnessRule()), 5)
+    words = {**words_of_labels(LABELS), "bright": Word("bright", "bright", ("bright",))}
+    chooser = Chooser(LabelRule(LABELS, max_tags=5), words, 5, [BrightnessRule()])
     outcomes = run(pipeline(chooser=chooser, analyzers=[Brightness()]), find_photos([library]))
     found = {outcome.path.name: {tag.name for tag in outcome.tags} for outcome in outcomes}
     assert (found["00.jpg"], found["01.jpg"], found["30.jpg"]) == ({"red", "bright"}, {"green", "bright"}, {"bright"})

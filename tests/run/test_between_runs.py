@@ -19,7 +19,9 @@ from phototag.index import Index, open_index
 from phototag.metadata.json_sidecar import JsonSidecarWriter, sidecar_path
 from phototag.photos.find import find_photos
 from phototag.run.pipeline import Pipeline
-from phototag.vocabulary.choose import Chooser, LabelRule
+from phototag.vocabulary.choose import Chooser
+from phototag.vocabulary.evidence import words_of_labels
+from phototag.vocabulary.label_rule import LabelRule
 from tests.helpers.stages import LABELS, ToyNetwork, classify, label_chooser, run, summary
 
 
@@ -269,7 +271,7 @@ def test_what_a_person_removed_goes_with_the_picture_and_not_with_its_name(
     pipeline: Callable[..., Pipeline], make_photo: Callable[..., Path], index: Index
 ) -> None:
     one, other = make_photo("1.jpg", (200, 180, 10)), make_photo("2.jpg", (180, 200, 10))
-    two = Chooser((LabelRule(LABELS, threshold=0.3, max_tags=2),), 2)
+    two = Chooser(LabelRule(LABELS, threshold=0.3, max_tags=2), words_of_labels(LABELS), 2)
 
     def tags() -> list[set[str]]:
         return [{tag.name for tag in outcome.tags} for outcome in run(pipeline(chooser=two), find_photos([one.parent]))]

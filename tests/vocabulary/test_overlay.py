@@ -5,6 +5,22 @@ from phototag.vocabulary.overlay import apply_overlay
 from phototag.vocabulary.taxonomy import Taxonomy
 from tests.helpers.vocabulary import tree
 
+# The room is told by the lamp, the pug and the stove, none of which is below it.
+FED = """\
+id\tparent\tstate\tname\tthreshold\tsynonyms\tfed_by\tde\tfr
+n00000001\t-\ttag\troom\t0.8\t-\tn00000013|n00000010|n00000015\tRaum\tsalle
+n00000002\t-\ttag\tdog\t-\t-\t-\tHund\tchien
+n00000010\tn00000002\ttag\tpug\t-\t-\t-\tMops\t-
+n00000013\t-\tnever\tlamp\t-\t-\t-\tLampe\tlampe
+n00000015\t-\ttag\tstove\t-\t-\t-\tHerd\t-
+"""
+
+
+def fed(text: str, language: str = "en") -> tuple[str, ...]:
+    """Return the names of what feeds the room with the overlay in `text`."""
+    nodes = apply_overlay(tree(FED), text, "own.yaml", language).nodes
+    return tuple(nodes[one].name for one in nodes["n00000001"].fed_by)
+
 
 def overlaid(text: str, language: str = "en") -> Taxonomy:
     return apply_overlay(tree(), text, "own.yaml", language)
@@ -147,3 +163,30 @@ def test_words_of_ones_own_may_stand_below_each_other_but_not_without_end() -> N
 def test_what_is_said_of_a_word_below_one_that_is_never_a_tag_counts_where_it_stands_elsewhere() -> None:
     states = {n.name: n.state for n in overlaid("dog: {state: never}\npug: {parent: animal}\n").nodes.values()}
     assert (states["dog"], states["obscure hound"], states["pug"]) == ("never", "never", "tag")
+
+
+def test_a_threshold_of_ones_own_can_be_told_from_a_shipped_one() -> None:
+    nodes = overlaid("toucan: {threshold: 0.55}\nlamp: {name: light}\npug: {threshold: 0.9}\n").nodes
+    assert [nodes[key].user_threshold for key in ("n00000012", "n00000013", "n00000010")] == [0.55, None, 0.9]
+    assert [nodes[key].threshold for key in ("n00000012", "n00000013", "n00000010")] == [0.55, None, 0.9]
+    # The shipped threshold of a pug is 0.9 too, but a threshold of the user's can count for more.
+    assert overlaid("pug: {threshold: 0.9}\n").digest != tree().digest
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_what_the_user_forbids_tells_of_no_other_word(language: str) -> None:
+    names = {"en": ("lamp", "pug", "stove"), "de": ("Lampe", "Mops", "Herd")}[language]
+    assert fed("", language) == fed("stove: {state: rollup, threshold: 0.5}\n", language) == names
+    assert fed("pug: {state: never}\n", language) == (names[0], names[2])
+    assert fed("dog: {state: never}\n", language) == (names[0], names[2])
+    assert fed("dog: {state: never}\npug: {parent: none, state: tag}\n", language) == names
+    # The tree never says lamp, but a lamp tells of a room until the user says never too.
+    assert fed("lamp: {parent: none}\n", language) == names
+    assert fed("lamp: {state: never}\n", language) == names[1:]
+
+
+def test_what_the_user_puts_below_a_word_that_it_feeds_counts_there() -> None:
+    assert fed("stove: {parent: room}\n") == ("lamp", "pug")
+    assert fed("dog: {parent: room}\n") == ("lamp", "stove")
+    assert fed("room: {parent: stove}\n") == ("lamp", "pug", "stove")
+    assert fed("room: {parent: dog, state: never}\n") == ("lamp", "pug", "stove")

@@ -1,8 +1,9 @@
-"""Rules that find tags in results, and the chooser that joins them."""
+"""Rules that find evidence in results, and the chooser that joins it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,107 +11,269 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phototag.core import Label, Prediction, Results, Tag
-from phototag.vocabulary.choose import Chooser, LabelRule
+from phototag.core import Label, Prediction, Results
+from phototag.vocabulary.choose import Chooser, Explanation
+from phototag.vocabulary.evidence import Evidence, Word, words_of_labels, words_of_tree
+from phototag.vocabulary.head_rule import DetectorRule, HeadRule
+from phototag.vocabulary.label_rule import LabelRule
+from phototag.vocabulary.overlay import apply_overlay
+from phototag.vocabulary.taxonomy import LevelThresholds, Taxonomy
+from phototag.vocabulary.tree_rule import TreeRule
+from tests.helpers.vocabulary import HEADER
 
 NAMES = ("dog", "Dog", "cat", "owl", "crane")
 LABELS = [Label(name) for name in NAMES]
 PROBABILITIES = st.floats(0, 1, width=32)
 SCORES = st.lists(PROBABILITIES, min_size=len(NAMES), max_size=len(NAMES)).map(lambda row: np.array(row, np.float32))
 THRESHOLDS = st.lists(st.none() | st.floats(0.01, 1), min_size=len(NAMES), max_size=len(NAMES))
-WORDS = {"dog": "n00000001", "hound": "n00000001", "cat": "n00000002", "owl": "n00000003"}
+# A person is a word of its own. People are persons, and a swarm only counts for people.
+WORDS = {
+    "person": Word("person", "person", ("person",), synset="n00007846"),
+    "people": Word("people", "people", ("person", "people"), above=("person",)),
+    "swarm": Word("swarm", "swarm", ("person", "people"), above=("people", "person"), state="rollup"),
+    "outdoor": Word("outdoor", "outdoor", ("outdoor",), comes_last=True),
+    "logo": Word("logo", "logo", (), state="never"),
+}
 
 
 class Fixed:
-    """A rule that finds the same tags in any photo."""
+    """A rule that finds the same evidence in any photo."""
 
-    def __init__(self, tags: Sequence[Tag], needs: tuple[str, ...] = ("objects",), digest: str = "fixed") -> None:
-        self.tags, self.needs, self.digest = tags, needs, digest
+    def __init__(self, *evidence: Evidence, word: str = "person", digest: str = "fixed") -> None:
+        self.found, self.digest = {word: evidence}, digest
+        self.needs = tuple(dict.fromkeys(one.source for one in evidence)) or ("objects",)
 
-    def candidates(self, results: Results) -> Sequence[Tag]:
-        return self.tags
+    def evidence(self, results: Results) -> Mapping[str, tuple[Evidence, ...]]:
+        return self.found
 
     def top(self, results: Results, count: int) -> tuple[Prediction, ...]:
         return tuple(Prediction(Label(self.digest), 1.0) for _ in range(count))
 
 
-def tag(name: str, confidence: float = 0.9, synset: str | None = None, above: tuple[str, ...] = ()) -> Tag:
-    return Tag(name, confidence, (*above, name), synset)
+def tree(probability: float, needed: float = 0.4) -> Evidence:
+    return Evidence("objects", probability, needed, needed, counts_above=True)
 
 
-def any_tag(name: str, confidence: float, has_synset: bool, above: tuple[str, ...]) -> Tag:
-    return tag(name, confidence, WORDS[name] if has_synset else None, above)
+def head(probability: float, needed: float | None = 0.7) -> Evidence:
+    return Evidence("words", probability, needed, needed)
 
 
-TAGS = st.lists(
-    st.builds(any_tag, st.sampled_from([*WORDS]), PROBABILITIES, st.booleans(), st.sampled_from([(), ("animal",)]))
-)
+def detector(probability: float) -> Evidence:
+    return Evidence("boxes", probability, 0.7, 0.7, joins="words")
+
+
+def chosen(*rules: Fixed, max_tags: int = 12) -> dict[str, float]:
+    first, *more = rules
+    return {one.name: one.confidence for one in Chooser(first, WORDS, max_tags, more).choose({})}
+
+
+def explained(*rules: Fixed) -> dict[tuple[str, ...], Explanation]:
+    first, *more = rules
+    return {one.path: one for one in Chooser(first, WORDS, 12, more).explain({})}
 
 
 def found(rule: LabelRule, scores: Any) -> dict[str, float]:
-    return {one.name: one.confidence for one in rule.candidates({"objects": np.asarray(scores)})}
+    words = words_of_labels(LABELS)
+    return {one.name: one.confidence for one in Chooser(rule, words, 99).choose({"objects": np.asarray(scores)})}
 
 
 # --- The chooser ------------------------------------------------------------------------------------------------------
 
 
-def test_of_two_tags_for_one_word_the_more_confident_counts() -> None:
-    one = Fixed([tag("dog", 0.8, "n00000001"), tag("lake", 0.9, "n00000002"), tag("indoor", 0.7)])
-    other = Fixed([tag("hound", 0.9, "n00000001"), tag("lake", 0.8, "n00000002"), tag("Indoor", 0.71)])
-    chosen = Chooser((one, other), 12).choose({})
-    assert [(each.name, each.confidence) for each in chosen] == [("hound", 0.9), ("lake", 0.9), ("Indoor", 0.71)]
+def test_the_larger_of_tree_and_head_counts() -> None:
+    assert chosen(Fixed(tree(0.5)), Fixed(head(0.8))) == {"person": 0.8}
+    assert chosen(Fixed(tree(0.9)), Fixed(head(0.8))) == {"person": 0.9}
 
 
-def test_a_word_without_a_synset_is_the_same_as_one_of_its_name() -> None:
-    tree, flat = Fixed([tag("dog", 0.8, "n00000001", ("animal",))]), Fixed([tag("Dog", 0.7)])
-    for rules in ((tree, flat), (flat, tree)):
-        assert [one.name for one in Chooser(rules, 12).choose({})] == ["dog"]
+def test_each_evidence_is_judged_by_its_own_threshold() -> None:
+    assert chosen(Fixed(tree(0.5)), Fixed(head(0.6))) == {"person": 0.5}
+    assert chosen(Fixed(tree(0.3)), Fixed(head(0.6))) == {}
 
 
-def test_a_word_with_two_meanings_is_two_tags() -> None:
-    bird, machine = Fixed([tag("crane", 0.8, "n00000001")]), Fixed([tag("crane", 0.7, "n00000002")])
-    assert len(Chooser((bird, machine), 12).choose({})) == 2
+def test_a_detector_adds_its_log_odds_to_the_heads() -> None:
+    # In log-odds 0.6 is 0.405 and 0.8 is 1.386. Their sum is that of 0.857.
+    assert chosen(Fixed(head(0.6)), Fixed(detector(0.8))) == {"person": 0.8571}
+    assert chosen(Fixed(head(0.9)), Fixed(detector(0.1))) == {}
+    assert chosen(Fixed(head(0.9)), Fixed(detector(0.1)), Fixed(tree(0.95))) == {"person": 0.95}
 
 
-def test_the_first_of_two_equally_confident_tags_counts() -> None:
-    rules = [Fixed([tag(name, 0.8, "n00000001")]) for name in ("dog", "hound")]
-    assert [one.name for one in Chooser(rules, 12).choose({})] == ["dog"]
+def test_a_detector_alone_is_evidence_too() -> None:
+    assert chosen(Fixed(detector(0.8))) == {"person": 0.8}
+    assert chosen(Fixed(tree(0.1)), Fixed(detector(0.69))) == {}
 
 
-@given(st.lists(TAGS, min_size=1, max_size=3), st.integers(1, 5))
-def test_tags_are_in_order_and_few_and_each_word_comes_once(found: list[list[Tag]], max_tags: int) -> None:
-    chosen = Chooser([Fixed(tags) for tags in found], max_tags).choose({})
-    assert len(chosen) <= max_tags
-    assert list(chosen) == sorted(chosen, key=lambda one: (-len(one.path), -one.confidence, one.name))
-    assert set(chosen) <= {one for tags in found for one in tags}
-    if len(found) > 1:
-        synsets = [one.synset for one in chosen if one.synset is not None]
-        without = [one.name for one in chosen if one.synset is None]
-        assert len(set(synsets)) == len(synsets)
-        assert len(set(without)) == len(without)
-        assert {one.name for one in chosen if one.synset is not None}.isdisjoint(without)
+def test_a_word_that_waits_is_explained_and_never_a_tag() -> None:
+    assert chosen(Fixed(head(0.99, None))) == {}
+    (one,) = explained(Fixed(head(0.99, None))).values()
+    assert (one.obstacle, one.needed, one.from_threshold) == ("not reliable enough to be written", None, None)
+    assert chosen(Fixed(tree(0.5)), Fixed(head(0.99, None))) == {"person": 0.5}
 
 
-@given(TAGS)
-def test_one_rule_alone_keeps_all_its_tags(tags: list[Tag]) -> None:
-    assert sorted(Chooser((Fixed(tags),), 10**6).choose({}), key=repr) == sorted(tags, key=repr)
+def test_a_tag_implies_the_words_above_it() -> None:
+    assert chosen(Fixed(head(0.8), word="people")) == {"people": 0.8, "person": 0.8}
+    assert chosen(Fixed(head(0.8), word="people"), Fixed(head(0.75))) == {"people": 0.8, "person": 0.8}
+    assert chosen(Fixed(head(0.8), word="people"), Fixed(head(0.9))) == {"people": 0.8, "person": 0.9}
+    assert chosen(Fixed(head(0.6), word="people"), Fixed(head(0.6))) == {}
+    of = explained(Fixed(head(0.8), word="people"), Fixed(head(0.2)))
+    assert (of["person",].implied_by, of["person",].obstacle) == ("people", None)
+    assert of["person", "people"].implied_by is None
+
+
+def test_a_word_that_is_never_written_implies_those_above_unless_its_mass_counts_there() -> None:
+    assert chosen(Fixed(head(0.8), word="swarm")) == {"people": 0.8, "person": 0.8}
+    assert chosen(Fixed(tree(0.8), word="swarm")) == {}
+
+
+def test_a_word_that_is_never_a_tag_needs_no_evidence() -> None:
+    assert chosen(Fixed(head(1.0), word="logo")) == {}
+    assert explained(Fixed(head(1.0), word="logo")) == {}
+
+
+def test_indoor_and_outdoor_are_the_first_to_be_dropped() -> None:
+    rules = (Fixed(head(0.99), word="outdoor"), Fixed(head(0.8)))
+    assert list(chosen(*rules)) == ["person", "outdoor"]
+    assert list(chosen(*rules, max_tags=1)) == ["person"]
+    first, *more = rules
+    obstacles = {one.path: one.obstacle for one in Chooser(first, WORDS, 1, more).explain({})}
+    assert obstacles == {("person",): None, ("outdoor",): "over the limit of 1 tags"}
+
+
+def test_an_explanation_has_all_evidence_and_what_is_missing() -> None:
+    (one,) = explained(Fixed(tree(0.1)), Fixed(head(0.3)), Fixed(detector(0.6))).values()
+    assert [(each.source, each.probability) for each in one.evidence] == [
+        ("objects", 0.1),
+        ("words", 0.3),
+        ("boxes", 0.6),
+    ]
+    assert one.confidence == pytest.approx(0.3913, abs=1e-4)
+    assert (one.obstacle, one.needed) == ("not sure enough", 0.7)
+    assert one.from_threshold == pytest.approx(0.3913, abs=1e-4)
+
+
+EVIDENCE = st.one_of(
+    st.builds(tree, PROBABILITIES, st.floats(0.01, 1)),
+    st.builds(head, PROBABILITIES, st.none() | st.floats(0.01, 1)),
+    st.builds(detector, PROBABILITIES),
+)
+RULES = st.lists(
+    st.tuples(EVIDENCE, st.sampled_from([*WORDS])).map(lambda pair: Fixed(pair[0], word=pair[1])), min_size=1
+)
+
+
+@given(RULES, st.integers(1, 5))
+def test_tags_are_in_order_and_few_and_come_with_the_words_above(rules: list[Fixed], max_tags: int) -> None:
+    first, *more = rules
+    everything = Chooser(first, WORDS, 99, more).choose({})
+    assert Chooser(first, WORDS, max_tags, more).choose({}) == everything[:max_tags]
+    names = {one.name for one in everything}
+    assert len(names) == len(everything)
+    assert all(set(one.path) <= names for one in everything)
+    by_name = {one.name: one.confidence for one in everything}
+    assert all(by_name[above] >= one.confidence for one in everything for above in one.path)
+    assert "logo" not in names
+    assert {one.path for one in Chooser(first, WORDS, 99, more).explain({}) if one.obstacle is None} == {
+        one.path for one in everything
+    }
 
 
 def test_a_chooser_needs_what_its_rules_need() -> None:
-    rules = (Fixed((), ("objects",)), Fixed((), ("scenes", "objects")))
-    assert Chooser(rules, 12).needs == ("objects", "scenes")
+    assert Chooser(Fixed(tree(0.1)), WORDS, 12, [Fixed(head(0.1), tree(0.2))]).needs == ("objects", "words")
 
 
 def test_the_digest_depends_on_every_rule_and_on_max_tags() -> None:
-    one, other = Fixed((), digest="one"), Fixed((), digest="other")
-    assert Chooser((one,), 12).digest == "one"
-    choosers = (Chooser((one, other), 12), Chooser((other, one), 12), Chooser((one, other), 11), Chooser((one,), 12))
-    assert len({chooser.digest for chooser in choosers}) == 4
+    one, other = Fixed(digest="one"), Fixed(digest="other")
+    assert Chooser(one, WORDS, 12).digest == "one"
+    digests = {
+        Chooser(first, WORDS, max_tags, more).digest
+        for first, max_tags, more in ((one, 12, [other]), (other, 12, [one]), (one, 11, [other]), (one, 12, []))
+    }
+    assert len(digests) == 4
 
 
 def test_the_top_predictions_are_those_of_the_first_rule() -> None:
-    (first,) = Chooser((Fixed((), digest="one"), Fixed((), digest="other")), 12).top({}, 1)
+    (first,) = Chooser(Fixed(digest="one"), WORDS, 12, [Fixed(digest="other")]).top({}, 1)
     assert first.label.name == "one"
+
+
+# --- The head and the detector ----------------------------------------------------------------------------------------
+
+HEAD_TREE = f"""\
+{HEADER}
+n00007846\t-\ttag\tperson\t-\t-\t-\t-
+n07942152\tn00007846\ttag\tpeople\t-\t-\t-\t-
+n09217230\t-\ttag\tbeach\t-\t-\t-\t-
+"""
+HEAD_WORDS = ("n00007846", "n07942152", "n09217230")
+
+
+@dataclass(frozen=True)
+class Thing:
+    name: str
+    score: float
+
+
+def by_head(words: Sequence[float], things: Sequence[Thing] | None = None, **options: Any) -> dict[str, float]:
+    taxonomy = options.pop("taxonomy", Taxonomy.parse(HEAD_TREE, "tree.tsv"))
+    joined = ("n00007846",) if things is not None else ()
+    rule = HeadRule(HEAD_WORDS, {"n00007846": 0.7, "n07942152": 0.8}, taxonomy, joined=joined, **options)
+    more = [DetectorRule(taxonomy, **options)] if things is not None else []
+    first = TreeRule([], taxonomy, levels=LevelThresholds(), max_tags=12)
+    results = {"objects": np.zeros(0), "words": np.array(words, np.float32), "boxes": things or ()}
+    return {
+        one.name: one.confidence for one in Chooser(first, words_of_tree(taxonomy), 12, [rule, *more]).choose(results)
+    }
+
+
+def test_a_word_of_the_head_needs_its_own_threshold() -> None:
+    assert by_head([0.71, 0.79, 0.99]) == {"person": 0.71}
+    assert by_head([0.69, 0.81, 0.99]) == {"people": 0.81, "person": 0.81}
+    assert by_head([0, 0, 0]) == {}
+
+
+def test_what_a_word_of_the_head_needs_is_shifted() -> None:
+    assert by_head([0.51, 0.63, 0], threshold=0.5) == {"person": 0.51}
+    assert by_head([0.51, 0.64, 0], threshold=0.45) == {"person": 0.64, "people": 0.64}
+    assert by_head([0.01, 0.04, 0], threshold=0.01) == {"person": 0.04, "people": 0.04}
+
+
+def test_a_user_can_raise_a_word_of_the_head_and_release_one_that_waits() -> None:
+    taxonomy = apply_overlay(
+        Taxonomy.parse(HEAD_TREE, "tree.tsv"), "person: {threshold: 0.95}\nbeach: {threshold: 0.9}\n", "my.yaml"
+    )
+    assert by_head([0.94, 0, 0.91], taxonomy=taxonomy) == {"beach": 0.91}
+    assert by_head([0.96, 0, 0.89], taxonomy=taxonomy) == {"person": 0.96}
+
+
+def test_a_user_can_rename_and_forbid_a_word_of_the_head() -> None:
+    taxonomy = apply_overlay(
+        Taxonomy.parse(HEAD_TREE, "tree.tsv"), "person: {name: human being}\npeople: {state: never}\n", "my.yaml"
+    )
+    assert by_head([0.9, 0.9, 0], taxonomy=taxonomy) == {"human being": 0.9}
+
+
+def test_what_a_detector_finds_joins_the_head() -> None:
+    assert by_head([0.5, 0, 0], [Thing("person", 0.6), Thing("person", 0.2)]) == {"person": 0.9487}
+    assert by_head([0.9, 0, 0], [Thing("dog", 0.9)]) == {}
+    assert by_head([0.03, 0, 0], [Thing("person", 0.9)]) == {"person": 0.992}
+    assert by_head([0.999, 0, 0], []) == {"person": 0.8824}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"words": HEAD_WORDS[::-1]},
+        {"thresholds": {"n00007846": 0.75}},
+        {"threshold": 0.8},
+        {"overlay": "beach: {threshold: 0.9}"},
+    ],
+)
+def test_the_digest_of_a_head_rule_changes_with_its_settings(change: dict[str, Any]) -> None:
+    def digest(words: Any = HEAD_WORDS, thresholds: Any = None, threshold: float = 0.7, overlay: str = "") -> str:
+        taxonomy = apply_overlay(Taxonomy.parse(HEAD_TREE, "tree.tsv"), overlay, "my.yaml")
+        return HeadRule(words, thresholds or {"n00007846": 0.7}, taxonomy, threshold=threshold).digest
+
+    assert digest() == digest()
+    assert digest() != digest(**change)
 
 
 # --- Labels with their own thresholds, and independent scores ---------------------------------------------------------
@@ -131,8 +294,8 @@ def test_a_labels_own_threshold_is_shifted_like_a_words() -> None:
 
 def test_without_a_threshold_labels_own_do_not_count() -> None:
     rule = LabelRule(LABELS, max_tags=2, threshold=None, thresholds=(None, None, 0.9, None, None))
-    chosen = Chooser((rule,), 2).choose({"objects": np.array([0, 0, 0.3, 0.2, 0.1])})
-    assert [one.name for one in chosen] == ["cat", "owl"]
+    tags = Chooser(rule, words_of_labels(LABELS), 2).choose({"objects": np.array([0, 0, 0.3, 0.2, 0.1])})
+    assert [one.name for one in tags] == ["cat", "owl"]
 
 
 def test_scores_of_one_name_are_added_up_unless_they_are_independent() -> None:

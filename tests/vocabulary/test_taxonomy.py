@@ -3,8 +3,18 @@ import dataclasses
 import pytest
 
 from phototag.errors import ConfigError
+from phototag.vocabulary.overlay import apply_overlay
 from phototag.vocabulary.taxonomy import Taxonomy, is_synset
 from tests.helpers.vocabulary import TREE, tree
+
+# A place is told by what is in it: the room by the lamp and the web site, although neither is below it.
+FED = """\
+id\tparent\tstate\tname\tthreshold\tsynonyms\tfed_by\tde\tfr
+n00000001\t-\ttag\troom\t0.8\t-\tn00000013|n00000014\tRaum\t-
+n00000002\tn00000001\ttag\tkitchen\t-\t-\t-\t-\t-
+n00000013\t-\ttag\tlamp\t-\t-\t-\tLampe\tlampe
+n00000014\t-\tnever\tweb site\t-\t-\t-\t-\t-
+"""
 
 
 def test_a_node_has_what_its_row_says() -> None:
@@ -92,3 +102,53 @@ def test_a_translation_that_two_words_share_is_refused() -> None:
 def test_a_table_without_its_header_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"tree\.tsv, line 1: the columns must be id, parent, state, name"):
         tree("n00000001\t-\ttag\tanimal\n")
+
+
+def test_a_word_may_be_fed_by_classes_that_are_not_below_it() -> None:
+    fed = tree(FED)
+    assert fed.languages == ("en", "de", "fr")
+    for each in (fed, fed.in_language("de")):
+        assert each.nodes["n00000001"].fed_by == ("n00000013", "n00000014")
+        assert each.nodes["n00000001"].threshold == 0.8
+        assert not each.nodes["n00000002"].fed_by
+        assert each.path("n00000013") in {("lamp",), ("Lampe",)}
+
+
+@pytest.mark.parametrize(
+    ("fed_by", "fault"),
+    [
+        ("n00000013|n00000099", "'n00000099', which is not in the tree; remove it"),
+        ("n00000013||n00000014", "'', which is not in the tree"),
+        ("n00000013|n00000014|n00000013", "'n00000013', twice; remove it"),
+        ("n00000001", "'n00000001', which counts for it anyway; remove it"),
+        ("n00000013|n00000002", "'n00000002', which counts for it anyway"),
+    ],
+)
+def test_a_word_that_cannot_be_fed_so_names_the_line(fed_by: str, fault: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        tree(FED.replace("n00000013|n00000014", fed_by))
+    assert str(error.value).startswith("tree.tsv, line 2: n00000001 (room) is fed by ")
+    assert fault in str(error.value)
+
+
+def test_nodes_that_come_from_no_file_have_no_line() -> None:
+    nodes = tree(FED).nodes
+    with pytest.raises(ConfigError, match=r"^own: n00000001 \(room\) is fed by 'n00000013', which is not in the tree"):
+        Taxonomy([nodes["n00000001"]], "own")
+
+
+def test_the_digest_of_a_tree_without_fed_words_is_that_of_phototag_0_1_0() -> None:
+    """The digest decides which photos are up to date. These two were computed before words could be fed."""
+    assert tree().digest == "1c93549ef4cc1660533a38270e08365da905247f36d00931280699d0554c6884"
+    own = apply_overlay(tree(), "dog: {name: woof}\npug: {state: never}\n", "own.yaml")
+    assert own.digest == "5f7c20d07d69540d687181cf804a42755b92500fc2ea904fe01fd51c27ef19e6"
+    lines = [line.split("\t") for line in TREE.splitlines() if line[0] != "#"]
+    unfed = ["\t".join([*line[:6], "fed_by" if line[0] == "id" else "-", *line[6:]]) for line in lines]
+    assert tree("\n".join(unfed)).digest == tree().digest
+
+
+@pytest.mark.parametrize("change", [{"fed_by": ("n00000013",)}, {"fed_by": ()}, {"user_threshold": 0.8}])
+def test_the_digest_changes_with_what_feeds_a_word_and_with_a_threshold_of_the_users(change: dict[str, object]) -> None:
+    nodes = tree(FED).nodes
+    other = dataclasses.replace(nodes["n00000001"], **change)  # type: ignore[arg-type]
+    assert Taxonomy({**nodes, other.id: other}.values(), "t").digest != tree(FED).digest == tree(FED).digest
