@@ -28,7 +28,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from calibrate import ROOT, Collection, Judge, logits_of, read_collection, softmax
+from calibrate import look_at, softmax
+from judging import ROOT, Collection, Judge, Truth, read_collection
 from numpy.typing import NDArray
 from wordnet import NOUN_FILE, Nouns
 
@@ -57,9 +58,9 @@ HALVES = 50
 
 @dataclass(frozen=True)
 class Evidence:
-    """What photos say about words. `masses`: how sure the model is, 0 to 1. `right`: whether the word holds.
+    """What photos say about words, all [photos, words].
 
-    Both are [photos, words]. `judged`: which words are judged on these photos, [words].
+    `masses`: how sure the model is, 0 to 1. `right`: whether the word holds. `judged`: whether it is judged at all.
     """
 
     masses: NDArray[np.float64]
@@ -68,7 +69,7 @@ class Evidence:
 
     def of(self, photos: NDArray[np.bool_]) -> Evidence:
         """Return the evidence of some of the photos."""
-        return Evidence(self.masses[photos], self.right[photos], self.judged)
+        return Evidence(self.masses[photos], self.right[photos], self.judged[photos])
 
 
 class Tree:
@@ -107,14 +108,12 @@ class Tree:
         tags_above = self.is_above[self.nodes.index(node)] & self.is_tag
         return root if tags_above.sum() <= 1 else inner
 
-    def evidence(
-        self, logits: NDArray[np.float64], right: list[frozenset[str]], judged: frozenset[str] | None
-    ) -> Evidence:
-        """Return the evidence of photos, from their logits and the ids of the words that are right and judged."""
+    def evidence(self, logits: NDArray[np.float64], truths: Sequence[Truth]) -> Evidence:
+        """Return the evidence of photos, from their logits and what is known of them."""
         return Evidence(
             softmax(logits, self.temperature) @ self._classes,
-            np.array([[node.id in ids for node in self.nodes] for ids in right]),
-            np.array([judged is None or node.id in judged for node in self.nodes]),
+            np.array([[node.id in truth.right for node in self.nodes] for truth in truths]),
+            np.array([[node.id in truth.judged for node in self.nodes] for truth in truths]),
         )
 
     def tags(self, masses: NDArray[np.float64], needed: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -165,7 +164,7 @@ def figures(tree: Tree, photos: list[tuple[Evidence, NDArray[np.float64]]]) -> s
     """Return the figures of the tags on photos, each with what words need there."""
     counts = np.zeros(7)
     for one, needed in photos:
-        tags = tree.tags(one.masses, needed)
+        tags = tree.tags(one.masses, needed) & one.judged
         right, leaves = tags & one.right, tags & tree.is_leaf
         counts += (
             tags.sum(), right.sum(), right.any(axis=1).sum(), leaves.any(axis=1).sum(), len(tags),
@@ -197,7 +196,7 @@ def without_earned(taxonomy: Taxonomy) -> Taxonomy:
 
 def measured(tree: Tree, collection: Collection, model: Model, classifier: Classifier) -> Evidence:
     """Run the model on the photos of `collection` and return their evidence."""
-    return tree.evidence(logits_of(collection, model, classifier)[:, 0], collection.right, collection.judged)
+    return tree.evidence(look_at(collection, model, classifier).logits[:, 0], collection.truths)
 
 
 def main() -> None:
@@ -222,8 +221,8 @@ def main() -> None:
     scenes = measured(tree, read_collection(arguments.scenes, judge), model, classifier)
     with np.load(arguments.features) as features:
         rows = features["source"] == "imagenet"
-        shown = [judge.right(photo.split("_")[0]) for photo in features["photo"][rows].tolist()]
-        imagenet = tree.evidence(features["logits"][rows].astype(np.float64), shown, None)
+        truths = [judge.object_truth(photo.split("_")[0]) for photo in features["photo"][rows].tolist()]
+        imagenet = tree.evidence(features["logits"][rows].astype(np.float64), truths)
     needed, floors = thresholds(tree, objects, scenes, imagenet)
     print(f"floors: {floors}; {int((needed < tree.card).sum())} of {int(tree.is_leaf.sum())} leaves need less")
     print("as the card says:", figures(tree, [(objects, tree.card)]))
