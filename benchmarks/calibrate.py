@@ -207,12 +207,16 @@ def outcomes(
 
 
 def best(found: dict[Setting, list[Outcome]], masks: Sequence[NDArray[np.bool_]]) -> Setting:
-    """Return the setting of the greatest worth on the photos in `masks`, one for each collection."""
+    """Return the setting of the greatest worth on the photos in `masks`, one for each collection.
 
-    def worth(setting: Setting) -> float:
+    Of equals, the one with the higher thresholds.
+    """
+
+    def worth(setting: Setting) -> tuple[float, float]:
         pairs = zip(found[setting], masks, strict=True)
         each = [(one.right[mask] > 0).mean() - COST_OF_WRONG * (one.wrong[mask] > 0).mean() for one, mask in pairs]
-        return round(float(sum(each)), 6)
+        _, levels = setting
+        return round(float(sum(each)), 6), levels.root + levels.inner + levels.leaf
 
     return max(found, key=worth)
 
