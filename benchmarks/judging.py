@@ -142,12 +142,13 @@ class Judge:
         there = frozenset(word for word, holds in known.items() if holds)
         right = frozenset[str]().union(*(self._path[word] for word in there))
         arguable = {word for word, holds in known.items() if holds is None}
-        arguable = (arguable.union(*(self._path[word] for word in arguable)) | self._below(arguable)) - right
+        around = self._below(arguable).union(*(self._path[word] for word in arguable)) - known.keys()
+        arguable = (arguable | around) - right
         absent = {word for word, holds in known.items() if holds is False} - right
         # The top of words that were all looked for and are not there.
         tops = {word for place in known for word in self._path[place] if self._nodes[word].parent is None}
         absent |= (tops & self.place_words) - known.keys() - right - arguable
-        judged = (right | absent | self._below(absent)) - arguable
+        judged = (right | absent | (self._below(absent) - known.keys())) - arguable
         by_eye = Truth(right, frozenset(judged), there)
         if objects is None:
             return by_eye
