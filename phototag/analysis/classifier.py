@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from phototag.analysis.objects import OBJECTS
 from phototag.core import Label, OnWorkEvent, Prediction, ignore
 from phototag.engines.litert_runner import LiteRTRunner
 from phototag.engines.load import Engine, open_runner
@@ -19,6 +20,7 @@ from phototag.images.decode import prepare_photo
 from phototag.images.preprocess import Preprocessing
 from phototag.models.card import ScoresKind
 from phototag.models.find import Model, check_classes
+from phototag.models.head import LOOK, WORDS
 from phototag.models.interface import Interface
 
 # How far an independent score may lie outside 0 to 1: an engine's own Sigmoid rounds by less.
@@ -93,7 +95,40 @@ class Classifier:
         Raises `ValueError` for pixels of another shape or type, and `ModelError` if the model fails or gives values
         that cannot be scores.
         """
-        raw = self._checked(self._runner.run(images))
+        return self._probabilities(self._checked(self._runner.run(images)))
+
+    def logits(self, images: Pixels) -> NDArray[np.float32]:
+        """Return the logits of the classes as the model gives them, float32 [N, classes], without the background class.
+
+        `images` and errors are as in `predict`. Also raises `SignatureMismatch` if the model does not give logits.
+        """
+        self._check_logits()
+        return self._without_background(self._checked(self._runner.run(images)))
+
+    def results(self, images: Pixels, kind: Literal["probabilities", "logits"]) -> dict[str, NDArray[np.float32]]:
+        """Return all that one pass of the model gives, by name.
+
+        `objects`: what `predict` returns, or `logits` if that is the `kind`. If the model has a head, `words`: the
+        probabilities of its words, float32 [N, W]. If it has a look, `look`: likeness vectors, float32 [N, D].
+
+        `images` and errors are as in `predict` and `logits`.
+        """
+        if kind == "logits":
+            self._check_logits()
+        outputs = self._runner.run_all(images)
+        raw = self._checked(self._runner.scores(outputs))
+        given = {OBJECTS: self._without_background(raw) if kind == "logits" else self._probabilities(raw)}
+        if self._model.head is not None:
+            self._check_width(outputs[WORDS], len(self._model.head.words), WORDS)
+            self._check_range(outputs[WORDS], -RANGE_TOLERANCE, 1 + RANGE_TOLERANCE, "probabilities of words")
+            given[WORDS] = np.clip(outputs[WORDS], 0, 1)
+        if self._model.look is not None:
+            self._check_width(outputs[LOOK], self._model.look.projection.shape[1], LOOK)
+            given[LOOK] = outputs[LOOK]
+        return given
+
+    def _probabilities(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return probabilities or independent scores, [N, classes], from what the model gives."""
         if self._scores == "independent":
             self._check_range(raw, -RANGE_TOLERANCE, 1 + RANGE_TOLERANCE, "independent")
             return self._without_background(np.clip(raw, 0, 1))
@@ -104,16 +139,11 @@ class Classifier:
         scores = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return self._without_background((scores / scores.sum(axis=1, keepdims=True)).astype(np.float32))
 
-    def logits(self, images: Pixels) -> NDArray[np.float32]:
-        """Return the logits of the classes as the model gives them, float32 [N, classes], without the background class.
-
-        `images` and errors are as in `predict`. Also raises `SignatureMismatch` if the model does not give logits.
-        """
+    def _check_logits(self) -> None:
         if self._scores != "logits":
             given = "probabilities" if self._scores == "probabilities" else "independent scores"
             what = f"{self._model.directory} gives {given} and no logits"
             raise SignatureMismatch(what, "use {threshold}, not {logit_threshold}")
-        return self._without_background(self._checked(self._runner.run(images)))
 
     def _without_background(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         return scores[:, 1:] if self._model.background else scores
@@ -122,6 +152,11 @@ class Classifier:
         model = self._model
         check_classes(model.directory, raw.shape[1], len(model.labels), background=model.background)
         return raw
+
+    def _check_width(self, output: NDArray[np.float32], width: int, name: str) -> None:
+        if output.shape[1:] != (width,):
+            what = f"{self._model.directory} gives {name} of shape {output.shape[1:]}, not ({width},) as its card says"
+            raise SignatureMismatch(what, "put back the files that came with the model")
 
     def _check_range(self, raw: NDArray[np.float32], least: float, greatest: float, kind: str) -> None:
         if raw.min() < least or raw.max() > greatest:

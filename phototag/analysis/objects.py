@@ -1,10 +1,14 @@
-"""The analyzer that runs an image classifier. Its result `objects` holds the score of each class."""
+"""The analyzer that runs an image classifier.
+
+Its result `objects` holds the score of each class. With a head it also gives `words`, and with a look `look`.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
@@ -13,9 +17,11 @@ from numpy.typing import NDArray
 
 from phototag.analysis.analyzer import ResultType
 from phototag.analysis.scores import pack, unpack
-from phototag.core import Results
+from phototag.analysis.vectors import pack_look, pack_words, unpack_look, unpack_words
+from phototag.core import Results, canonical
 from phototag.errors import OutOfMemory
 from phototag.models.find import Model
+from phototag.models.head import LOOK, WORDS
 
 if TYPE_CHECKING:  # a run without new photos neither decodes nor loads a model
     from phototag.analysis.classifier import Classifier
@@ -28,6 +34,9 @@ OBJECTS = "objects"
 
 class ObjectAnalyzer:
     """Gives the scores of a model's classes for each photo: float32 [classes], the mean over its crops.
+
+    If the model has a head, it also gives the probabilities of its words, float32 [W], and if it has a look, a likeness
+    vector, float32 [D]. They come from the same pass, and are means over the crops too.
 
     `load` returns the classifier. It is called once, by the first thread that needs it. `crops`: how many for a photo.
     `kind`: probabilities of 0 to 1, or the model's logits.
@@ -47,8 +56,10 @@ class ObjectAnalyzer:
         self._classifier = Once(load)
         self._crops = crops
         self._kind = kind
-        self.results = (ResultType(OBJECTS, scores_key(model, crops, kind), pack, self._unpack),)
-        self.recipe = (model.digest, str(crops))
+        self.results = tuple(_result_types(model, crops, kind))
+        # Of the card, so that a model without a tree, which has no words, has the recipe of one whose tree is not used.
+        entries = (model.card.head, model.card.look)
+        self.recipe = (model.digest, str(crops), *(entry.digest for entry in entries if entry is not None))
         self.shortest_side = model.preprocessing.shortest_side
 
     @property
@@ -61,17 +72,31 @@ class ObjectAnalyzer:
         return picture.view(self._model.preprocessing, self._crops)
 
     def analyse(self, prepared: Sequence[Pixels], earlier: Sequence[Results]) -> Sequence[Results]:
-        """Return the scores of each photo. Raises `ModelError`."""
+        """Return the scores of each photo, and its words and its look. Raises `ModelError`."""
         classifier = self._classifier.get()
-        classify = classifier.predict if self._kind == "probabilities" else classifier.logits
-        scores = in_parts(classify, np.concatenate(prepared))
-        return [{OBJECTS: row} for row in scores.reshape(len(prepared), -1, scores.shape[-1]).mean(axis=1)]
+        outputs = in_parts(lambda pixels: classifier.results(pixels, self._kind), np.concatenate(prepared))
+        means = {name: rows.reshape(len(prepared), -1, rows.shape[-1]).mean(axis=1) for name, rows in outputs.items()}
+        return [{name: rows[number] for name, rows in means.items()} for number in range(len(prepared))]
 
-    def _unpack(self, packed: bytes) -> NDArray[np.float32]:
+
+def _result_types(model: Model, crops: int, kind: str) -> Iterator[ResultType[NDArray[np.float32]]]:
+    """Yield the results of one pass of `model`."""
+
+    def unpack_scores(packed: bytes) -> NDArray[np.float32]:
         scores = unpack(packed)
-        if len(scores) != len(self._model.labels):
+        if len(scores) != len(model.labels):
             raise ValueError("scores of another number of classes")
         return scores
+
+    yield ResultType(OBJECTS, scores_key(model, crops, kind), pack, unpack_scores)
+    if model.head is not None:
+        count = len(model.head.words)
+        key = features_key(model, model.head.digest, crops)
+        yield ResultType(WORDS, key, pack_words, functools.partial(unpack_words, count=count))
+    if model.look is not None:
+        size = model.look.projection.shape[1]
+        key = features_key(model, model.look.digest, crops)
+        yield ResultType(LOOK, key, pack_look, functools.partial(unpack_look, size=size))
 
 
 def scores_key(model: Model, crops: int, kind: str) -> str:
@@ -82,15 +107,25 @@ def scores_key(model: Model, crops: int, kind: str) -> str:
     return hashlib.sha256("\0".join((model.digest, str(crops), kind)).encode()).hexdigest()[:32]
 
 
-def in_parts(classify: Callable[[Pixels], NDArray[np.float32]], pixels: Pixels) -> NDArray[np.float32]:
-    """Classify a batch, in smaller parts if memory runs out. Raises `ModelError`."""
+def features_key(model: Model, digest: str, crops: int) -> str:
+    """Return the key of a result of the network on the features whose file has that `digest`.
+
+    Labels and temperature do not count, because they change no features.
+    """
+    facts = (model.weights, model.interface, model.preprocessing, digest, crops)
+    return hashlib.sha256(canonical(facts).encode("utf-8", "backslashreplace")).hexdigest()[:32]
+
+
+def in_parts(run: Callable[[Pixels], dict[str, NDArray[np.float32]]], pixels: Pixels) -> dict[str, NDArray[np.float32]]:
+    """Run a model on a batch, in smaller parts if memory runs out. Raises `ModelError`."""
     try:
-        return classify(pixels)
+        return run(pixels)
     except OutOfMemory:
         if len(pixels) == 1:
             raise
     middle = len(pixels) // 2
-    return np.concatenate([in_parts(classify, part) for part in (pixels[:middle], pixels[middle:])])
+    first, second = (in_parts(run, part) for part in (pixels[:middle], pixels[middle:]))
+    return {name: np.concatenate([rows, second[name]]) for name, rows in first.items()}
 
 
 class Once(Generic[T]):

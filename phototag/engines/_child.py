@@ -75,8 +75,10 @@ def _converted(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     from phototag.images.preprocess import Preprocessing
     from phototag.models.interface import Interface
 
-    tag_set = tuple(request["interface"].pop("tag_set"))
-    interface, preprocessing = Interface(tag_set, **request["interface"]), Preprocessing(**request["preprocessing"])
+    facts = request["interface"]
+    # JSON has no tuples.
+    interface = Interface(**{**facts, "tag_set": tuple(facts["tag_set"]), "also": tuple(facts["also"])})
+    preprocessing = Preprocessing(**request["preprocessing"])
     try:
         conversion = convert(Path(request["directory"]), interface, preprocessing)
     except ModelError as error:

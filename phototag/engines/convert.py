@@ -18,13 +18,13 @@ from phototag.errors import ModelError
 from phototag.images.preprocess import Preprocessing
 from phototag.models.interface import Interface
 
-# How far scores may be from TensorFlow's, as a share of the largest score. Float32 arithmetic in another order causes a
+# How far values may be from TensorFlow's, as a share of the largest value. Float32 arithmetic in another order causes a
 # share of 0.00001. A wrongly converted layer causes far more.
 TOLERANCE = 1e-4
 
 
 def convert(directory: Path, interface: Interface, preprocessing: Preprocessing) -> Conversion:
-    """Convert the SavedModel in `directory`, and compare the scores of both engines for images of many kinds.
+    """Convert the SavedModel in `directory`, and compare the outputs of both engines for images of many kinds.
 
     Raises `ModelError` if TensorFlow cannot be imported or cannot load the SavedModel.
     """
@@ -43,10 +43,12 @@ def convert(directory: Path, interface: Interface, preprocessing: Preprocessing)
         return Conversion(None, f"its conversion failed ({first_line(error)})", gpu)
     images = test_images(preprocessing.height, preprocessing.width)
     try:
-        theirs, ours = (_scores(runner, images) for runner in (reference, converted))
+        theirs, ours = (_outputs(runner, images) for runner in (reference, converted))
+        difference = disagreement(reference.scores(theirs), converted.scores(ours))
     except ModelError as error:
         return Conversion(None, f"it cannot be checked: {error.what}", gpu)
-    difference = disagreement(theirs, ours)
+    for name in interface.also:
+        difference = difference or disagreement_of_output(name, theirs[name], ours[name])
     return Conversion(None, difference, gpu) if difference else Conversion(content, None, gpu)
 
 
@@ -84,9 +86,10 @@ def test_images(height: int, width: int) -> Pixels:
     return np.stack(images)
 
 
-def _scores(runner: Runner, images: Pixels) -> NDArray[np.float32]:
-    """Return the scores of `images`, run four at a time because some models take a lot of memory for each."""
-    return np.concatenate([runner.run(images[start : start + 4]) for start in range(0, len(images), 4)])
+def _outputs(runner: Runner, images: Pixels) -> dict[str, NDArray[Any]]:
+    """Return the outputs for `images`, run four at a time because some models take a lot of memory for each."""
+    parts = [runner.run_all(images[start : start + 4]) for start in range(0, len(images), 4)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def disagreement(theirs: NDArray[np.float32], ours: NDArray[np.float32]) -> str | None:
@@ -100,4 +103,19 @@ def disagreement(theirs: NDArray[np.float32], ours: NDArray[np.float32]) -> str 
     chosen = theirs[np.arange(len(theirs)), ours.argmax(axis=1)]
     if (chosen < theirs.max(axis=1) - TOLERANCE * largest).any():
         return "LiteRT's first guess is not always TensorFlow's"
+    return None
+
+
+def disagreement_of_output(name: str, theirs: NDArray[Any], ours: NDArray[Any]) -> str | None:
+    """Return how LiteRT's output `name`, `ours`, differs from TensorFlow's, both [N, ...]; None if they agree.
+
+    Values of 0 to 1 may be probabilities. These may differ by `TOLERANCE` however small they are.
+    """
+    if theirs.shape != ours.shape:
+        return f"LiteRT gives {name} of shape {ours.shape} and TensorFlow {theirs.shape}"
+    wanted = theirs.astype(np.float64)
+    largest = 1.0 if wanted.min(initial=0) >= 0 and wanted.max(initial=0) <= 1 else float(np.abs(wanted).max())
+    difference = float(np.abs(wanted - ours).max(initial=0))
+    if difference > TOLERANCE * largest:
+        return f"LiteRT's {name} differ from TensorFlow's by up to {difference:.2g}"
     return None

@@ -37,7 +37,7 @@ class Conversion:
 
 
 class LiteRTRunner(Runner):
-    """A converted model, which takes uint8 [batch, height, width, 3] and gives a row of scores for each image.
+    """A converted model, which takes uint8 [batch, height, width, 3] and gives a row of each output for each image.
 
     It runs one image after another, on one core. An interpreter is for one thread, so each thread that calls gets its
     own. The threads run in parallel, because LiteRT releases the GIL. They share the content, but each interpreter
@@ -56,24 +56,27 @@ class LiteRTRunner(Runner):
         with native_stderr_silenced():  # the first interpreter of a process prints a line
             self._interpreter()
 
-    def _infer(self, images: Pixels) -> NDArray[Any]:
+    def _infer(self, images: Pixels) -> list[NDArray[Any]]:
         interpreter, taken, given = self._interpreter()
         interpreter.set_tensor(taken, images)
         interpreter.invoke()
-        scores: NDArray[Any] = interpreter.get_tensor(given)
-        return scores
+        return [interpreter.get_tensor(number) for number in given]
 
-    def _interpreter(self) -> tuple[Any, int, int]:
+    def _interpreter(self) -> tuple[Any, int, list[int]]:
         """Return this thread's interpreter, and the numbers of its input and output tensors."""
-        mine: tuple[Any, int, int] | None = getattr(self._of_thread, "interpreter", None)
+        mine: tuple[Any, int, list[int]] | None = getattr(self._of_thread, "interpreter", None)
         if mine is None:
             from ai_edge_litert.interpreter import Interpreter
 
             interpreter = Interpreter(model_content=self._content, num_threads=1)
             interpreter.allocate_tensors()
-            (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+            (taken,) = interpreter.get_input_details()
             size = (self._batch, self._preprocessing.height, self._preprocessing.width, 3)
             if tuple(taken["shape"]) != size or taken["dtype"] != np.uint8:
                 raise ValueError(f"the converted model takes {taken['dtype'].__name__} {tuple(taken['shape'])}")
-            mine = self._of_thread.interpreter = (interpreter, taken["index"], given["index"])
+            # A graph converted from a function keeps the order of its outputs. The converter's check covers that too.
+            numbers = [given["index"] for given in interpreter.get_output_details()]
+            if len(numbers) != 1 + len(self._interface.also):
+                raise ValueError(f"the converted model gives {len(numbers)} outputs")
+            mine = self._of_thread.interpreter = (interpreter, taken["index"], numbers)
         return mine

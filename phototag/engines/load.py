@@ -135,7 +135,12 @@ class _Kept:
         files = [(str(path), *_size_and_time(path)) for path in saved_model_parts(model.directory)]
         versions = (FORMAT, _version("tensorflow"), _version("ai-edge-litert"))
         facts = (str(model.directory), use, model.weights, files, versions, _gpus())
-        key = hashlib.sha256(canonical(facts).encode("utf-8", "surrogateescape")).hexdigest()
+        # Only if there are any, so that earlier conversions stay valid. Not in `use`, so that a conversion with other
+        # outputs replaces this one.
+        also = model.interface.also
+        key = hashlib.sha256(
+            canonical((*facts, also) if also else facts).encode("utf-8", "surrogateescape")
+        ).hexdigest()
         return cls(str(model.directory), hashlib.sha256(use.encode()).hexdigest(), key[:32])
 
     def read(self, place: Path) -> Conversion | None:

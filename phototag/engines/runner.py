@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +41,24 @@ class Runner(ABC):
         return self._one_core_a_call and self._batch in (None, 1)
 
     def run(self, images: Pixels) -> NDArray[np.float32]:
-        """Return the scores of `images`, float32 [N, classes].
+        """Return the scores of `images`, float32 [N, classes]. Arguments and errors are those of `run_all`."""
+        return self.scores(self.run_all(images))
+
+    def run_all(self, images: Pixels) -> dict[str, NDArray[Any]]:
+        """Return each output for `images` by its name, [N, ...] in its own shape. Floats come as float32.
 
         `images`: uint8 [N, height, width, 3] in RGB order, as `Preprocessing.prepare` makes them. N is at least 1.
 
         Raises `ValueError` for pixels of another shape or type. Raises `OutOfMemory` if a smaller batch may work, and
-        `ModelError` if the model fails or gives scores that are not finite.
+        `ModelError` if the model fails or gives values that are not finite.
         """
         directory, size = self._directory, (self._preprocessing.height, self._preprocessing.width, 3)
         # Wrong pixels may make an engine end the whole process.
         if images.ndim != 4 or images.shape[1:] != size or images.dtype != np.uint8 or not len(images):
             raise ValueError(f"images must be uint8 of shape (N, {', '.join(map(str, size))}), not {images.shape}")
         try:
-            parts = [self._infer(part)[:count] for part, count in self._batches(images)]
+            parts = [[_rows(given)[:count] for given in self._infer(part)] for part, count in self._batches(images)]
+            outputs = [np.concatenate(column) for column in zip(*parts, strict=True)]
         except self._memory_failures as error:
             remedy = "make {batch_size} smaller"
             if len(images) == 1:
@@ -62,16 +67,20 @@ class Runner(ABC):
             raise OutOfMemory(f"{directory} needs more memory than there is for {count}", remedy) from error
         except self._failures as error:
             raise ModelError(f"{directory} failed on a batch of {len(images)} images: {first_line(error)}") from error
-        raw = np.concatenate([part.reshape(len(part), -1) if part.ndim else part.reshape(1, 1) for part in parts])
-        if len(raw) != len(images):
-            rows = f"{len(images)} images gave {len(raw)} rows of scores"
-            raise SignatureMismatch(f"{directory} is not a classifier: {rows}")
-        if not raw.shape[1]:
-            raise SignatureMismatch(f"{directory} is not a classifier: it gives no scores")
-        scores: NDArray[np.float32] = raw.astype(np.float32)
-        if not np.isfinite(scores).all():
-            hint = "its input range may be wrong"
-            raise ModelError(f"{directory} gave scores that are not numbers (NaN or infinite); {hint}")
+        interface = self._interface
+        names = ("scores", *interface.also)
+        checked = [self._checked(name, raw, len(images)) for name, raw in zip(names, outputs, strict=True)]
+        return dict(zip((interface.output, *interface.also), checked, strict=True))
+
+    def scores(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Return the scores, float32 [N, classes], among the `outputs` that `run_all` gave.
+
+        Raises `SignatureMismatch` if the model gives none.
+        """
+        raw = outputs[self._interface.output]
+        scores: NDArray[np.float32] = raw.reshape(len(raw), -1).astype(np.float32, copy=False)
+        if not scores.shape[1]:
+            raise SignatureMismatch(f"{self._directory} is not a classifier: it gives no scores")
         return scores
 
     def run_on_noise(self) -> NDArray[np.float32]:
@@ -80,8 +89,21 @@ class Runner(ABC):
         return self.run(np.random.default_rng(0).integers(0, 256, size, np.uint8))
 
     @abstractmethod
-    def _infer(self, images: Pixels) -> NDArray[Any]:
-        """Return the model's output for `images`, whose number is the required one."""
+    def _infer(self, images: Pixels) -> list[NDArray[Any]]:
+        """Return the model's outputs for `images`, whose number is the required one: the scores, then the others."""
+
+    def _checked(self, name: str, raw: NDArray[Any], images: int) -> NDArray[Any]:
+        """Return the output `raw`, floats as float32. `name`: what it is, for errors."""
+        if len(raw) != images:
+            rows = f"{images} images gave {len(raw)} rows of {name}"
+            raise SignatureMismatch(f"{self._directory} is not a classifier: {rows}")
+        if not np.issubdtype(raw.dtype, np.floating):
+            return raw
+        floats = raw.astype(np.float32, copy=False)
+        if not np.isfinite(floats).all():
+            hint = "its input range may be wrong"
+            raise ModelError(f"{self._directory} gave {name} that are not numbers (NaN or infinite); {hint}")
+        return floats
 
     def _batches(self, images: Pixels) -> Iterator[tuple[Pixels, int]]:
         """Yield `images` in batches of the required size, each with its number of images. The last is filled up."""
@@ -93,6 +115,10 @@ class Runner(ABC):
             part = images[start : start + size]
             filling = np.repeat(part[-1:], size - len(part), axis=0)
             yield np.concatenate([part, filling]) if len(filling) else part, len(part)
+
+
+def _rows(given: NDArray[Any]) -> NDArray[Any]:
+    return given if given.ndim else given.reshape(1)
 
 
 def is_distribution(raw: NDArray[np.float32]) -> bool:

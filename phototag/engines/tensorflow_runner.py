@@ -25,7 +25,7 @@ JPEG_QUALITY = 95
 class TensorFlowRunner(Runner):
     """A SavedModel, loaded into TensorFlow. It is the reference for every other engine.
 
-    `call` is the function from the input tensor to the output tensor. `callers`: how many threads will call it. With
+    `call` is the function from the input tensor to the output tensors. `callers`: how many threads will call it. With
     several callers, TensorFlow is told to use one core for each call, if it still takes that setting and there is no
     GPU. That gives a third more images a second than calls that share all cores, because they wait for the slowest.
 
@@ -52,24 +52,27 @@ class TensorFlowRunner(Runner):
         self._tracing, self._function = threading.Lock(), None
 
     def trace(self, batch: int | None) -> Any:
-        """Return the concrete function from raw pixels, uint8 [batch, height, width, 3], to float32 scores.
+        """Return the concrete function from raw pixels, uint8 [batch, height, width, 3], to the outputs.
 
+        The scores come first, then the outputs of `Interface.also` in their order. Scores and other floats are float32.
         It includes the normalisation, which costs less there and does not hold Python's lock. It does not work for
         models that take encoded images. Raises TensorFlow's errors if the graph does not fit.
         """
         tf, interface, preprocessing = self._tensorflow, self._interface, self._preprocessing
 
-        def scores(images: Any) -> Any:
+        def outputs(images: Any) -> tuple[Any, ...]:
             if interface.takes_floats:
                 images = (tf.cast(images, tf.float32) - preprocessing.mean) / preprocessing.std
             if preprocessing.channel_order == "BGR":
                 images = tf.reverse(images, [-1])
             if preprocessing.layout == "NCHW":
                 images = tf.transpose(images, [0, 3, 1, 2])
-            return tf.cast(self.call(tf.cast(images, interface.dtype)), tf.float32)
+            scores, *others = self.call(tf.cast(images, interface.dtype))
+            others = [tf.cast(other, tf.float32) if other.dtype.is_floating else other for other in others]
+            return tf.cast(scores, tf.float32), *others
 
         pixels = tf.TensorSpec([batch, preprocessing.height, preprocessing.width, 3], tf.uint8)
-        return tf.function(scores, input_signature=[pixels], autograph=False).get_concrete_function()
+        return tf.function(outputs, input_signature=[pixels], autograph=False).get_concrete_function()
 
     def _traced(self) -> Any:
         with self._tracing:
@@ -77,17 +80,17 @@ class TensorFlowRunner(Runner):
                 self._function = self.trace(self._interface.batch)
             return self._function
 
-    def _infer(self, images: Pixels) -> NDArray[Any]:
+    def _infer(self, images: Pixels) -> list[NDArray[Any]]:
         constant = self._tensorflow.constant
         if self._interface.dtype == "string":
-            scores = self.call(constant([_jpeg(image) for image in images]))
+            outputs = self.call(constant([_jpeg(image) for image in images]))
         else:
-            scores = self._traced()(constant(images))
-        result: NDArray[Any] = scores.numpy()
-        return result
+            outputs = self._traced()(constant(images))
+        return [output.numpy() for output in outputs]
 
-    def _load(self) -> Callable[[Any], Any]:
+    def _load(self) -> Callable[[Any], list[Any]]:
         directory, interface = self._directory, self._interface
+        names = (interface.output, *interface.also)
         try:
             loaded = self._tensorflow.saved_model.load(str(directory), tags=list(interface.tag_set))
         # TensorFlow's parsers raise OSError, ValueError, OpError and others for a damaged SavedModel.
@@ -96,9 +99,14 @@ class TensorFlowRunner(Runner):
         self._owner = loaded  # keeps the variables alive
         if interface.signature is not None:
             signature = loaded.signatures.get(interface.signature)
-            if signature is None or interface.output not in signature.structured_outputs:
+            if signature is None or not signature.structured_outputs.keys() >= set(names):
                 raise SignatureMismatch(f"{directory} has no signature {interface.signature!r} that can be called")
-            return lambda tensor: signature(**{interface.input: tensor})[interface.output]
+
+            def call(tensor: Any) -> list[Any]:
+                given = signature(**{interface.input: tensor})
+                return [given[name] for name in names]
+
+            return call
         try:
             function = loaded.prune(interface.input, interface.output)
         except (AttributeError, ValueError, KeyError) as error:
@@ -106,7 +114,7 @@ class TensorFlowRunner(Runner):
                 f"{directory} cannot be run from {interface.input} to {interface.output} ({first_line(error)})",
                 "choose others with {input_op} and {output_op}",
             ) from error
-        return lambda tensor: function(tensor)
+        return lambda tensor: [function(tensor)]
 
 
 def _jpeg(image: Pixels) -> bytes:

@@ -86,6 +86,30 @@ class Output:
 
 
 @dataclass(frozen=True)
+class HeadFile:
+    """The file of a head of everyday words (`models.head`), in the card's directory.
+
+    `digest`: `sha256:` and the SHA-256 of the file. `thresholds`: by word the probability from which it is written,
+    above 0 and below 1. A word without one is never written.
+    """
+
+    file: str
+    digest: str
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LookFile:
+    """The file of a projection to likeness vectors (`models.head`), in the card's directory.
+
+    `digest`: `sha256:` and the SHA-256 of the file.
+    """
+
+    file: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """The facts that a SavedModel does not hold.
 
@@ -97,6 +121,7 @@ class ModelCard:
     - `thresholds`: how sure the model must be of a word, by the word's level in the tree. Both this and the temperature
       are fitted on labelled photos (benchmarks/calibrate.py)
     - `digest`: identifies the weights. None means the SHA-256 of the SavedModel's files
+    - `head`, `look`: the networks on the features. The signature then has the outputs `words` and `look`
     """
 
     name: str
@@ -111,6 +136,8 @@ class ModelCard:
     licence: str | None = None
     source: str | None = None
     digest: str | None = None
+    head: HeadFile | None = None
+    look: LookFile | None = None
 
 
 def parse_card(text: str, source: str, given: Mapping[str, Any] | None = None) -> ModelCard:
@@ -157,8 +184,9 @@ def _plain(record: Any) -> dict[str, Any]:
 
 
 def _check(card: ModelCard, source: str) -> None:
-    if card.labels is not None and (os.path.basename(card.labels) != card.labels or card.labels in ("", ".", "..")):
-        raise ModelError(f"{source}: labels must name a file in the card's own directory, not {card.labels!r}")
+    if card.labels is not None:
+        _check_beside(card.labels, "labels", source)
+    _check_heads(card, source)
     # Far beyond the temperatures in use, and well within float32.
     if not 0.01 <= card.temperature <= 100:
         raise ModelError(f"{source}: temperature must be from 0.01 to 100, not {card.temperature}")
@@ -166,6 +194,22 @@ def _check(card: ModelCard, source: str) -> None:
         if not 0 < threshold < 1:
             raise ModelError(f"{source}: thresholds.{level} must be between 0 and 1, not {threshold}")
     _check_input(card.input, source)
+
+
+def _check_beside(file: str, key: str, source: str) -> None:
+    if os.path.basename(file) != file or file in ("", ".", ".."):
+        raise ModelError(f"{source}: {key} must name a file in the card's own directory, not {file!r}")
+
+
+def _check_heads(card: ModelCard, source: str) -> None:
+    for key, entry in (("head", card.head), ("look", card.look)):
+        if entry is not None:
+            _check_beside(entry.file, f"{key}.file", source)
+            if not entry.file.endswith(".npz"):  # so that it never replaces another file of the model
+                raise ModelError(f"{source}: {key}.file must end with .npz, not be {entry.file!r}")
+    for word, threshold in (card.head.thresholds if card.head is not None else {}).items():
+        if not 0 < threshold < 1:
+            raise ModelError(f"{source}: head.thresholds of {word!r} must be between 0 and 1, not {threshold}")
 
 
 def _check_input(image: ImageInput, source: str) -> None:
@@ -211,6 +255,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return value
     if origin is tuple:
         return _tuple(arguments, value, where)
+    if origin is Mapping:
+        return _mapping(arguments[1], value, where)
     return _scalar(kind, value, where)
 
 
@@ -219,6 +265,12 @@ def _tuple(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     if not isinstance(value, list | tuple) or not (endless or len(value) == len(kinds)):
         raise ModelError(f"{where} must be a list of {'texts' if endless else 'three numbers, one for each channel'}")
     return tuple(_value(kinds[0], item, where) for item in value)
+
+
+def _mapping(kind: Any, value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ModelError(f"{where} must be a JSON object")
+    return {_value(str, key, f"{where}: a key"): _value(kind, item, f"{where}: {key}") for key, item in value.items()}
 
 
 def _scalar(kind: type[Any], value: Any, where: str) -> Any:

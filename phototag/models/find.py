@@ -18,6 +18,7 @@ from phototag.core import Label, canonical
 from phototag.errors import LabelMismatch, ModelError, NotASavedModel, SignatureMismatch, UnknownModel
 from phototag.images.preprocess import Preprocessing
 from phototag.models.card import CARD_NAME, SCALINGS, ImageInput, ModelCard, Output, Scaling, ScoresKind, parse_card
+from phototag.models.head import LOOK, WORDS, Head, Look, read_head, read_look
 from phototag.models.interface import Interface, choose_interface, class_count, scores_kind
 from phototag.models.labels import LabelFile, parse_label_file, parse_labels
 from phototag.models.saved_model import (
@@ -45,6 +46,9 @@ class Model:
 
     `thresholds` has each label's own threshold, above 0 and at most 1, or None. It is empty if the label file has none,
     and it changes no scores.
+
+    `head` and `look` are the networks on its features that the card names, which change no scores either. A model
+    without a tree has no `head`, because only the tree says what its words mean.
     """
 
     directory: Path
@@ -57,6 +61,22 @@ class Model:
     weights: str
     digest: str
     thresholds: tuple[float | None, ...] = ()
+    head: Head | None = None
+    look: Look | None = None
+
+    @functools.cached_property
+    def head_words(self) -> tuple[str, ...]:
+        """The nodes of the tree that are the words of the head, by their ids in the order of its outputs."""
+        ids = _ids_by_word()
+        return tuple(ids[word] for word in self.head.words) if self.head is not None else ()
+
+    @functools.cached_property
+    def head_thresholds(self) -> Mapping[str, float]:
+        """The probability from which each of `head_words` is written. A word without one is never written."""
+        if self.head is None or self.card.head is None:
+            return {}
+        ids = _ids_by_word()
+        return {ids[word]: threshold for word, threshold in self.card.head.thresholds.items()}
 
     @property
     def is_independent(self) -> bool:
@@ -82,7 +102,10 @@ def find_model(name: str, *, labels: Path | None = None, given: Mapping[str, Any
     graphs = read_saved_model(directory)
     card = read_card(directory, given)
     graph = choose_meta_graph(graphs, card.tag_set, directory)
-    return _model(directory, card, graph, read_labels(directory, card, labels), card.digest or digest_of(directory))
+    label_file = read_labels(directory, card, labels)
+    return _with_heads(
+        _model(directory, card, graph, label_file, card.digest or digest_of(directory)), directory, graph
+    )
 
 
 def is_model_name(name: str) -> bool:
@@ -153,13 +176,15 @@ def _shipped_model(labels: Path | None, given: Mapping[str, Any] | None) -> Mode
     directory = shipped_directory() / DEFAULT_MODEL
     card = read_card(directory, given)
     image = TensorSpec("images", "float32", (None, card.input.height, card.input.width, 3))
-    signature = Signature(
-        "serving_default", {"images": image}, {"logits": TensorSpec("logits", "float32", (None, 1000))}
-    )
+    outputs = {"logits": TensorSpec("logits", "float32", (None, 1000))}
+    for name, entry in ((WORDS, card.head), (LOOK, card.look)):
+        if entry is not None:
+            outputs[name] = TensorSpec(name, "float32", (None, None))
+    signature = Signature("serving_default", {"images": image}, outputs)
     graph = MetaGraph.described(("serve",), {signature.key: signature})
-    return _model(
-        installed_directory(DEFAULT_MODEL), card, graph, read_labels(directory, card, labels), card.digest or ""
-    )
+    label_file = read_labels(directory, card, labels)
+    model = _model(installed_directory(DEFAULT_MODEL), card, graph, label_file, card.digest or "")
+    return _with_heads(model, directory, graph)
 
 
 def read_card(directory: Path, given: Mapping[str, Any] | None) -> ModelCard:
@@ -183,10 +208,16 @@ def read_labels(directory: Path, card: ModelCard, chosen: Path | None) -> LabelF
         return parse_label_file(read_text(chosen), str(chosen))
     if card.labels is None:
         return None
-    path = directory / card.labels
-    if Path(os.path.realpath(path)).parent != Path(os.path.realpath(directory)):
-        raise ModelError(f"{path} leads out of its directory, where a card has no business; put the label file there")
+    path = beside_card(directory, card.labels)
     return parse_label_file(read_text(path), str(path))
+
+
+def beside_card(directory: Path, file: str) -> Path:
+    """Return the path of a `file` that the card in `directory` names. Raises `ModelError` if it is a link elsewhere."""
+    path = directory / file
+    if Path(os.path.realpath(path)).parent != Path(os.path.realpath(directory)):
+        raise ModelError(f"{path} leads out of its directory, where a card has no business; put the file there")
+    return path
 
 
 def read_text(path: Path) -> str:
@@ -243,6 +274,39 @@ def _model(directory: Path, card: ModelCard, graph: MetaGraph, label_file: Label
     digest = hashlib.sha256(canonical(facts).encode("utf-8", "backslashreplace")).hexdigest()
     thresholds = label_file.thresholds
     return Model(directory, card, interface, preprocessing, labels, background, taxonomy, weights, digest, thresholds)
+
+
+def _with_heads(model: Model, directory: Path, graph: MetaGraph) -> Model:
+    """Return `model` with the head and the projection that its card names, from files in `directory`.
+
+    Raises `ModelError` if one of the files, or the card, is wrong.
+    """
+    card, head, look = model.card, None, None
+    if card.head is not None and model.taxonomy is not None:
+        path = beside_card(directory, card.head.file)
+        classes = len(model.labels) + model.background
+        head = read_head(path, card.head.digest, _ids_by_word(), classes)
+        strangers = sorted(card.head.thresholds.keys() - set(head.words))
+        if strangers:
+            fault = f"head.thresholds has {strangers[0]!r}, a word that {path.name} does not have"
+            raise ModelError(f"{directory / CARD_NAME}: {fault}; take it out or correct it")
+        _check_width(model, graph, WORDS, len(head.words), path)
+    if card.look is not None:
+        path = beside_card(directory, card.look.file)
+        look = read_look(path, card.look.digest)
+        _check_width(model, graph, LOOK, look.projection.shape[1], path)
+    if head is not None and look is not None and head.weights.shape[1] != look.projection.shape[0]:
+        features = f"{head.weights.shape[1]} and {look.projection.shape[0]} features"
+        raise ModelError(f"{directory}: its head and its look are for {features}; put back those of one model")
+    return replace(model, head=head, look=look)
+
+
+def _check_width(model: Model, graph: MetaGraph, output: str, width: int, path: Path) -> None:
+    """Raise `SignatureMismatch` unless the signature's `output` has `width` numbers, as far as that is known."""
+    shape = graph.signatures[str(model.interface.signature)].outputs[output].shape
+    if shape is not None and shape[1] not in (None, width):
+        what = f"{model.directory} gives {shape[1]} {output}, but {path} has {width}"
+        raise SignatureMismatch(what, "put back the file that came with the model")
 
 
 @dataclass(frozen=True)
@@ -386,6 +450,12 @@ def imagenet_taxonomy() -> Taxonomy:
     return Taxonomy.parse(read_text(path), str(path))
 
 
+@functools.cache
+def _ids_by_word() -> Mapping[str, str]:
+    """Return the ids of the nodes of the tree over ImageNet's classes by their English names."""
+    return {node.name: node.id for node in imagenet_taxonomy().nodes.values()}
+
+
 def settled_card(model: Model, scores: ScoresKind) -> ModelCard:
     """Return the card of `model` with every fact in it, so that the user never has to give one again.
 
@@ -413,4 +483,5 @@ def settled_card(model: Model, scores: ScoresKind) -> ModelCard:
         tag_set=interface.tag_set,
         signature=interface.signature,
         digest=card.digest or digest_of(model.directory),
+        head=card.head if model.head is not None else None,
     )

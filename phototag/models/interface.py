@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from phototag.core import canonical_record
 from phototag.errors import ModelError, SignatureMismatch
 from phototag.images.preprocess import Layout
 from phototag.models.card import MAX_SIDE, ModelCard, ScoresKind
+from phototag.models.head import LOOK, WORDS
 from phototag.models.saved_model import MetaGraph, Node, Shape, Signature, TensorSpec, nearest
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
@@ -31,7 +32,8 @@ class Interface:
     `dtype` is the input's, one of `FLOATS`, `WHOLE_NUMBERS` or `string`, which means encoded JPEG files. `layout`,
     `height` and `width` come from its shape; height and width are None if it takes any size. `batch` is the number of
     images that every call must have, or None for any. `classes` is the number of scores, or None if only running the
-    model tells.
+    model tells. `also` names the other outputs of the signature that a pass gives. They change no scores, so they are
+    not part of the canonical text.
     """
 
     tag_set: tuple[str, ...]
@@ -44,6 +46,7 @@ class Interface:
     width: int | None
     batch: int | None
     classes: int | None
+    also: tuple[str, ...] = ()
 
     def canonical(self) -> str:
         """Return the text for digests."""
@@ -107,8 +110,9 @@ def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signatu
             f"{_listed(signature.inputs)}"
         )
     input_key, spec = next(iter(signature.inputs.items()))
-    only = next(iter(signature.outputs)) if len(signature.outputs) == 1 else None
-    output_key = card.output.name or only
+    also = _outputs_of_heads(directory, card, signature)
+    rest = [key for key in signature.outputs if key not in also]
+    output_key = card.output.name or (rest[0] if len(rest) == 1 else None)
     if output_key is None or output_key not in signature.outputs:
         fault = f"no output {output_key!r}" if output_key else f"{len(signature.outputs)} outputs"
         raise SignatureMismatch(
@@ -120,11 +124,32 @@ def _keys(directory: Path, card: ModelCard, graph: MetaGraph, signature: Signatu
     if output.dtype not in SCORES:
         raise SignatureMismatch(f"{directory} is not a classifier: its output {output_key!r} is {output.dtype}")
     classes = _classes(directory, output.shape)
-    return _interface(directory, card, graph, spec, (signature.key, input_key, output_key), classes)
+    interface = _interface(directory, card, graph, spec, (signature.key, input_key, output_key), classes)
+    return replace(interface, also=also)
+
+
+def _outputs_of_heads(directory: Path, card: ModelCard, signature: Signature) -> tuple[str, ...]:
+    """Return the outputs that the card's heads give."""
+    heads = {WORDS: card.head, LOOK: card.look}
+    also = tuple(name for name, entry in heads.items() if entry is not None)
+    for name in also:
+        spec = signature.outputs.get(name)
+        if spec is None or spec.dtype not in FLOATS or (spec.shape is not None and len(spec.shape) != 2):
+            what = (
+                f"the signature {signature.key} of {directory} has no output {name!r} of numbers, which its card needs"
+            )
+            raise SignatureMismatch(what, f"export it with that output or take {_ENTRIES[name]!r} out of the card")
+    return also
+
+
+_ENTRIES = {WORDS: "head", LOOK: "look"}
 
 
 def _operations(directory: Path, card: ModelCard, graph: MetaGraph) -> Interface:
     """Return how to call `graph`, with input and output by their names in it."""
+    if card.head is not None or card.look is not None:
+        what = f"{directory} has no signature, and only a signature gives the words and the look of its card"
+        raise SignatureMismatch(what, "take 'head' and 'look' out of the card")
     if card.input.name is None or card.output.name is None:
         missing = "input" if card.input.name is None else "output"
         raise SignatureMismatch(f"{directory}: the name of the {missing} is missing", _operations_hint(graph))
@@ -218,7 +243,8 @@ def refused_ops(graph: MetaGraph, interface: Interface) -> set[str]:
     never needs. It is not a sandbox.
     """
     everywhere = {node.op for node in graph.every_node() if _REFUSED.fullmatch(node.op)}
-    used = graph.ops_behind(_output_tensor(graph, interface))
+    tensors = [_output_tensor(graph, interface), *_other_tensors(graph, interface)]
+    used = {op for tensor in tensors for op in graph.ops_behind(tensor)}
     return everywhere | {op for op in used if _REFUSED_IN_USE.fullmatch(op)}
 
 
@@ -278,6 +304,12 @@ def _output_tensor(graph: MetaGraph, interface: Interface) -> str:
     if interface.signature is None:
         return interface.output
     return graph.signatures[interface.signature].outputs[interface.output].name
+
+
+def _other_tensors(graph: MetaGraph, interface: Interface) -> list[str]:
+    """Return the tensors of `Interface.also`. An output that the signature lacks has none: the engines say so."""
+    outputs = graph.signatures[interface.signature].outputs if interface.signature is not None else {}
+    return [outputs[name].name for name in interface.also if name in outputs]
 
 
 def _operation(name: str) -> str:

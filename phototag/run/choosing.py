@@ -9,7 +9,8 @@ from phototag.models.find import Model, read_text
 from phototag.run.defaults import MAX_TAGS
 from phototag.run.settings import Settings
 from phototag.vocabulary.choose import Chooser
-from phototag.vocabulary.evidence import words_of_labels, words_of_tree
+from phototag.vocabulary.evidence import Rule, words_of_labels, words_of_tree
+from phototag.vocabulary.head_rule import HeadRule
 from phototag.vocabulary.label_rule import LabelRule
 from phototag.vocabulary.overlay import apply_overlay
 from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD, ENGLISH, Taxonomy
@@ -24,7 +25,10 @@ def make_chooser(settings: Settings, model: Model) -> Chooser:
     taxonomy = _taxonomy(settings, model.taxonomy)
     threshold = settings.threshold or DEFAULT_THRESHOLD
     tree = TreeRule(model.labels, taxonomy, levels=model.card.thresholds, threshold=threshold, max_tags=max_tags)
-    return Chooser(tree, words_of_tree(taxonomy), max_tags)
+    more: list[Rule] = []
+    if model.head is not None:
+        more.append(HeadRule(model.head_words, model.head_thresholds, taxonomy, threshold=threshold))
+    return Chooser(tree, words_of_tree(taxonomy), max_tags, more)
 
 
 def check_explainable(settings: Settings, model: Model) -> None:

@@ -15,7 +15,15 @@ import filelock
 from phototag.core import ModelBuilding, OnWorkEvent, WaitingFor, ignore
 from phototag.errors import ConfigError, ModelError
 from phototag.models.card import CARD_NAME, format_card
-from phototag.models.find import DEFAULT_MODEL, Model, is_installed, is_model_name, read_text, saved_model_parts
+from phototag.models.find import (
+    DEFAULT_MODEL,
+    Model,
+    find_model,
+    is_installed,
+    is_model_name,
+    read_text,
+    saved_model_parts,
+)
 from phototag.paths import data_directory, installed_directory, shipped_directory
 from phototag.zoo.checkpoint import read_checkpoint
 from phototag.zoo.recipes import BUILDABLE, EFFICIENTNET_LITES, KERAS_APPLICATIONS, EfficientNetLite, card_of
@@ -58,9 +66,9 @@ def has_weights(name: str) -> bool:
 
 
 def add_model(name: str, model: Model, labels: str, *, link: bool) -> Path:
-    """Install a copy of `model` as `name`, with its card and the text of its label file; return its directory.
+    """Install a copy of `model` as `name`, with its card, the text of its label file and its heads.
 
-    `link`: link to the SavedModel, which stays in its place.
+    Returns its directory. `link`: link to the SavedModel, which stays in its place.
 
     Raises `ConfigError` if the name cannot be used or is taken, and `ModelError` if the directory cannot be written.
     """
@@ -77,6 +85,9 @@ def add_model(name: str, model: Model, labels: str, *, link: bool) -> Path:
         card = replace(model.card, digest=None) if link else model.card
         (new / CARD_NAME).write_text(format_card(card), encoding="utf-8")
         (new / str(model.card.labels)).write_text(labels, encoding="utf-8")
+        for entry in (card.head, card.look):
+            if entry is not None:
+                shutil.copyfile(model.directory / entry.file, new / entry.file)
 
     check_name(name)
     with _locked(name):
@@ -132,24 +143,38 @@ def _build(name: str, directory: Path) -> None:
     """Write the SavedModel `name`, its card and its labels into the empty `directory`."""
     lite = EFFICIENTNET_LITES.get(name)
     if lite is not None:
-        _build_efficientnet_lite(lite, directory)
+        _build_efficientnet_lite(name, lite, directory)
     else:
         from phototag.zoo.keras_applications import export_keras_application
 
         application = KERAS_APPLICATIONS[name]
         export_keras_application(application.function, application.image_size, directory)
-    for shipped in (shipped_directory() / DEFAULT_MODEL).iterdir():
-        shutil.copyfile(shipped, directory / shipped.name)
+    shipped = shipped_directory() / DEFAULT_MODEL
     if name != DEFAULT_MODEL:
-        (directory / "NOTICE").unlink()
-        (directory / CARD_NAME).write_text(format_card(card_of(name)), encoding="utf-8")
+        card = card_of(name)
+        shutil.copyfile(shipped / "labels.txt", directory / str(card.labels))
+        (directory / CARD_NAME).write_text(format_card(card), encoding="utf-8")
+        return
+    for path in shipped.iterdir():
+        if path.is_file():  # the folder of a checkout also has the sources of the head
+            shutil.copyfile(path, directory / path.name)
 
 
-def _build_efficientnet_lite(lite: EfficientNetLite, directory: Path) -> None:
+def _build_efficientnet_lite(name: str, lite: EfficientNetLite, directory: Path) -> None:
     from phototag.zoo.efficientnet_lite import export_efficientnet_lite
 
     weights = read_checkpoint(_package_file(lite.package, lite.file), lite.sha256)
-    export_efficientnet_lite(weights, directory, image_size=lite.image_size, width=lite.width, depth=lite.depth)
+    # The head and the projection were learned on the features of the default model.
+    default = find_model(DEFAULT_MODEL) if name == DEFAULT_MODEL else None
+    export_efficientnet_lite(
+        weights,
+        directory,
+        image_size=lite.image_size,
+        width=lite.width,
+        depth=lite.depth,
+        head=default.head if default is not None else None,
+        look=default.look if default is not None else None,
+    )
 
 
 def _package_file(package: str, file: str) -> Path:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from phototag.engines._tensorflow import import_tensorflow
 from phototag.errors import ModelError
+from phototag.models.head import LOOK, WORDS, Head, Look
 from phototag.zoo.export import save_model
 
 Weights = Mapping[str, NDArray[Any]]
@@ -56,26 +57,43 @@ LITE0_STAGES = (
 
 
 def export_efficientnet_lite(
-    weights: Weights, directory: Path, *, image_size: int, width: float = 1.0, depth: float = 1.0
+    weights: Weights,
+    directory: Path,
+    *,
+    image_size: int,
+    width: float = 1.0,
+    depth: float = 1.0,
+    head: Head | None = None,
+    look: Look | None = None,
 ) -> None:
     """Write an EfficientNet-Lite with `weights` into `directory` as a SavedModel.
 
     `weights` are the tensors of the PyTorch checkpoint by name. `width` and `depth` multiply the filters and the
     repeats of Lite0. The SavedModel's signature `serving_default` takes float32 [N, image_size, image_size, 3], RGB
-    scaled to (pixel - 127) / 128, and gives float32 [N, 1000] `logits`.
+    scaled to (pixel - 127) / 128, and gives float32 [N, 1000] `logits`. With a `head` for W words it also gives
+    `words`, float32 [N, W], and with a `look` of D numbers `look`, float32 [N, D].
 
-    Raises `ModelError` if the weights are not of this network.
+    Raises `ModelError` if the weights, the head or the look are not of this network.
     """
-    network = _Network(import_tensorflow(), weights)
-    layers = list(network.layers(tuple(_scaled(width, depth))))
+    tf = import_tensorflow()
+    network = _Network(tf, weights)
+    *layers, classify = network.layers(tuple(_scaled(width, depth)))
     network.check_all_used()
+    words = network.words(head) if head is not None else None
+    projection = network.projection(look) if look is not None else None
 
-    def logits(images: Any) -> Any:
+    def outputs(images: Any) -> dict[str, Any]:
         for layer in layers:
             images = layer(images)
-        return images
+        features = tf.reduce_mean(images, axis=[1, 2])
+        given = {"logits": classify(features)}
+        if words is not None:
+            given[WORDS] = words(features, given["logits"])
+        if projection is not None:
+            given[LOOK] = tf.matmul(features, projection)
+        return given
 
-    save_model(logits, network.variables, directory, image_size=image_size, output="logits")
+    save_model(outputs, network.variables, directory, image_size=image_size)
 
 
 def _scaled(width: float, depth: float) -> Iterator[Stage]:
@@ -109,7 +127,7 @@ class _Network:
         self.variables: list[Any] = []
 
     def layers(self, stages: tuple[Stage, ...]) -> Iterator[Layer]:
-        """Yield the layers from images to logits."""
+        """Yield the layers from images to the features before their mean, and from the features' mean to logits."""
         tf = self._tensorflow
         yield self._convolution("_conv_stem", "_bn0", 3, STEM_FILTERS, kernel=3, stride=2, relu=True)
         channels = STEM_FILTERS
@@ -119,7 +137,35 @@ class _Network:
         yield self._convolution("_conv_head", "_bn1", channels, HEAD_FILTERS, kernel=1, stride=1, relu=True)
         weight = self._variable(self._take("_fc.weight", (CLASSES, HEAD_FILTERS)).T)
         bias = self._variable(self._take("_fc.bias", (CLASSES,)))
-        yield lambda x: tf.matmul(tf.reduce_mean(x, axis=[1, 2]), weight) + bias
+        yield lambda x: tf.matmul(x, weight) + bias
+
+    def words(self, head: Head) -> Callable[[Any, Any], Any]:
+        """Return the function from features and logits to the probabilities of the words, as `Head` says.
+
+        Raises `ModelError` if the head is for other features or classes.
+        """
+        tf = self._tensorflow
+        self._check_features("head", head.weights.shape[1])
+        if head.classes.shape[1] != CLASSES:
+            raise ModelError(f"the head is for {head.classes.shape[1]} classes, and the network has {CLASSES}")
+        weight, bias = self._variable(head.weights.T), self._variable(head.bias)
+        classes, of_mass = head.classes.T.astype(np.float32), self._variable(head.mass_weight)
+
+        def probabilities(features: Any, logits: Any) -> Any:
+            masses = tf.matmul(tf.nn.softmax(logits / head.temperature), classes)
+            odds = tf.clip_by_value(tf.math.log((masses + 0.001) / (1.001 - masses)), -6.0, 6.0)
+            return tf.sigmoid(tf.matmul(tf.sqrt(features), weight) + bias + of_mass * odds)
+
+        return probabilities
+
+    def projection(self, look: Look) -> Any:
+        """Return the matrix from features to likeness vectors. Raises `ModelError` if it is for other features."""
+        self._check_features("look", look.projection.shape[0])
+        return self._variable(look.projection)
+
+    def _check_features(self, name: str, features: int) -> None:
+        if features != HEAD_FILTERS:
+            raise ModelError(f"the {name} is for {features} features, and the network has {HEAD_FILTERS}")
 
     def check_all_used(self) -> None:
         """Raise `ModelError` if the network has no place for some weights of the checkpoint."""

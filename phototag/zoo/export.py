@@ -11,12 +11,12 @@ from phototag.errors import ModelError
 
 
 def save_model(
-    function: Callable[[Any], Any], variables: Sequence[Any], directory: Path, *, image_size: int, output: str
+    function: Callable[[Any], dict[str, Any]], variables: Sequence[Any], directory: Path, *, image_size: int
 ) -> None:
     """Write `function` and the `variables` it uses into `directory`.
 
-    The signature `serving_default` takes `images`, float32 [N, image_size, image_size, 3], and gives the result of
-    `function` as `output`.
+    The signature `serving_default` takes `images`, float32 [N, image_size, image_size, 3], and gives the results of
+    `function` under their names.
 
     Raises `ModelError` if the directory cannot be written.
     """
@@ -24,7 +24,7 @@ def save_model(
     module = tf.Module()
     module.variables_of_the_network = list(variables)
     images = tf.TensorSpec([None, image_size, image_size, 3], tf.float32, name="images")
-    serve = tf.function(lambda images: {output: function(images)}, input_signature=[images])
+    serve = tf.function(function, input_signature=[images])
     try:
         tf.saved_model.save(module, str(directory), signatures=serve)
     except tf.errors.OpError as error:  # TensorFlow's error if the disk is full

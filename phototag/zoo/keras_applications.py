@@ -36,9 +36,8 @@ def export_keras_application(
     variables = [variable.value for variable in model.variables]
     # `Model.export` would store every weight twice and call the output "output_0".
     save_model(
-        lambda images: model(images, training=False),
+        lambda images: {"probabilities": model(images, training=False)},
         variables,
         directory,
         image_size=image_size,
-        output="probabilities",
     )

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from phototag.cli import cli
+from phototag.models.find import Model, find_model
 from tests.helpers import SHARED
 from tests.helpers.inspecting import HUB, verdict
 from tests.helpers.program import phototag
@@ -249,7 +250,17 @@ def test_the_verdict_on_the_default_model(default_model: Any) -> None:
     text = phototag("inspect", "efficientnet-lite0").stdout
     assert text.splitlines()[0].endswith("models/efficientnet-lite0: an image classifier")
     assert "  takes    images: float32 images of 224 x 224 pixels, NHWC, values (pixel - 127) / 128\n" in text
-    assert "graph serve: 4,631,000 parameters, written by TensorFlow" in text
+    model = find_model("efficientnet-lite0")
+    learned = 4_631_000 + sum(words_and_look(model))
+    assert f"graph serve: {learned:,} parameters, written by TensorFlow" in text
+
+
+def words_and_look(model: Model) -> Iterator[int]:
+    """Yield how many numbers the head and the look of `model` have learned."""
+    if model.head is not None:
+        yield model.head.weights.size + model.head.bias.size + model.head.mass_weight.size
+    if model.look is not None:
+        yield model.look.projection.size
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,8 @@ class ColourAnalyzer:
         return picture.view(PREPROCESSING)
 
     def analyse(self, prepared: Sequence[np.ndarray], earlier: Sequence[Results]) -> Sequence[Results]:
-        scores = in_parts(self._load().classify, np.concatenate(prepared))
+        network = self._load()
+        scores = in_parts(lambda pixels: {"objects": network.classify(pixels)}, np.concatenate(prepared))["objects"]
         return [{"objects": row} for row in scores]
 
 

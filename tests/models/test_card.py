@@ -7,7 +7,7 @@ import pytest
 
 from phototag.cli.model_options import INPUT_RANGES
 from phototag.errors import ModelError
-from phototag.models.card import SCALINGS, ImageInput, ModelCard, Output, format_card, parse_card
+from phototag.models.card import SCALINGS, HeadFile, ImageInput, LookFile, ModelCard, Output, format_card, parse_card
 
 
 def card(**changes: Any) -> str:
@@ -16,6 +16,10 @@ def card(**changes: Any) -> str:
 
 def image(**changes: Any) -> str:
     return card(input={**changes})
+
+
+def head_card(thresholds: Any) -> str:
+    return card(head={"file": "head.npz", "digest": "d", "thresholds": thresholds})
 
 
 def test_a_card_says_what_its_defaults_leave_out() -> None:
@@ -37,6 +41,8 @@ def test_a_card_that_is_written_reads_the_same() -> None:
         licence="l",
         source="s",
         digest="d",
+        head=HeadFile("head.npz", "sha256:1", {"person": 0.7, "black bear": 0.95}),
+        look=LookFile("look.npz", "sha256:2"),
     )
     assert parse_card(format_card(full), "card") == full
     assert json.loads(format_card(ModelCard("small"))) == {"name": "small"}
@@ -92,6 +98,16 @@ def test_given_facts_stand_above_the_card() -> None:
         (card(labels="../../../etc/passwd"), "labels must name a file in the card's own directory"),
         (card(labels="/etc/passwd"), "labels must name a file in the card's own directory"),
         (card(thresholds={"root": 0, "inner": 0.5, "leaf": 0.5}), "thresholds.root must be between 0 and 1, not 0"),
+        (card(head={"digest": "d"}), "card: head: the key 'file' is missing"),
+        (card(head={"file": "head.npz"}), "card: head: the key 'digest' is missing"),
+        (card(head={"file": "../head.npz", "digest": "d"}), "head.file must name a file in the card's own directory"),
+        (card(look={"file": "labels.txt", "digest": "d"}), "look.file must end with .npz, not be 'labels.txt'"),
+        (card(look={"file": "a.npz", "digest": "d", "thresholds": {}}), "look: there is no key 'thresholds'"),
+        (head_card({"person": 1}), "head.thresholds of 'person' must be between 0 and 1, not 1.0"),
+        (head_card({"person": 0}), "head.thresholds of 'person' must be between 0 and 1, not 0.0"),
+        (head_card({"person": float("nan")}), "head: thresholds: person must be a number, not 'nan'"),
+        (head_card({"two\nlines": 0.5}), "head: thresholds: a key holds unprintable characters"),
+        (head_card([0.5]), "head: thresholds must be a JSON object"),
         (card(labels=".."), "labels must name a file in the card's own directory"),
     ],
 )

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 
 from phototag.analysis.analyzer import Analyzer
-from phototag.analysis.objects import scores_key
+from phototag.analysis.objects import ObjectAnalyzer, scores_key
 from phototag.core import Label, canonical
 from phototag.engines.load import _Kept
 from phototag.models.find import find_model
@@ -16,15 +16,18 @@ from phototag.run.record import recipe_digest
 from phototag.run.session import Session
 from phototag.vocabulary.choose import Chooser
 from phototag.vocabulary.label_rule import LabelRule
+from tests.helpers.heads import without_heads
 
 
 def test_the_digests_of_the_default_model_are_those_of_0_1_0() -> None:
     session = Session()
     model = session.model
     assert model.digest == "b78d8cca5673fa8bb6bac63810eafbb6b248d432ba3c710e31e05763701f6396"
-    (objects,) = (kind for analyzer in session.analyzers for kind in analyzer.results)
+    objects, *_ = (kind for analyzer in session.analyzers for kind in analyzer.results)
     assert (objects.name, objects.key) == ("objects", "fc664c9bec4c9a29ded9bc847610f842")
     assert scores_key(model, 1, "probabilities") == objects.key
+    plain = ObjectAnalyzer(without_heads(model), session.classifier)
+    assert (plain.recipe, [kind.key for kind in plain.results]) == ((model.digest, "1"), [objects.key])
 
 
 def test_the_digest_of_a_recipe_with_one_result_is_that_of_0_1_0() -> None:
@@ -53,6 +56,7 @@ def test_the_digests_of_another_saved_model_are_those_of_0_1_0(shared: Path) -> 
         },
     )
     assert model.digest == "873450769786c6fd99e7b8081f3449c6a36be331ed46b99c365caa7bcd5bb561"
+    assert ObjectAnalyzer(model, lambda: pytest.fail("the model is not needed")).recipe == (model.digest, "1")
     assert _Kept.of(model).use == "f2d60da88be9d91d6583b9f0302a629d9b1721b1a10aaaecd478f9f45e122842"
 
 

@@ -13,7 +13,7 @@ import pytest
 import phototag
 from phototag.cli import cli, exit_codes
 from phototag.cli.models import models
-from phototag.models.card import ImageInput, ModelCard, Output, parse_card
+from phototag.models.card import HeadFile, ImageInput, LookFile, ModelCard, Output, parse_card
 from phototag.models.find import find_model, imagenet_taxonomy
 from phototag.vocabulary.overlay import apply_overlay
 from tests.helpers import PROJECT
@@ -61,8 +61,9 @@ def test_the_table_of_exit_codes_is_complete() -> None:
 
 def test_the_table_of_the_model_card_is_complete() -> None:
     documented = {name for row in table_after("| key | meaning") for name in re.findall(r"`([a-z_.]+)`", row[0])}
-    keys = {field.name for field in fields(ModelCard)} - {"input", "output"}
-    keys |= {f"input.{field.name}" for field in fields(ImageInput)} | {f"output.{f.name}" for f in fields(Output)}
+    parts = {"input": ImageInput, "output": Output, "head": HeadFile, "look": LookFile}
+    keys = {field.name for field in fields(ModelCard)} - parts.keys()
+    keys |= {f"{part}.{field.name}" for part, record in parts.items() for field in fields(record)}
     assert documented == keys
 
 

@@ -35,6 +35,9 @@ def test_data_and_notices_are_inside(wheel: Path) -> None:
         "phototag/_data/NOTICE-WordNet",
     ):
         assert needed in names
+    lite0 = "phototag/_data/efficientnet-lite0/"
+    shipped = {path.name for path in (PROJECT / "models/efficientnet-lite0").iterdir() if path.is_file()}
+    assert {name.removeprefix(lite0) for name in names if name.startswith(lite0)} == shipped  # without sources
     licences = {name.rpartition("licenses/")[2] for name in names if "licenses/" in name}
     assert licences == {"LICENSE", "models/NOTICE-WordNet", "models/efficientnet-lite0/NOTICE"}
     assert not [name for name in names if not name.startswith(("phototag/", "phototag-"))]

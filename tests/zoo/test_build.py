@@ -15,9 +15,11 @@ from phototag.analysis.classifier import Classifier
 from phototag.core import ModelBuilding
 from phototag.errors import ConfigError, ModelError
 from phototag.models.find import Model, find_model
+from phototag.paths import shipped_directory
 from phototag.zoo.build import build_model, ensure_built
 from phototag.zoo.keras_applications import export_keras_application
 from phototag.zoo.recipes import BUILDABLE
+from tests.helpers.heads import arrays_of_head, arrays_of_look, change_card, write_arrays
 
 BUILD = (
     "from phototag.zoo.build import ensure_built; from phototag.models.find import find_model; "
@@ -34,13 +36,10 @@ def leftovers(home: Path) -> list[str]:
 
 
 def test_building_leaves_a_model_with_its_card_labels_and_notice(default_model: Model) -> None:
-    assert sorted(path.name for path in default_model.directory.iterdir() if path.is_file()) == [
-        "NOTICE",
-        "fingerprint.pb",
-        "labels.txt",
-        "phototag.json",
-        "saved_model.pb",
-    ]
+    heads = [entry.file for entry in (default_model.card.head, default_model.card.look) if entry is not None]
+    assert sorted(path.name for path in default_model.directory.iterdir()) == sorted(
+        ["NOTICE", "fingerprint.pb", "labels.txt", "phototag.json", "saved_model.pb", *heads, "variables", "assets"]
+    )
     assert leftovers(default_model.directory.parent.parent) == []
 
 
@@ -63,6 +62,61 @@ def test_a_model_that_was_built_for_another_card_is_replaced(
     assert announced == [ModelBuilding("efficientnet-lite0", tmp_path / "models/efficientnet-lite0")]
     assert outdated.read_text() == current
     assert leftovers(tmp_path) == []
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of what ships with phototag of the default model, to be changed, with a folder of sources."""
+    folder = tmp_path / "shipped"
+    shutil.copytree(shipped_directory() / "taxonomies", folder / "taxonomies")
+    shutil.copytree(shipped_directory() / "efficientnet-lite0", folder / "efficientnet-lite0")
+    (folder / "efficientnet-lite0/source").mkdir(exist_ok=True)
+    (folder / "efficientnet-lite0/source/train.py").write_text("")
+    for part in ("models.find", "zoo.build"):
+        monkeypatch.setattr(f"phototag.{part}.shipped_directory", lambda: folder)
+    monkeypatch.setenv("PHOTOTAG_DATA_DIR", str(tmp_path / "data"))
+    return folder / "efficientnet-lite0"
+
+
+@pytest.mark.slow
+def test_a_model_with_another_head_is_built_again(shipped: Path) -> None:
+    announced: list[object] = []
+    answers = []
+    images = np.random.default_rng(7).integers(0, 256, (1, 224, 224, 3), np.uint8)
+    for words, size in ((("food", "bird"), 5), (("bird", "food", "beach"), 6)):
+        head = write_arrays(shipped / "head.npz", arrays_of_head(words, 1280, 1000))
+        look = write_arrays(shipped / "look.npz", arrays_of_look(1280, size))
+        entries = {"head": {"file": "head.npz", "digest": head}, "look": {"file": "look.npz", "digest": look}}
+        change_card(shipped, **entries)
+        model = find_model("efficientnet-lite0")
+        ensure_built(model, announced.append)
+        ensure_built(model, lambda event: pytest.fail(str(event)))
+        assert not (model.directory / "source").exists()
+        results = Classifier(model).results(images, "logits")
+        assert (results["words"].shape, results["look"].shape) == ((1, len(words)), (1, size))
+        answers.append(results["objects"])
+    assert len(announced) == 2
+    np.testing.assert_array_equal(answers[0], answers[1])
+
+
+@pytest.mark.slow
+def test_a_default_model_without_a_head_is_built_as_before(shipped: Path) -> None:
+    change_card(shipped, head=None, look=None)
+    model = find_model("efficientnet-lite0")
+    ensure_built(model, lambda _: None)
+    results = Classifier(model).results(np.zeros((1, 224, 224, 3), np.uint8), "logits")
+    assert list(results) == ["objects"]
+
+
+@pytest.mark.parametrize(
+    ("features", "classes", "message"),
+    [(1000, 1000, "for 1000 features, and the network has 1280"), (1280, 9, r"classes has the shape \(4, 9\)")],
+)
+def test_a_head_for_another_network_is_named(shipped: Path, features: int, classes: int, message: str) -> None:
+    head = write_arrays(shipped / "head.npz", arrays_of_head(features=features, classes=classes))
+    change_card(shipped, head={"file": "head.npz", "digest": head}, look=None)
+    with pytest.raises(ModelError, match=message):
+        build_model("efficientnet-lite0", lambda _: None)
 
 
 @pytest.mark.slow
@@ -117,6 +171,8 @@ def test_the_larger_lites_are_built_and_see_what_they_should(
     assert model.taxonomy is not None
     best, *_ = Classifier(model).classify(shared / "photos/imagenet/n01882714_koala.JPEG")
     assert (best.label.name, best.label.synset) == ("koala", "n01882714")
+    assert (model.interface.also, model.head, model.look) == ((), None, None)
+    assert not list(model.directory.glob("*.npz"))
     assert leftovers(tmp_path) == [name]
 
 
