@@ -33,11 +33,11 @@ import numpy as np
 from calibrate import MAX_TAGS, softmax
 from judging import Figures, Judge, Judged, Truth, figures, judge_tags, read_json, scene_truth, share
 from numpy.typing import NDArray
-from phototag.models.head import Head, read_head
 from wordnet import NOUN_FILE, Nouns
 
 from phototag.core import Results
 from phototag.models.find import DEFAULT_MODEL, Model, find_model
+from phototag.models.head import Head, read_head
 from phototag.vocabulary.choose import Chooser
 from phototag.vocabulary.evidence import Rule, words_of_tree
 from phototag.vocabulary.head_rule import DetectorRule, HeadRule
@@ -61,8 +61,8 @@ class Goal:
     at_most: bool = False
 
     def is_met(self, found: Figures) -> bool:
-        """Return whether the figure, rounded to three digits, reaches the goal."""
-        value = round(getattr(found, self.figure), 3)
+        """Return whether the figure, of three digits for the precision and of two for shares of photos, is enough."""
+        value = round(getattr(found, self.figure), 3 if self.figure == "precision" else 2)
         return value <= self.value if self.at_most else value >= self.value
 
 
