@@ -81,14 +81,15 @@ class Judge:
 
     def __init__(self, taxonomy: Taxonomy, classes: Iterable[str], nouns: Nouns) -> None:
         self._nouns = nouns
-        self._nodes = taxonomy.nodes
+        self._nodes, self._classes = taxonomy.nodes, frozenset(classes)
         self._path = {node: frozenset(self._up(node)) for node in taxonomy.nodes}
         self._known = {synset: {synset, *nouns.above(synset)} for synset in {*classes, *taxonomy.nodes}}
         by_name = {node.name: node.id for node in taxonomy.nodes.values() if node.state == "tag"}
         rows = [row for row in table(SCENE_WORDS) if row["word"] in by_name]
         self.scene_words = {row["label"]: by_name[row["word"]] for row in rows}
         places = {by_name[row["word"]] for row in rows if row["is"] == "place"}
-        self.place_words = places.union(*(self._path[place] for place in places)) | self._below(places)
+        things = {by_name[row["word"]] for row in rows if row["is"] == "thing"}
+        self.place_words = (places.union(*(self._path[place] for place in places)) | self._below(places)) - things
         self._kinds = {row["kind"]: row for row in table(KINDS)}
         more = {kind: row["more"].split("|") if row["more"] != "-" else [] for kind, row in self._kinds.items()}
         self._right_for = {kind: self.right(row["synset"], more[kind]) for kind, row in self._kinds.items()}
@@ -106,9 +107,8 @@ class Judge:
 
     @property
     def leaves(self) -> frozenset[str]:
-        """The words that may be tags and have none below them."""
-        inner = {node.parent for node in self._nodes.values()}
-        return frozenset(word for word, node in self._nodes.items() if node.state == "tag" and word not in inner)
+        """The classes that may be tags: nothing is below them."""
+        return frozenset(word for word in self._classes if word in self._nodes and self._nodes[word].state == "tag")
 
     def names(self, words: Iterable[str]) -> str:
         """Return the names of words, in order."""
