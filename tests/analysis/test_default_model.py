@@ -76,7 +76,7 @@ def test_its_tags_can_be_trusted(default_model: Model, shared: Path) -> None:
 
 
 def tables_in(text: str) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the figures in tables, by the name of the table, the row and the column. The tags per photo are no share."""
+    """Return the shares in tables, by the name of the table, the row and the column."""
     tables: dict[str, dict[str, dict[str, float]]] = {}
     for table in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
         header, _, *rows = [[cell.strip() for cell in row.strip(" |").split(" | ")] for row in table.splitlines()]
