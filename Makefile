@@ -9,7 +9,7 @@ PURE := $(addprefix phototag/,errors.py analysis/scores.py images/preprocess.py 
 	$(addprefix models/,calibration.py card.py labels.py) \
 	$(addprefix vocabulary/,choose.py overlay.py taxonomy.py))
 
-.PHONY: help demo test test-fast check lint types dist format accuracy trust bench bench-inspect bench-embed bench-library bench-crash clean
+.PHONY: help demo test test-fast check lint types dist format accuracy trust everyday bench bench-inspect bench-embed bench-library bench-crash clean
 
 help:
 	@echo "make demo      install into .venv, fetch sample photos into examples/photos, tag them"
@@ -21,7 +21,8 @@ help:
 	@echo "make dist      build the wheel and the sdist into dist/, check both, run phototag from the wheel"
 	@echo "make format    let ruff mend what it can"
 	@echo "make accuracy  the default model on labelled photos: make accuracy PHOTOS=folder"
-	@echo "make trust     how far tags can be trusted, on labelled photos: make trust PHOTOS='folder folder' [FIT=--fit]"
+	@echo "make trust     how far tags can be trusted, on photos of labelled things and scenes: make trust PHOTOS='folder folder' [FIT=--fit]"
+	@echo "make everyday  all tags of everyday photos against the goals, from features: make everyday FEATURES=file CROSS=file [EVERYDAY=--list]"
 	@echo "make bench     how fast phototag is beside Keras programs, and beside what the machine allows: 12 minutes, 3 GB"
 	@echo "make bench-inspect MODEL=folder  phototag inspect against saved_model_cli: time and memory"
 	@echo "make bench-embed  writing tags into photos against exiftool, which has to be installed: time a photo"
@@ -89,6 +90,10 @@ accuracy: $(VENV)/.installed
 trust: $(VENV)/.installed
 	@test -n "$(PHOTOS)" || { echo "name folders with labels: make trust PHOTOS='folder folder'" >&2; exit 2; }
 	$(BIN)/python benchmarks/calibrate.py $(PHOTOS) $(FIT)
+
+everyday: $(VENV)/.installed
+	@test -n "$(FEATURES)" -a -n "$(CROSS)" || { echo "name the files: make everyday FEATURES=features.npz CROSS=cross.npz" >&2; exit 2; }
+	$(BIN)/python benchmarks/everyday.py $(FEATURES) $(CROSS) $(EVERYDAY)
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/speed.py $(if $(PHOTOS),--photos $(PHOTOS)) $(BENCH)

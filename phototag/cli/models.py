@@ -57,7 +57,10 @@ def _described(name: str) -> str:
     except PhototagError as error:
         return printable(f"unusable: {error_message(error)}")
     size = f"{model.preprocessing.height}x{model.preprocessing.width}"
-    return f"images of {size}, {len(model.labels)} classes, {'hierarchical' if model.taxonomy else 'flat'} tags"
+    kind = "hierarchical tags" if model.taxonomy else "flat tags"
+    # Only such a model could have them: a head has words of the tree.
+    without = ", few words for people and places" if model.taxonomy and model.head is None else ""
+    return f"images of {size}, {len(model.labels)} classes, {kind}{without}"
 
 
 def _described_detector(name: str) -> str:

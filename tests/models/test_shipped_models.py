@@ -89,6 +89,7 @@ def test_the_tree_is_what_its_script_makes() -> None:
     [
         ("names.tsv", "n99999999\tno such\t\tx\tx\tx", "names.tsv: not in the tree: n99999999"),
         ("names.tsv", "n01770393\tscorpion\t\tSkorpion\tscorpion\tescorpión", "names.tsv: n01770393 is there twice"),
+        ("leaves.tsv", "n02084071\t0.6\tdog", "leaves.tsv: not a class: n02084071"),
         ("words.tsv", "n02084071\t-\ttag\tdog\ttag\t\tdog", "words.tsv: n02084071 is there twice"),
         ("words.tsv", "n99999999\t-\ttag\tno such\t\t\t", "words.tsv: neither a word .* nor a class: n99999999"),
         ("words.tsv", "n01770393\tn99999999\t\t\t\t\t", "words.tsv: no words .* parents of some: n99999999"),
@@ -122,12 +123,35 @@ def test_a_slip_in_the_tables_made_by_hand_is_named(tmp_path: Path, table: str, 
     assert re.search(message, result.stderr)
 
 
-def test_a_threshold_of_its_own_is_never_below_that_of_the_level(model: Model, tree: Taxonomy) -> None:
+def test_a_threshold_of_its_own_is_never_below_that_of_the_level_except_for_leaves(
+    model: Model, tree: Taxonomy
+) -> None:
     levels, parents = model.card.thresholds, {node.parent for node in tree.nodes.values()}
     for node in tree.nodes.values():
         level = levels.leaf if node.id not in parents else levels.inner if len(tree.path(node.id)) > 1 else levels.root
-        # That of a word fed by other classes is for their sum, and for no single class.
-        assert node.threshold is None or node.fed_by or node.threshold > level, node.name
+        if node.id in parents:
+            # That of a word fed by other classes is for their sum, and for no single class.
+            assert node.threshold is None or node.fed_by or node.threshold > level, node.name
+
+
+def test_a_leaf_that_earned_a_lower_threshold_needs_no_less_than_the_words_above_it(
+    model: Model, tree: Taxonomy
+) -> None:
+    parents = {node.parent for node in tree.nodes.values()}
+    earned = [
+        node
+        for node in tree.nodes.values()
+        if node.id not in parents and node.threshold is not None and node.threshold < model.card.thresholds.leaf
+    ]
+    assert len(earned) > 200
+    for node in earned:
+        assert node.state == "tag", node.name
+        assert node.threshold is not None
+        assert node.threshold >= 0.6, node.name
+        above = node.parent
+        while above is not None:
+            assert (tree.nodes[above].threshold or 0) <= node.threshold, node.name
+            above = tree.nodes[above].parent
 
 
 def test_every_word_is_a_class_or_above_one_or_known_to_a_head(tree: Taxonomy, model: Model) -> None:
