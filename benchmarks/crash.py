@@ -48,9 +48,9 @@ class Toy:
     def __init__(self, *_, **__):
         pass
 
-    def predict(self, images):
+    def results(self, images, kind):
         sums = np.exp(30 * images.mean(axis=(1, 2), dtype=np.float64) / 255)
-        return (sums / sums.sum(axis=1, keepdims=True)).astype(np.float32)
+        return {"objects": (sums / sums.sum(axis=1, keepdims=True)).astype(np.float32)}
 
 phototag.analysis.classifier.Classifier = Toy
 from phototag.cli import main

@@ -96,7 +96,8 @@ class Chooser:
         explained = [
             self._explanation(self._words[word], verdict, word in chosen, results)
             for word, verdict in verdicts.items()
-            if word in chosen or verdict.confidence >= LEAST_EXPLAINED
+            # A word that is only implied and never written, such as `place`, would say nothing.
+            if word in chosen or (verdict.evidence and verdict.confidence >= LEAST_EXPLAINED)
         ]
         if isinstance(self._first, TreeRule):
             explained += [
