@@ -99,7 +99,7 @@ class Photos:
         seen = np.isin(self.source, CROSS_FITTED)
         for column, word in enumerate(head.words):
             by_others = fitted.get(word, np.full(len(seen), np.nan))
-            # A word that no cross-fitted head knows is not said.
+            # A word that the cross-fitted heads do not know is not said.
             self.words[seen, column] = np.nan_to_num(by_others[seen], nan=0.0)
         self._labels, self._names = features["labels"], features["words"].tolist()
 

