@@ -35,7 +35,7 @@ from judging import Figures, Judge, Judged, Truth, figures, judge_tags, read_jso
 from numpy.typing import NDArray
 from wordnet import NOUN_FILE, Nouns
 
-from phototag.core import Results
+from phototag.core import Results, ScoreLine
 from phototag.models.find import DEFAULT_MODEL, Model, find_model
 from phototag.models.head import Head, read_head
 from phototag.vocabulary.choose import Chooser
@@ -143,7 +143,7 @@ class Choosers:
         self.words = [ids[word] for word in head.words]
         self.needed = {ids[word]: threshold for word, threshold in thresholds.items()}
         self._model, self._taxonomy = model, model.taxonomy
-        detector = DetectorRule(model.taxonomy)
+        detector = DetectorRule(model.taxonomy, ScoreLine())
         self._choosers = {
             TREE: self._chooser([]),
             ALL: self._chooser([self._head()]),
