@@ -42,20 +42,19 @@ class LabelledPhotos:
         return np.clip(np.log((mass + 0.001) / (1.001 - mass)), -6, 6)
 
 
-def read_photos(features: Path) -> LabelledPhotos:
-    """Join a file of features (see extract_features.py) with labels.tsv. Photos without labels are left out.
+def read_photos(*features: Path) -> LabelledPhotos:
+    """Join files of features (see extract_features.py) with labels.tsv. Photos without labels are left out.
 
     Raises `SystemExit` if a labelled photo has no features.
     """
     known = _labels()
-    with np.load(features, allow_pickle=False) as data:
-        keys = [(str(source), str(photo)) for source, photo in zip(data["source"], data["photo"], strict=True)]
-        rows = np.array([key in known for key in keys])
-        pooled, logits = data["pooled"][rows].astype(np.float64), data["logits"][rows].astype(np.float64)
-    kept = [key for key in keys if key in known]
+    keys, pooled, logits = zip(*(_read(path) for path in features), strict=True)
+    every = [key for part in keys for key in part]
+    rows = np.array([key in known for key in every])
+    kept = [key for key in every if key in known]
     missing = known.keys() - set(kept)
     if missing:
-        raise SystemExit(f"{features} lacks {len(missing)} of the labelled photos, such as {'/'.join(min(missing))}")
+        raise SystemExit(f"{len(missing)} labelled photos have no features, such as {'/'.join(min(missing))}")
     words = tuple(sorted({word for holds, _ in known.values() for word in holds}))
     unlabelled = {row["source"]: _listed(row["unlabelled"]) for row in table(SOURCES)}
     labels = np.zeros((len(kept), len(words)), np.int8)
@@ -67,8 +66,8 @@ def read_photos(features: Path) -> LabelledPhotos:
         words,
         np.array([source for source, _ in kept]),
         np.array([photo for _, photo in kept]),
-        np.sqrt(np.maximum(pooled, 0)),
-        _softmax(logits / TEMPERATURE),
+        np.sqrt(np.maximum(np.concatenate(pooled)[rows].astype(np.float64), 0)),
+        _softmax(np.concatenate(logits)[rows].astype(np.float64) / TEMPERATURE),
         labels,
     )
 
@@ -90,6 +89,12 @@ def table(path: Path) -> Iterator[dict[str, str]]:
     names = lines[0].split("\t")
     for line in lines[1:]:
         yield dict(zip(names, line.split("\t"), strict=True))
+
+
+def _read(features: Path) -> tuple[list[tuple[str, str]], NDArray[np.float16], NDArray[np.float16]]:
+    with np.load(features, allow_pickle=False) as data:
+        keys = list(zip(data["source"].tolist(), data["photo"].tolist(), strict=True))
+        return keys, data["pooled"], data["logits"]
 
 
 def _labels() -> dict[tuple[str, str], tuple[set[str], set[str]]]:
