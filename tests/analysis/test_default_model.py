@@ -149,7 +149,7 @@ def test_the_eight_orientations_of_one_picture_get_the_same_tags(
 )
 def test_tags_are_hedged_words_with_their_ancestors(dry_scan, shared: Path, photo: str, expected: list[str]) -> None:
     (outcome,) = lines(dry_scan(shared / "photos/imagenet" / photo))
-    assert [tag["name"] for tag in outcome["tags"]] == expected
+    assert [tag["name"] for tag in outcome["tags"] if tag["path"][0] == "animal"] == expected
 
 
 def test_a_real_picture_in_nine_orientations_gets_the_same_tags(dry_scan, shared: Path) -> None:

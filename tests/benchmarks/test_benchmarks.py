@@ -13,7 +13,7 @@ import pytest
 
 from phototag.models.find import Model
 
-WORDS = {"outdoor": 0.7, "indoor": 0.7, "grass": 0.7, "tree": 0.8}  # that no classes feed
+WORDS = {"outdoor": 0.7, "indoor": 0.7, "grass": 0.7, "tree": 0.8}  # classes feed outdoor alone
 
 
 @pytest.fixture
@@ -47,12 +47,12 @@ def test_everyday_tags_are_judged_without_the_model(run: Callable[..., str], sha
     head = ["--head", tmp_path / "head.npz", "--thresholds", tmp_path / "thresholds.json"]
     files = [shared / "heads/features.npz", shared / "heads/cross.npz"]
     output = run("everyday", *files, *head, "--coco128", shared / "photos/coco128", "--list")
-    for counts in ("outdoor | 0.7 | 539/557 | 462/463", "indoor | 0.7 | 142/146", "tree | 0.8 | 18/18"):
+    for counts in ("grass | 0.7 | 40/42", "indoor | 0.7 | 142/146", "tree | 0.8 | 18/18"):
         assert f"| {counts}" in output
     assert "| bsds, head alone: precision | >= 0.98 | 0.9" in output
     assert "coco128/000000000636.jpg: wrong outdoor; right bathroom" in output
     figures = [float(cell) for cell in row_of(output, "| coco128 | 128 | without the head |")]
-    assert figures[1:3] == pytest.approx([0.953, 0.633], abs=0.02)
+    assert figures[1:3] == pytest.approx([0.96, 0.711], abs=0.02)
     assert "4 words have a threshold: the goal of 23 is missed" in output
 
 

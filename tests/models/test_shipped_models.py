@@ -150,7 +150,8 @@ def test_a_leaf_that_earned_a_lower_threshold_needs_no_less_than_the_words_above
         assert node.threshold >= 0.6, node.name
         above = node.parent
         while above is not None:
-            assert (tree.nodes[above].threshold or 0) <= node.threshold, node.name
+            # That of a word fed by other classes is for their sum. The leaf implies the word all the same.
+            assert tree.nodes[above].fed_by or (tree.nodes[above].threshold or 0) <= node.threshold, node.name
             above = tree.nodes[above].parent
 
 

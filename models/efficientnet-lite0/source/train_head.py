@@ -55,6 +55,8 @@ ARGUABLE_WEIGHT, ARGUABLE_SHARE, MOST_UNKNOWN = 0.3, 0.3, 45
 # All pictures of a source that a script makes weigh as much as so many photos: those that do not show a word, and
 # those that do.
 MADE = {"drawn": (40, 20), "figures": (80, 20), "cutouts": (135, 20)}
+# `outdoor` knows where things are usually found, and says so of things on white. More weight on these cures half of it.
+MADE_OF = {"outdoor": {"cutouts": (400, 20)}}
 # The rule for thresholds: the lowest at which 93 of 100 photos are right, and at least five are said.
 THRESHOLDS, PRECISION, FEWEST_SAID = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95), 0.93, 5
 
@@ -104,12 +106,12 @@ class Trainer:
         labels, inputs = self.photos.column(word), self.inputs(word)
         sure = rows & self.trains & (labels >= 0)
         arguable = rows & self.by_eye & (labels < 0) & ((self.photos.labels < 0).sum(axis=1) < MOST_UNKNOWN)
-        doubt = ARGUABLE_WEIGHT * self._weights(labels, arguable)
+        doubt = ARGUABLE_WEIGHT * self._weights(word, arguable)
         model = LogisticRegression(C=self.inverse_penalty(word), solver="newton-cholesky", tol=1e-6, max_iter=100)
         model.fit(
             np.concatenate([inputs[sure], inputs[arguable], inputs[arguable]]),
             np.concatenate([labels[sure], np.ones(len(doubt)), np.zeros(len(doubt))]),
-            np.concatenate([self._weights(labels, sure), ARGUABLE_SHARE * doubt, (1 - ARGUABLE_SHARE) * doubt]),
+            np.concatenate([self._weights(word, sure), ARGUABLE_SHARE * doubt, (1 - ARGUABLE_SHARE) * doubt]),
         )
         values = model.coef_[0]
         return Fit(values[:-1], float(model.intercept_[0]), MASS_SCALE * float(values[-1]))
@@ -132,9 +134,9 @@ class Trainer:
         )
         return result
 
-    def _weights(self, labels: NDArray[np.int8], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-        weights = np.ones(len(self.photos.source))
-        for source, totals in MADE.items():
+    def _weights(self, word: str, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+        labels, weights = self.photos.column(word), np.ones(len(self.photos.source))
+        for source, totals in {**MADE, **MADE_OF.get(word, {})}.items():
             for value, total in enumerate(totals):
                 rows = chosen & (self.photos.source == source) & (labels == value)
                 weights[rows] = total / max(rows.sum(), 1)
