@@ -201,8 +201,8 @@ _ENTRIES = {WORDS: "head", LOOK: "look"}
 def _operations(directory: Path, card: ModelCard, graph: MetaGraph) -> Interface:
     """Return how to call `graph`, with input and output by their names in it."""
     if card.head is not None or card.look is not None:
-        what = f"{directory} has no signature, and only a signature gives the words and the look of its card"
-        raise SignatureMismatch(what, "take 'head' and 'look' out of the card")
+        what = f"{directory} would run by operations, and only a signature gives the words and the look of its card"
+        raise SignatureMismatch(what, "leave out {input_op} and {output_op}, or take 'head' and 'look' out of the card")
     if card.input.name is None or card.output.name is None:
         missing = "input" if card.input.name is None else "output"
         raise SignatureMismatch(f"{directory}: the name of the {missing} is missing", _operations_hint(graph))
