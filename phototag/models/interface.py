@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from phototag.core import canonical_record
+from phototag.core import LOOK, WORDS, canonical_record
 from phototag.errors import ModelError, SignatureMismatch
 from phototag.images.preprocess import Layout, Preprocessing
 from phototag.models.card import MAX_SIDE, ModelCard, ScoresKind
-from phototag.models.head import LOOK, WORDS
 from phototag.models.saved_model import MetaGraph, Node, Shape, Signature, TensorSpec, nearest
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")

@@ -14,13 +14,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from phototag.core import Label, Prediction, Results, canonical
+from phototag.core import OBJECTS, Label, Prediction, Results, canonical
 from phototag.vocabulary.evidence import LEAST_EXPLAINED, Evidence, shifted
 from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD, LevelThresholds, Taxonomy, is_within
 
 Scores: TypeAlias = NDArray[np.floating[Any]]
-
-OBJECTS = "objects"
 
 
 class TreeRule:
