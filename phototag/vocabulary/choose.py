@@ -175,12 +175,15 @@ def _by_probability(evidence: Evidence) -> float:
 
 
 def _joined(evidence: Iterable[Evidence]) -> list[Evidence]:
-    """Return the evidence after each that joins another was added to it. It stands alone if the other is missing."""
+    """Return the evidence after each that joins another was added to it.
+
+    It stands alone if the other is missing or never makes the word a tag.
+    """
     joined = {one.source: one for one in evidence if one.joins is None}
     for one in evidence:
         if one.joins is not None:
             other = joined.get(one.joins)
-            if other is None:
+            if other is None or other.needed is None:
                 joined[one.source] = one
             else:
                 total = log_odds(_bounded(other.probability)) + log_odds(one.probability)

@@ -99,6 +99,9 @@ def test_a_detector_adds_its_log_odds_to_the_heads() -> None:
 def test_a_detector_alone_is_evidence_too() -> None:
     assert chosen(Fixed(detector(0.8))) == {"person": 0.8}
     assert chosen(Fixed(tree(0.1)), Fixed(detector(0.69))) == {}
+    # A head that is not reliable enough does not silence it.
+    assert chosen(Fixed(head(0.99, None)), Fixed(detector(0.8))) == {"person": 0.8}
+    assert chosen(Fixed(head(0.99, None)), Fixed(detector(0.69))) == {}
 
 
 def test_a_word_that_waits_is_explained_and_never_a_tag() -> None:
