@@ -185,12 +185,12 @@ class Journal(Protocol):
 
 # The results of analyzers for one photo, by name.
 Results: TypeAlias = Mapping[str, Any]
+# The names: the scores of a classifier, the probabilities of its head, its likeness vector, and what a detector found,
+# which is a tuple of `Box`. A model's further outputs have the names of their results.
+OBJECTS, WORDS, LOOK, BOXES = "objects", "words", "look", "boxes"
 
 
 # --- Detected objects -------------------------------------------------------------------------------------------------
-
-# The name of a detector's result, which is a tuple of `Box`.
-BOXES = "boxes"
 
 
 @dataclass(frozen=True, slots=True)

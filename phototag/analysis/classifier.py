@@ -10,8 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from phototag.analysis.objects import OBJECTS
-from phototag.core import Label, OnWorkEvent, Prediction, ignore
+from phototag.core import LOOK, OBJECTS, WORDS, Label, OnWorkEvent, Prediction, ignore
 from phototag.engines.litert_runner import LiteRTRunner
 from phototag.engines.load import Engine, open_runner
 from phototag.engines.runner import SUM_TOLERANCE, Pixels, is_distribution
@@ -20,7 +19,6 @@ from phototag.images.decode import prepare_photo
 from phototag.images.preprocess import Preprocessing
 from phototag.models.card import ScoresKind
 from phototag.models.find import Model, check_classes
-from phototag.models.head import LOOK, WORDS
 from phototag.models.interface import Interface
 
 # How far an independent score may lie outside 0 to 1: an engine's own Sigmoid rounds by less.

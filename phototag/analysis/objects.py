@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from phototag.analysis.analyzer import ResultType
 from phototag.analysis.scores import pack, unpack
 from phototag.analysis.vectors import pack_look, pack_words, unpack_look, unpack_words
-from phototag.core import Results, canonical
+from phototag.core import LOOK, OBJECTS, WORDS, Results, canonical
 from phototag.errors import OutOfMemory
 from phototag.models.find import Model
-from phototag.models.head import LOOK, WORDS
 
 if TYPE_CHECKING:  # a run without new photos neither decodes nor loads a model
     from phototag.analysis.classifier import Classifier
@@ -29,7 +28,6 @@ if TYPE_CHECKING:  # a run without new photos neither decodes nor loads a model
     from phototag.images.decode import Picture
 
 T = TypeVar("T")
-OBJECTS = "objects"
 
 
 class ObjectAnalyzer:

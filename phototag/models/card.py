@@ -52,8 +52,8 @@ class ImageInput:
 
     `name`: the input's key in the signature, or a graph operation. `height`, `width`: pixels. `range`: a key of
     `SCALINGS`. Without a range, `mean` and `std` per channel in RGB order, on the scale 0 to 255. The other fields are
-    those of `Preprocessing`. No interpolation means `bicubic`, and for an object
-    detector `bilinear`. An object detector gets the whole photo, squashed.
+    those of `Preprocessing`. No interpolation means `bicubic`, and for an object detector `bilinear`. A detector gets
+    the whole photo, squashed.
     """
 
     name: str | None = None

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from phototag.core import Label, canonical
+from phototag.core import LOOK, WORDS, Label, canonical
 from phototag.errors import LabelMismatch, ModelError, NotASavedModel, SignatureMismatch, UnknownModel
 from phototag.images.preprocess import Preprocessing
 from phototag.models.card import CARD_NAME, SCALINGS, ImageInput, ModelCard, Output, Scaling, ScoresKind, parse_card
-from phototag.models.head import LOOK, WORDS, Head, Look, read_head, read_look
+from phototag.models.head import Head, Look, read_head, read_look
 from phototag.models.interface import Interface, choose_interface, class_count, scores_kind
 from phototag.models.labels import LabelFile, parse_label_file, parse_labels
 from phototag.models.saved_model import (

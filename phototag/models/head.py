@@ -20,9 +20,6 @@ from numpy.typing import NDArray
 
 from phototag.errors import ModelError
 
-# The names of a model's outputs, for those that are not its scores.
-WORDS, LOOK = "words", "look"
-
 MAX_FILE = 1 << 24  # bytes of a file. A head of 43 words takes 0.11 MB and a projection to 128 numbers 0.33 MB
 MAX_ARRAY = 1 << 25  # bytes of an array, unpacked
 MAX_NAME = 100  # characters of a word

@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from phototag.core import canonical_record
+from phototag.core import LOOK, WORDS, canonical_record
 from phototag.errors import ModelError, SignatureMismatch
 from phototag.images.preprocess import Layout, Preprocessing
 from phototag.models.card import MAX_SIDE, ModelCard, ScoresKind
-from phototag.models.head import LOOK, WORDS
 from phototag.models.saved_model import MetaGraph, Node, Shape, Signature, TensorSpec, nearest
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
@@ -201,8 +200,8 @@ _ENTRIES = {WORDS: "head", LOOK: "look"}
 def _operations(directory: Path, card: ModelCard, graph: MetaGraph) -> Interface:
     """Return how to call `graph`, with input and output by their names in it."""
     if card.head is not None or card.look is not None:
-        what = f"{directory} has no signature, and only a signature gives the words and the look of its card"
-        raise SignatureMismatch(what, "take 'head' and 'look' out of the card")
+        what = f"{directory} would run by operations, and only a signature gives the words and the look of its card"
+        raise SignatureMismatch(what, "leave out {input_op} and {output_op}, or take 'head' and 'look' out of the card")
     if card.input.name is None or card.output.name is None:
         missing = "input" if card.input.name is None else "output"
         raise SignatureMismatch(f"{directory}: the name of the {missing} is missing", _operations_hint(graph))

@@ -52,8 +52,8 @@ class Explanation:
 class _Verdict:
     """What all evidence says about a word.
 
-    `decisive`: the joined evidence that decides: enough, or else the likeliest. `implied_by`: the id of a tag below the
-    word, if the evidence is not enough.
+    `decisive`: the joined evidence that decides: enough, or else the likeliest that may make the word a tag.
+    `implied_by`: the id of a tag below the word, if the evidence is not enough.
     """
 
     evidence: tuple[Evidence, ...]
@@ -165,7 +165,8 @@ def _verdict(evidence: tuple[Evidence, ...]) -> _Verdict:
     """Judge a word by its evidence alone."""
     joined = evidence if len(evidence) == 1 else _joined(evidence)
     enough = [one for one in joined if one.needed is not None and one.probability >= one.needed]
-    decisive = max(enough or joined, key=_by_probability)
+    able = [one for one in joined if one.needed is not None]
+    decisive = max(enough or able or joined, key=_by_probability)
     return _Verdict(evidence, decisive, bool(enough), decisive.probability)
 
 
@@ -174,17 +175,29 @@ def _by_probability(evidence: Evidence) -> float:
 
 
 def _joined(evidence: Iterable[Evidence]) -> list[Evidence]:
-    """Return the evidence after each that joins another was added to it. It stands alone if the other is missing."""
+    """Return the evidence after each that joins another was added to it.
+
+    It stands alone if the other is missing or never makes the word a tag.
+    """
     joined = {one.source: one for one in evidence if one.joins is None}
     for one in evidence:
         if one.joins is not None:
             other = joined.get(one.joins)
-            if other is None:
+            if other is None or other.needed is None:
                 joined[one.source] = one
             else:
-                total = log_odds(other.probability) + log_odds(one.probability)
+                total = log_odds(_bounded(other.probability)) + log_odds(one.probability)
                 joined[one.joins] = other._replace(probability=probability(total))
     return list(joined.values())
+
+
+# Half a step of the probabilities of words as they are stored (`analysis.vectors`). A smaller one is stored as 0.
+_HALF_STEP = 0.5 / 65535
+
+
+def _bounded(probability: float) -> float:
+    """Return a probability with finite log-odds. One that was rounded to 0 or 1 must not overrule other evidence."""
+    return min(max(probability, _HALF_STEP), 1 - _HALF_STEP)
 
 
 def _from_threshold(evidence: Iterable[Evidence]) -> float | None:

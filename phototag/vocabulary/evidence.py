@@ -21,8 +21,8 @@ class Evidence(NamedTuple):
     probability: 0 to 1, by this evidence alone.
     needed: the probability that makes the word a tag. None: this evidence never does, because it is not reliable yet.
     fitted: `needed` at the default threshold.
-    joins: the name of a result. The log-odds of this evidence are added to those of that result, if it says anything
-        about the word.
+    joins: the name of a result. The log-odds of this evidence are added to those of that result, if that may make the
+        word a tag.
     counts_above: the probability is part of that of each word above.
     """
 

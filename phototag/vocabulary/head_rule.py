@@ -7,11 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from phototag.core import BOXES, Results, ScoreLine, best_score, canonical
+from phototag.core import BOXES, WORDS, Results, ScoreLine, best_score, canonical
 from phototag.vocabulary.evidence import LEAST_EXPLAINED, Evidence, probability, shifted
 from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD, Taxonomy
-
-WORDS = "words"
 
 # The name that detectors trained on COCO give persons, and the word for it.
 PERSON, PERSON_ID = "person", "n00007846"

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from phototag.core import Label, Prediction, Results, canonical
+from phototag.core import OBJECTS, Label, Prediction, Results, canonical
 from phototag.vocabulary.evidence import Evidence, label_id, shifted
 from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD
-from phototag.vocabulary.tree_rule import OBJECTS, likeliest
+from phototag.vocabulary.tree_rule import likeliest
 
 
 class LabelRule:

@@ -14,13 +14,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from phototag.core import Label, Prediction, Results, canonical
+from phototag.core import OBJECTS, Label, Prediction, Results, canonical
 from phototag.vocabulary.evidence import LEAST_EXPLAINED, Evidence, shifted
-from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD, LevelThresholds, Taxonomy
+from phototag.vocabulary.taxonomy import DEFAULT_THRESHOLD, LevelThresholds, Taxonomy, is_within
 
 Scores: TypeAlias = NDArray[np.floating[Any]]
-
-OBJECTS = "objects"
 
 
 class TreeRule:
@@ -43,10 +41,12 @@ class TreeRule:
         max_tags: int,
     ) -> None:
         self._labels = tuple(labels)
+        self._by_id = taxonomy.nodes
         self._nodes = list(taxonomy.nodes.values())
         self._row = {node.id: number for number, node in enumerate(self._nodes)}
-        self._parents = [self._row[node.parent] if node.parent is not None else None for node in self._nodes]
-        self._rounds = _deepest_first(self._parents)
+        self._rounds = _deepest_first(
+            [self._row[node.parent] if node.parent is not None else None for node in self._nodes]
+        )
         parents = {node.parent for node in self._nodes}
         self._fitted = [
             node.user_threshold or node.threshold or _of_level(levels, len(taxonomy.path(node.id)), node.id in parents)
@@ -97,8 +97,9 @@ class TreeRule:
 
     def parts(self, results: Results, word: str) -> tuple[Prediction, ...]:
         """Return the labels that add up to the word, the likeliest first, without those that hardly matter."""
-        row = self._row[word]
-        of_word = np.concatenate([self._classes[self._is_below(row)], self._fed_classes[self._fed_rows == row]])
+        is_below = [is_within(self._by_id, self._nodes[row].id, word) for row in self._class_rows.tolist()]
+        is_fed = self._fed_rows == self._row[word]
+        of_word = np.concatenate([self._classes[np.array(is_below, bool)], self._fed_classes[is_fed]])
         scores = np.asarray(results[OBJECTS], np.float64)[of_word]
         order = [at for at in np.argsort(-scores, kind="stable") if scores[at] >= LEAST_EXPLAINED / 5]
         return tuple(Prediction(self._labels[of_word[at]], float(scores[at])) for at in order)
@@ -117,16 +118,6 @@ class TreeRule:
         number_of = {label.synset: number for number, label in enumerate(self._labels)}
         fed = [(synset, row) for row, node in enumerate(self._nodes) for synset in node.fed_by if node.state != "never"]
         return [(number_of[synset], row) for synset, row in fed if synset in number_of]
-
-    def _is_at_or_above(self, row: int, node_id: str) -> bool:
-        at: int | None = self._row[node_id]
-        while at is not None and at != row:
-            at = self._parents[at]
-        return at == row
-
-    def _is_below(self, row: int) -> NDArray[np.bool_]:
-        """Return whether each counted class is the word in `row` or below it."""
-        return np.array([self._is_at_or_above(row, self._nodes[at].id) for at in self._class_rows.tolist()], bool)
 
 
 def _of_level(levels: LevelThresholds, depth: int, has_children: bool) -> float:

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phototag.core import LOOK, WORDS
 from phototag.engines._tensorflow import import_tensorflow
 from phototag.errors import ModelError
-from phototag.models.head import LOOK, WORDS, Head, Look
+from phototag.models.head import Head, Look
 from phototag.zoo.export import save_model
 
 Weights = Mapping[str, NDArray[Any]]

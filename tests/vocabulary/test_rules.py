@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from phototag.core import Box, Label, Prediction, Results, ScoreLine
 from phototag.vocabulary.choose import Chooser, Explanation
-from phototag.vocabulary.evidence import Evidence, Word, words_of_labels, words_of_tree
+from phototag.vocabulary.evidence import Evidence, Word, shifted, words_of_labels, words_of_tree
 from phototag.vocabulary.head_rule import DetectorRule, HeadRule
 from phototag.vocabulary.label_rule import LabelRule
 from phototag.vocabulary.overlay import apply_overlay
@@ -99,6 +99,9 @@ def test_a_detector_adds_its_log_odds_to_the_heads() -> None:
 def test_a_detector_alone_is_evidence_too() -> None:
     assert chosen(Fixed(detector(0.8))) == {"person": 0.8}
     assert chosen(Fixed(tree(0.1)), Fixed(detector(0.69))) == {}
+    # A head that is not reliable enough does not silence it.
+    assert chosen(Fixed(head(0.99, None)), Fixed(detector(0.8))) == {"person": 0.8}
+    assert chosen(Fixed(head(0.99, None)), Fixed(detector(0.69))) == {}
 
 
 def test_a_word_that_waits_is_explained_and_never_a_tag() -> None:
@@ -106,6 +109,14 @@ def test_a_word_that_waits_is_explained_and_never_a_tag() -> None:
     (one,) = explained(Fixed(head(0.99, None))).values()
     assert (one.obstacle, one.needed, one.from_threshold) == ("not reliable enough to be written", None, None)
     assert chosen(Fixed(tree(0.5)), Fixed(head(0.99, None))) == {"person": 0.5}
+
+
+def test_a_word_that_waits_does_not_hide_what_the_other_evidence_lacks() -> None:
+    (one,) = explained(Fixed(tree(0.3)), Fixed(head(0.9, None))).values()
+    assert (one.confidence, one.needed, one.obstacle) == (0.3, 0.4, "not sure enough")
+    assert one.from_threshold is not None
+    assert shifted(0.4, one.from_threshold - 0.001) <= 0.3
+    assert shifted(0.4, one.from_threshold + 0.001) > 0.3
 
 
 def test_a_tag_implies_the_words_above_it() -> None:
@@ -253,6 +264,15 @@ def test_what_a_detector_finds_joins_the_head() -> None:
     assert by_head([0.9, 0, 0], [thing("dog", 0.9)]) == {}
     assert by_head([0.03, 0, 0], [thing("person", 0.9)]) == {"person": 0.992}
     assert by_head([0.999, 0, 0], []) == {"person": 0.9678}
+
+
+def test_a_probability_that_was_rounded_to_0_does_not_overrule_the_detector() -> None:
+    surely = [thing("person", 0.99)]
+    assert by_head([0.00001, 0, 0], surely) == {"person": 0.9815}
+    # As stored, half a step of 1/65535: log-odds of -11.78. The detector's are 3 * 4.595 + 1.7.
+    assert by_head([0, 0, 0], surely) == {"person": 0.9759}
+    assert by_head([0, 0, 0], [thing("person", 0.9)]) == {}
+    assert by_head([1, 0, 0], []) == {"person": 0.9997}
 
 
 @pytest.mark.parametrize(
