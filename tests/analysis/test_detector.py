@@ -326,3 +326,10 @@ def test_the_order_of_equal_boxes_does_not_count_when_engines_are_compared() -> 
     )
     fewer = disagreement_of_boxes(theirs, detections(rows[0]), 32, 32)
     assert fewer == "LiteRT finds other boxes than TensorFlow"
+
+
+def test_a_million_boxes_are_not_compared_one_by_one() -> None:
+    many = {"detections": np.full((1, 1_000_000, 6), 0.5, np.float32)}
+    assert "more than 1,000 boxes" in str(disagreement_of_boxes(many, many, 32, 32))
+    unlikely = {"detections": np.full((1, 1_000_000, 6), 0.05, np.float32)}
+    assert disagreement_of_boxes(unlikely, unlikely, 32, 32) is None
