@@ -109,7 +109,7 @@ class Runner(ABC):
         """Return the output `raw`, floats as float32. `name`: what it is, for errors."""
         if len(raw) != images:
             rows = f"{images} images gave {len(raw)} rows of {name}"
-            raise SignatureMismatch(f"{self._directory} is not a classifier: {rows}")
+            raise SignatureMismatch(f"{self._directory} does not give a row for each image: {rows}")
         return raw.astype(np.float32, copy=False) if np.issubdtype(raw.dtype, np.floating) else raw
 
     def _batches(self, images: Pixels) -> Iterator[tuple[Pixels, int]]:
@@ -141,5 +141,6 @@ def first_line(error: Exception) -> str:
     """Return the line of an error's message that tells the cause, or the error's type if there is no message."""
     lines = [line.strip() for line in str(getattr(error, "message", "") or error).splitlines() if line.strip()]
     # TensorFlow writes "Graph execution error:", then the place, then the cause.
-    telling = [line for line in lines if not line.endswith(":") and not line.startswith(("Detected at", "File "))]
+    noise = ("Detected at", "File ", "<stack traces unavailable>")
+    telling = [line for line in lines if not line.endswith(":") and not line.startswith(noise)]
     return (telling or lines or [type(error).__name__])[0][:300]

@@ -121,8 +121,9 @@ class Index:
     def results(self, known: IndexedPhoto, keys: Collection[str]) -> dict[str, bytes]:
         """Return those packed results of a photo that are stored under one of `keys`, by key."""
         marks = ", ".join("?" * len(keys))
+        # CAST: a damaged index may hold a value of any type. It is found out again if it is not a packed result.
         query = (
-            "SELECT result_keys.key, value FROM results JOIN result_keys ON result_keys.id = results.key "
+            "SELECT result_keys.key, CAST(value AS BLOB) FROM results JOIN result_keys ON result_keys.id = results.key "
             f"WHERE photo = ? AND result_keys.key IN ({marks})"
         )
         with self._using:
@@ -132,7 +133,7 @@ class Index:
         """Return the packed results, by key, of any photo with that `content_digest`."""
         # One photo for each key: a library may hold thousands of copies. CROSS JOIN keeps the order of the tables.
         query = (
-            "SELECT value FROM result_keys CROSS JOIN photos CROSS JOIN results "
+            "SELECT CAST(value AS BLOB) FROM result_keys CROSS JOIN photos CROSS JOIN results "
             "ON results.photo = photos.id AND results.key = result_keys.id "
             "WHERE result_keys.key = ? AND digest = ? LIMIT 1"
         )

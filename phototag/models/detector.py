@@ -28,6 +28,7 @@ from phototag.models.interface import (
     API_OUTPUTS,
     API_SCORES,
     DETECTIONS,
+    SCORES,
     Interface,
     check_harmless,
     gives_objects,
@@ -35,7 +36,7 @@ from phototag.models.interface import (
     signature_of,
 )
 from phototag.models.labels import LabelFile
-from phototag.models.saved_model import MetaGraph, Shape, Signature, choose_meta_graph, read_saved_model
+from phototag.models.saved_model import MetaGraph, Shape, Signature, TensorSpec, choose_meta_graph, read_saved_model
 from phototag.paths import installed_directory
 
 # `api`: the outputs of TensorFlow's Object Detection API. `centernet`: boxes, scores and kinds in one output.
@@ -49,6 +50,8 @@ _SHAPES: Mapping[str, Shape] = {
     API_COUNT: (),
     DETECTIONS: (None, 6),
 }
+# The dtypes of the outputs. Some detectors number the kinds with whole numbers of 64 bits.
+_NUMBERS = (*SCORES, "int16", "uint16", "uint32", "int64", "uint64")
 # Boxes with a lower score are not kept. CenterNet gives a hundred boxes for each photo, most of them guesses.
 LEAST_SCORE = 0.1
 # The size of the images, in pixels, if neither the model nor its card says it. Most detectors of the Object Detection
@@ -214,12 +217,16 @@ def _interface(directory: Path, card: ModelCard, graph: MetaGraph) -> tuple[Form
     if form == "api" and API_COUNT in signature.outputs:
         also = (*also, API_COUNT)
     for name in (output, *also):
-        _check_shape(directory, name, signature.outputs[name].shape)
+        _check_output(directory, name, signature.outputs[name])
     return form, replace(interface_of(directory, card, graph, signature, output), also=also)
 
 
-def _check_shape(directory: Path, name: str, shape: Shape | None) -> None:
-    """Raise `SignatureMismatch` if the output `name` of a detector cannot have `shape`, as far as that is known."""
+def _check_output(directory: Path, name: str, spec: TensorSpec) -> None:
+    """Raise `SignatureMismatch` if `spec`, as far as it is known, cannot be the output `name` of a detector."""
+    if spec.dtype not in _NUMBERS:
+        what = f"{directory} is not an object detector: its output {name} is {spec.dtype}"
+        raise SignatureMismatch(what, "export it again with numbers")
+    shape = spec.shape
     if shape is not None and not fits(name, shape):
         dimensions = ", ".join("?" if size is None else str(size) for size in shape)
         raise SignatureMismatch(
@@ -264,6 +271,6 @@ def _names(directory: Path, form: Form, label_file: LabelFile | None) -> tuple[s
     if form == "api" and names[0]:
         names.insert(0, "")  # the API counts from 1
     if len(names) > MAX_KINDS or not any(names):
-        what = f"the label file of {directory} names {len(names)} kinds of objects"
+        what = f"the label file of {directory} names {sum(map(bool, names))} kinds of objects"
         raise LabelMismatch(what, f"name another, with 1 to {MAX_KINDS - 1} kinds")
     return tuple(names)

@@ -305,7 +305,8 @@ def _check_width(model: Model, graph: MetaGraph, output: str, width: int, path: 
     """Raise `SignatureMismatch` unless the signature's `output` has `width` numbers, as far as that is known."""
     shape = graph.signatures[str(model.interface.signature)].outputs[output].shape
     if shape is not None and shape[1] not in (None, width):
-        what = f"{model.directory} gives {shape[1]} {output}, but {path} has {width}"
+        unit = "words" if output == WORDS else "numbers of a likeness vector"
+        what = f"{model.directory} gives {shape[1]} {unit}, but {path} has {width}"
         raise SignatureMismatch(what, "put back the file that came with the model")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import warnings
 import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -163,10 +164,7 @@ def _array(archive: zipfile.ZipFile, name: str, kind: str, dimensions: int) -> N
     if member.file_size > MAX_ARRAY:
         raise ValueError(f"{name} is larger than {MAX_ARRAY >> 20} MB")
     file = io.BytesIO(archive.read(member))
-    version = np.lib.format.read_magic(file)
-    if version != (1, 0):
-        raise ValueError(f"{name} has an unknown format")
-    shape, in_columns, dtype = np.lib.format.read_array_header_1_0(file)
+    shape, in_columns, dtype = _header(name, file)
     is_text = kind == "U" and dtype.kind == "U" and dtype.itemsize <= 4 * MAX_NAME
     if not is_text and dtype != np.dtype(kind).newbyteorder("<"):
         raise ValueError(f"{name} is {dtype}, not {np.dtype(kind).name if kind != 'U' else 'text'}")
@@ -184,6 +182,19 @@ def _array(archive: zipfile.ZipFile, name: str, kind: str, dimensions: int) -> N
     if is_text:
         array.tolist()  # raises ValueError for numbers that are not characters
     return array
+
+
+def _header(name: str, file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return the shape, whether columns come first, and the dtype of the array in `file`. Raises `ValueError`."""
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError(f"{name} has an unknown format")
+    try:
+        # NumPy warns about headers of Python 2, and its parser raises many kinds of errors.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return np.lib.format.read_array_header_1_0(file)
+    except Exception as error:
+        raise ValueError(f"{name} has a damaged header") from error
 
 
 def _fail(path: Path, fault: str) -> NoReturn:

@@ -241,6 +241,20 @@ def test_a_label_file_names_the_kinds(tmp_path: Path, labels: str, names: list[s
     assert boxes_key(detector) != boxes_key(plain)
 
 
+def test_a_label_file_without_a_name_is_an_error(tmp_path: Path) -> None:
+    directory = export_detector(tmp_path / "unnamed")
+    (directory / "kinds.txt").write_text("???\n???\n")
+    (directory / "phototag.json").write_text('{"name": "unnamed", "labels": "kinds.txt"}')
+    with pytest.raises(LabelMismatch, match="names 0 kinds of objects; name another"):
+        find_detector(str(directory))
+
+
+def as_texts(numbers: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.strings.as_string(numbers)
+
+
 def test_what_is_not_a_detector_is_one_sentence_that_names_its_outputs(tmp_path: Path) -> None:
     directory = export(tmp_path / "classifier", means)
     with pytest.raises(SignatureMismatch, match=r"is not an object detector: its outputs are \w+; name a SavedModel"):
@@ -249,6 +263,9 @@ def test_what_is_not_a_detector_is_one_sentence_that_names_its_outputs(tmp_path:
     wrong = export_detector(tmp_path / "wrong", detection_boxes=lambda given: given["detection_boxes"][:, :, :3])
     with pytest.raises(SignatureMismatch, match=r"detection_boxes has the shape \[.*3\]; .*\[N, M, 4\]"):
         find_detector(str(wrong))
+    texts = export_detector(tmp_path / "texts", detection_classes=lambda given: as_texts(given["detection_classes"]))
+    with pytest.raises(SignatureMismatch, match="its output detection_classes is string; export it again with numbers"):
+        find_detector(str(texts))
     without = export_detector(tmp_path / "without", detection_classes=None)
     with pytest.raises(SignatureMismatch, match="detection_boxes, detection_scores, num_detections; name"):
         find_detector(str(without))
@@ -309,3 +326,10 @@ def test_the_order_of_equal_boxes_does_not_count_when_engines_are_compared() -> 
     )
     fewer = disagreement_of_boxes(theirs, detections(rows[0]), 32, 32)
     assert fewer == "LiteRT finds other boxes than TensorFlow"
+
+
+def test_a_million_boxes_are_not_compared_one_by_one() -> None:
+    many = {"detections": np.full((1, 1_000_000, 6), 0.5, np.float32)}
+    assert "more than 1,000 boxes" in str(disagreement_of_boxes(many, many, 32, 32))
+    unlikely = {"detections": np.full((1, 1_000_000, 6), 0.05, np.float32)}
+    assert disagreement_of_boxes(unlikely, unlikely, 32, 32) is None

@@ -227,6 +227,7 @@ def test_no_photo_is_made_a_log_or_a_report(scan: Scan, make_photo: MakePhoto, o
         "UPDATE photos SET files = 5",
         "UPDATE photos SET files = x'2e2e2f2f'",
         "UPDATE photos SET path = 3 WHERE id = 1",
+        "UPDATE results SET value = 9000000000000",
         "UPDATE runs SET counts = '[1]'",
         'UPDATE runs SET counts = \'{"tagged": "x"}\'',
         "UPDATE runs SET started = 5",

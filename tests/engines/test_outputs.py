@@ -142,8 +142,19 @@ def test_an_output_without_a_row_for_each_image_is_named(tmp_path: Path) -> None
     one = tf.constant([[1.0, 2.0]])
     model = model_with(tmp_path / "m", ("a",), lambda images: {"y": means(images), "a": tf.identity(one)})
     images = np.zeros((3, 8, 8, 3), np.uint8)
-    with pytest.raises(SignatureMismatch, match="3 images gave 1 rows of a"):
+    with pytest.raises(SignatureMismatch, match="does not give a row for each image: 3 images gave 1 rows of a"):
         open_in("tensorflow", model).run_all(images)
+
+
+def test_a_failure_inside_the_graph_names_its_cause(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def fails(images: Any) -> dict[str, Any]:
+        size = tf.cast(tf.reduce_max(tf.cast(images, tf.float32)), tf.int32) + 7  # known only when the graph runs
+        return {"y": means(images), "a": tf.reshape(means(images), [size])}
+
+    with pytest.raises(ModelError, match="failed on a batch of 1 images: Input to reshape is a tensor with 3 values"):
+        open_in("tensorflow", model_with(tmp_path / "m", ("a",), fails)).run_all(np.zeros((1, 8, 8, 3), np.uint8))
 
 
 def test_an_output_that_the_signature_lacks_is_an_error(tmp_path: Path) -> None:

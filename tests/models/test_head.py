@@ -126,7 +126,11 @@ DAMAGED: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "no array": (lambda: sound(bias=b"hello"), "cannot be used: "),
     "a later format": (lambda: sound(bias=b"\x93NUMPY\x03\x00" + bytes(20)), "bias has an unknown format"),
-    "a header of any text": (lambda: sound(bias=with_header("(" * 4000)), "cannot be used: "),
+    "a header of any text": (lambda: sound(bias=with_header("(" * 4000)), "bias has a damaged header"),
+    "a header of Python 2": (
+        lambda: sound(bias=with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (4L,), }") + bytes(16)),
+        "bias has a damaged header",
+    ),
     "a huge shape": (
         lambda: sound(bias=with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }")),
         r"bias does not fill its shape \(1000000000000,\)",
@@ -290,6 +294,15 @@ def test_a_head_that_does_not_fit_the_network_is_named(directory: Path) -> None:
     replace_head(directory, archive(**arrays_of_head(("food", "bird"))))
     with pytest.raises(SignatureMismatch, match=r"gives 4 words, but .*head.npz has 2; put back"):
         find_model(str(directory))
+    replace_head(directory, archive(**arrays_of_head()))
+    wider = write_arrays(directory / "look.npz", arrays_of_look(size=5))
+    change_card(directory, look={"file": "look.npz", "digest": wider})
+    with pytest.raises(
+        SignatureMismatch, match=r"gives 2 numbers of a likeness vector, but .*look.npz has 5; put back"
+    ):
+        find_model(str(directory))
+    sound = write_arrays(directory / "look.npz", arrays_of_look())
+    change_card(directory, look={"file": "look.npz", "digest": sound})
     replace_head(directory, archive(**arrays_of_head(features=4)))
     with pytest.raises(ModelError, match="its head and its look are for 4 and 3 features"):
         find_model(str(directory))

@@ -169,11 +169,12 @@ def test_a_rule_turns_a_second_result_into_tags(pipeline: MakePipeline, library:
     assert (found["00.jpg"], found["01.jpg"], found["30.jpg"]) == ({"red", "bright"}, {"green", "bright"}, {"bright"})
 
 
-def test_a_damaged_result_is_found_out_again(pipeline: MakePipeline, library: Path, index: Index) -> None:
+@pytest.mark.parametrize("value", ["x'00'", "'text'"])
+def test_a_damaged_result_is_found_out_again(pipeline: MakePipeline, library: Path, index: Index, value: str) -> None:
     brightness = Brightness()
     run(pipeline(analyzers=[brightness]), find_photos([library]))
     with index._connection:
-        index._connection.execute("UPDATE results SET value = x'00'")
+        index._connection.execute(f"UPDATE results SET value = {value}")
     looked: list[int] = []
     run(pipeline(analyzers=[brightness], recipe="other", load_network=counting(looked)), find_photos([library]))
     assert (sum(looked), brightness.analysed) == (31, 62)
