@@ -211,9 +211,9 @@ def _box_lines(boxes: Sequence[Box] | None) -> Iterator[str]:
 
 
 def _explanation_lines(explanations: Iterable[Explanation]) -> Iterator[str]:
-    ordered = sorted(explanations, key=lambda one: (-len(one.path), -one.confidence))
-    tags = [one for one in ordered if one.obstacle is None]
-    others = [one for one in ordered if one.obstacle is not None]
+    explanations = list(explanations)
+    tags = [one for one in explanations if one.obstacle is None]
+    others = [one for one in explanations if one.obstacle is not None]
     yield "  tags" if tags else "  no tags"
     for one in tags:
         yield f"    {_word(one)}  {_needed(one)}{_sources(one)}{_classes(one)}"
@@ -249,8 +249,11 @@ def _sources(one: Explanation) -> str:
     """Return what each result says, unless only the classes say anything, which need no name."""
     if all(each.source == "objects" for each in one.evidence):
         return ""
-    parts = [f"{_SOURCES.get(each.source, each.source)} {each.probability:.2f}" for each in one.evidence]
-    return f"  ({', '.join(parts)})"
+    text = ""
+    for each in one.evidence:
+        separator = "" if not text else " and " if each.joins is not None else ", "
+        text += f"{separator}{_SOURCES.get(each.source, each.source)} {each.probability:.2f}"
+    return f"  ({text})"
 
 
 def _classes(one: Explanation) -> str:

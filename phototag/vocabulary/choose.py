@@ -90,14 +90,21 @@ class Chooser:
         return self._first.top(results, count)
 
     def explain(self, results: Results) -> tuple[Explanation, ...]:
-        """Explain each word that is a tag or at least somewhat likely. The likely classes that never count follow."""
+        """Explain each word that is a tag or at least somewhat likely: first the tags, in the order of `choose`.
+
+        The likely classes that never count come last.
+        """
         verdicts = self._judged(results)
-        chosen = {word for word, _ in self._chosen(verdicts)}
-        explained = [
-            self._explanation(self._words[word], verdict, word in chosen, results)
+        tags = dict(self._chosen(verdicts))
+        # A word that is only implied and never written, such as `place`, would say nothing.
+        others = {
+            word: verdict
             for word, verdict in verdicts.items()
-            # A word that is only implied and never written, such as `place`, would say nothing.
-            if word in chosen or (verdict.evidence and verdict.confidence >= LEAST_EXPLAINED)
+            if word not in tags and verdict.evidence and verdict.confidence >= LEAST_EXPLAINED
+        }
+        explained = [
+            self._explanation(self._words[word], verdict, word in tags, results)
+            for word, verdict in {**tags, **others}.items()
         ]
         if isinstance(self._first, TreeRule):
             explained += [

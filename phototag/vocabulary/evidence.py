@@ -117,6 +117,8 @@ def label_id(label: Label) -> str:
 
 def shifted(own: float, threshold: float) -> float:
     """Return `own` shifted in log-odds by the distance of `threshold` from the default."""
+    if threshold == DEFAULT_THRESHOLD:
+        return own  # exactly
     return probability(log_odds(own) + (log_odds(threshold) - log_odds(DEFAULT_THRESHOLD)))
 
 

@@ -40,7 +40,7 @@ FEWEST_POSITIVES = 5
 # Chosen by cross-fitting and by leaving out whole sources; README.md has the figures. A word that few photos show needs
 # less of a penalty to be said at all. So do the words with the most photos.
 INVERSE_PENALTY, INVERSE_PENALTY_IF_RARE, RARE = 0.005, 0.015, 40
-INVERSE_PENALTY_OF = {"indoor": 0.01, "outdoor": 0.012, "person": 0.01}
+INVERSE_PENALTY_OF = {"indoor": 0.01, "outdoor": 0.009, "person": 0.01}
 DIRECTIONS, FOLDS = 320, 5
 # Which photos share a fold is chance, so it is drawn again, and log-odds are averaged.
 REPEATS = 3
@@ -55,8 +55,10 @@ ARGUABLE_WEIGHT, ARGUABLE_SHARE, MOST_UNKNOWN = 0.3, 0.3, 45
 # All pictures of a source that a script makes weigh as much as so many photos: those that do not show a word, and
 # those that do.
 MADE = {"drawn": (40, 20), "figures": (80, 20), "cutouts": (135, 20)}
-# `outdoor` knows where things are usually found, and says so of things on white. More weight on these cures half of it.
-MADE_OF = {"outdoor": {"cutouts": (400, 20)}}
+# `outdoor` knows where things are usually found, and says so of things on white. To hold that down, cut-outs weigh more
+# for it, and photos with the label `studio`, things on a plain background, weigh as much as so many others.
+MADE_OF = {"outdoor": {"cutouts": (200, 20)}}
+STUDIO_WEIGHT_OF = {"outdoor": 3}
 # The rule for thresholds: the lowest at which 93 of 100 photos are right, and at least five are said.
 THRESHOLDS, PRECISION, FEWEST_SAID = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95), 0.93, 5
 
@@ -136,6 +138,7 @@ class Trainer:
 
     def _weights(self, word: str, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
         labels, weights = self.photos.column(word), np.ones(len(self.photos.source))
+        weights[self.photos.column("studio") == 1] = STUDIO_WEIGHT_OF.get(word, 1)
         for source, totals in {**MADE, **MADE_OF.get(word, {})}.items():
             for value, total in enumerate(totals):
                 rows = chosen & (self.photos.source == source) & (labels == value)
