@@ -152,10 +152,12 @@ def test_tags_are_hedged_words_with_their_ancestors(dry_scan, shared: Path, phot
     assert [tag["name"] for tag in outcome["tags"] if tag["path"][0] == "animal"] == expected
 
 
-def test_a_real_picture_in_nine_orientations_gets_the_same_tags(dry_scan, shared: Path) -> None:
-    """Landscape_0 to _8. Nothing in it is sure at the default threshold, and no tags would always be the same."""
-    outcomes = lines(dry_scan(shared / "photos/orientation", "--threshold", "0.35"))
-    assert [[tag["name"] for tag in outcome["tags"]] for outcome in outcomes] == [["nature"]] * 9
+def test_a_real_picture_in_nine_orientations_gets_the_same_words(dry_scan, default_model: Model, shared: Path) -> None:
+    """Landscape_0 to _8. Each is a file of its own, so sums of weak classes may differ by more than rounding."""
+    assert default_model.head is not None
+    outcomes = lines(dry_scan(shared / "photos/orientation"))
+    found = [{tag["name"] for tag in outcome["tags"]} & set(default_model.head.words) for outcome in outcomes]
+    assert found == [{"water", "sky", "outdoor"}] * 9
 
 
 @pytest.mark.slow
