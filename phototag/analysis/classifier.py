@@ -117,9 +117,10 @@ class Classifier:
         raw = self._checked(self._runner.scores(outputs))
         given = {OBJECTS: self._without_background(raw) if kind == "logits" else self._probabilities(raw)}
         if self._model.head is not None:
-            self._check_width(outputs[WORDS], len(self._model.head.words), WORDS)
-            self._check_range(outputs[WORDS], -RANGE_TOLERANCE, 1 + RANGE_TOLERANCE, "probabilities of words")
-            given[WORDS] = np.clip(outputs[WORDS], 0, 1)
+            words = outputs[WORDS]
+            self._check_width(words, len(self._model.head.words), WORDS)
+            self._check_range(words, -RANGE_TOLERANCE, 1 + RANGE_TOLERANCE, "probabilities of words")
+            given[WORDS] = np.minimum(np.maximum(words, 0), 1)  # np.clip takes four times as long for so few
         if self._model.look is not None:
             self._check_width(outputs[LOOK], self._model.look.projection.shape[1], LOOK)
             given[LOOK] = outputs[LOOK]

@@ -73,8 +73,10 @@ class ObjectAnalyzer:
         """Return the scores of each photo, and its words and its look. Raises `ModelError`."""
         classifier = self._classifier.get()
         outputs = in_parts(lambda pixels: classifier.results(pixels, self._kind), np.concatenate(prepared))
-        means = {name: rows.reshape(len(prepared), -1, rows.shape[-1]).mean(axis=1) for name, rows in outputs.items()}
-        return [{name: rows[number] for name, rows in means.items()} for number in range(len(prepared))]
+        if self._crops > 1:
+            shape = (len(prepared), self._crops, -1)
+            outputs = {name: rows.reshape(shape).mean(axis=1) for name, rows in outputs.items()}
+        return [{name: rows[number] for name, rows in outputs.items()} for number in range(len(prepared))]
 
 
 def _result_types(model: Model, crops: int, kind: str) -> Iterator[ResultType[NDArray[np.float32]]]:

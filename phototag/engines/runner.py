@@ -54,7 +54,7 @@ class Runner(ABC):
         """
         outputs = self.run_unchecked(images)
         for name, values in outputs.items():
-            if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
                 given = "scores" if name == self._interface.output else name
                 hint = "its input range may be wrong"
                 raise ModelError(f"{self._directory} gave {given} that are not numbers (NaN or infinite); {hint}")
@@ -71,7 +71,7 @@ class Runner(ABC):
             raise ValueError(f"images must be uint8 of shape (N, {', '.join(map(str, size))}), not {images.shape}")
         try:
             parts = [[_rows(given)[:count] for given in self._infer(part)] for part, count in self._batches(images)]
-            outputs = [np.concatenate(column) for column in zip(*parts, strict=True)]
+            outputs = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
         except self._memory_failures as error:
             remedy = "make {batch_size} smaller"
             if len(images) == 1:
@@ -110,7 +110,7 @@ class Runner(ABC):
         if len(raw) != images:
             rows = f"{images} images gave {len(raw)} rows of {name}"
             raise SignatureMismatch(f"{self._directory} does not give a row for each image: {rows}")
-        return raw.astype(np.float32, copy=False) if np.issubdtype(raw.dtype, np.floating) else raw
+        return raw.astype(np.float32, copy=False) if raw.dtype.kind == "f" else raw
 
     def _batches(self, images: Pixels) -> Iterator[tuple[Pixels, int]]:
         """Yield `images` in batches of the required size, each with its number of images. The last is filled up."""

@@ -138,6 +138,9 @@ class Index:
             "WHERE result_keys.key = ? AND digest = ? LIMIT 1"
         )
         with self._using:
+            # Most photos are new, and one query tells.
+            if self._connection.execute("SELECT 1 FROM photos WHERE digest = ? LIMIT 1", (digest,)).fetchone() is None:
+                return {}
             found = [(key, self._connection.execute(query, (key, digest)).fetchone()) for key in keys]
             return {key: bytes(row[0]) for key, row in found if row is not None}
 

@@ -48,12 +48,12 @@ class Head:
     probability of the word's `classes` together, after a softmax at `temperature`, and `odds` is
     `clip(log((m + 0.001) / (1.001 - m)), -6, 6)`.
 
-    words: English names of nodes of the tree. weights: float32 [W, F]. bias, mass_weight: float32 [W].
+    words: English names of nodes of the tree. weights: float16 [W, F]. bias, mass_weight: float32 [W].
     classes: bool [W, C], all False for a word without such classes. digest: `sha256:` and the digest of the file.
     """
 
     words: tuple[str, ...]
-    weights: NDArray[np.float32]
+    weights: NDArray[np.float16]
     bias: NDArray[np.float32]
     mass_weight: NDArray[np.float32]
     classes: NDArray[np.bool_]
@@ -65,10 +65,10 @@ class Head:
 class Look:
     """A projection of F features to a likeness vector of D numbers: photos that look alike have similar ones.
 
-    projection: float32 [F, D]. digest: `sha256:` and the digest of the file.
+    projection: float16 [F, D]. digest: `sha256:` and the digest of the file.
     """
 
-    projection: NDArray[np.float32]
+    projection: NDArray[np.float16]
     digest: str
 
 
@@ -81,7 +81,7 @@ def read_head(path: Path, digest: str, known: Collection[str], classes: int) -> 
     """
     arrays = _read(path, digest, _HEAD)
     words = tuple(map(str, arrays["words"]))
-    weights, temperature = arrays["weights"].astype(np.float32), float(arrays["temperature"])
+    weights, temperature = arrays["weights"], float(arrays["temperature"])
     expected = {
         "weights": (len(words), weights.shape[1]),
         "bias": (len(words),),
@@ -102,7 +102,7 @@ def read_look(path: Path, digest: str) -> Look:
     Raises `ModelError` naming the file and the fault.
     """
     arrays = _read(path, digest, _LOOK)
-    return Look(arrays["projection"].astype(np.float32), digest)
+    return Look(arrays["projection"], digest)
 
 
 def _check_sizes(path: Path, arrays: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[int, ...]]) -> None:

@@ -170,7 +170,10 @@ class Chooser:
 
 def _verdict(evidence: tuple[Evidence, ...]) -> _Verdict:
     """Judge a word by its evidence alone."""
-    joined = evidence if len(evidence) == 1 else _joined(evidence)
+    if len(evidence) == 1:  # as for most words of most photos
+        (one,) = evidence
+        return _Verdict(evidence, one, one.needed is not None and one.probability >= one.needed, one.probability)
+    joined = _joined(evidence)
     enough = [one for one in joined if one.needed is not None and one.probability >= one.needed]
     able = [one for one in joined if one.needed is not None]
     decisive = max(enough or able or joined, key=_by_probability)

@@ -83,23 +83,24 @@ class Word:
 _LAST = frozenset({"x-indoor", "x-outdoor"})
 
 
-def words_of_tree(taxonomy: Taxonomy) -> dict[str, Word]:
-    """Return the words of a tree by id, in its order."""
-    words: dict[str, Word] = {}
-    for node in taxonomy.nodes.values():  # parents come first
-        parent = words[node.parent] if node.parent is not None else None
-        own = (node.name,) if node.state == "tag" else ()
-        words[node.id] = Word(
-            node.id,
-            node.name,
-            (*(parent.path if parent is not None else ()), *own),
-            node.synset,
-            node.synonyms,
-            (parent.id, *parent.above) if parent is not None else (),
-            node.state,
-            node.id in _LAST,
-        )
-    return words
+def words_of_tree(taxonomy: Taxonomy) -> Mapping[str, Word]:
+    """Return the words of a tree by id. Each is made when it is first asked for, because a run needs few of them."""
+    return _WordsOfTree(taxonomy)
+
+
+class _WordsOfTree(dict[str, Word]):
+    def __init__(self, taxonomy: Taxonomy) -> None:
+        super().__init__()
+        self._taxonomy = taxonomy
+
+    def __missing__(self, node_id: str) -> Word:
+        node = self._taxonomy.nodes[node_id]
+        parent = self[node.parent] if node.parent is not None else None
+        above = (parent.id, *parent.above) if parent is not None else ()
+        path = self._taxonomy.path(node_id)
+        word = Word(node.id, node.name, path, node.synset, node.synonyms, above, node.state, node.id in _LAST)
+        self[node_id] = word
+        return word
 
 
 def words_of_labels(labels: Iterable[Label]) -> dict[str, Word]:
