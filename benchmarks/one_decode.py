@@ -18,9 +18,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from phototag.analysis.classifier import Classifier
@@ -29,10 +29,8 @@ from phototag.core import Photo
 from phototag.errors import PhotoError
 from phototag.images.decode import read_picture
 from phototag.images.preprocess import Preprocessing
-from phototag.models.find import DEFAULT_MODEL, Model, find_model
 from phototag.photos.find import find_photos
-from phototag.vocabulary.choose import Chooser, TreeRule
-from phototag.zoo.build import ensure_built
+from phototag.run.session import Session
 
 SIDES = (640, 1024)
 SAME_TAGS = 0.995  # goal: share of photos, at least
@@ -42,27 +40,25 @@ ROUNDS = 40
 SEED = 20240
 
 
-def scores_of(path: Path, side: int, preprocessing: Preprocessing, classifier: Classifier) -> NDArray[np.float32]:
-    """Return the scores of the photo at `path`, decoded for `side` pixels: float32 [classes]."""
+def results_of(path: Path, side: int, preprocessing: Preprocessing, classifier: Classifier) -> dict[str, Any]:
+    """Return the results for the photo at `path`, decoded for `side` pixels, by name: float32 [classes], [words]."""
     view = read_picture(path, max(side, preprocessing.shortest_side)).view(preprocessing)
-    scores: NDArray[np.float32] = classifier.predict(view)[0]
-    return scores
+    return {name: rows[0] for name, rows in classifier.results(view, "probabilities").items()}
 
 
-def compare(photos: Sequence[Path], model: Model, classifier: Classifier, side: int) -> tuple[list[bool], list[float]]:
+def compare(photos: Sequence[Path], session: Session, side: int) -> tuple[list[bool], list[float]]:
     """Return for each photo whether its tags are the same when decoded for `side`, and the largest move of a score."""
-    assert model.taxonomy is not None
-    chooser = Chooser((TreeRule(model.labels, model.taxonomy, levels=model.card.thresholds, max_tags=12),), 12)
+    preprocessing, classifier, chooser = session.model.preprocessing, session.classifier(), session.chooser
     are_same, moves = [], []
     for path in photos:
         try:
-            alone = scores_of(path, 0, model.preprocessing, classifier)
+            alone = results_of(path, 0, preprocessing, classifier)
         except PhotoError:
             continue
-        shared = scores_of(path, side, model.preprocessing, classifier)
-        tags = [{tag.name for tag in chooser.choose({"objects": scores})} for scores in (alone, shared)]
+        shared = results_of(path, side, preprocessing, classifier)
+        tags = [{tag.name for tag in chooser.choose(results)} for results in (alone, shared)]
         are_same.append(tags[0] == tags[1])
-        moves.append(float(np.abs(alone - shared).max()))
+        moves.append(float(np.abs(alone["objects"] - shared["objects"]).max()))
     return are_same, moves
 
 
@@ -92,12 +88,10 @@ def costs(preprocessing: Preprocessing) -> dict[int, list[float]]:
 def print_tags(folder: Path) -> bool:
     """Print how tags and scores differ, and return whether the goals are met."""
     photos = [one.path for one in find_photos([folder]) if isinstance(one, Photo)]
-    model = find_model(DEFAULT_MODEL)
-    ensure_built(model, lambda event: print(event_message(event), file=sys.stderr))
-    classifier = Classifier(model)
+    session = Session(on_event=lambda event: print(event_message(event) or "", end="", file=sys.stderr))
     are_met = []
     for side in SIDES:
-        are_same, moves = compare(photos, model, classifier, side)
+        are_same, moves = compare(photos, session, side)
         share, p95 = sum(are_same) / len(are_same), float(np.percentile(moves, 95))
         are_met.append(share >= SAME_TAGS and p95 <= MOVED)
         print(

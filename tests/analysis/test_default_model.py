@@ -161,13 +161,15 @@ def test_a_real_picture_in_nine_orientations_gets_the_same_words(dry_scan, defau
 
 
 @pytest.mark.slow
-def test_few_tags_of_single_objects_are_wrong(dry_scan, shared: Path) -> None:
-    """A floor against breakage, not the figure: nearly every tag must lie below the top-level word that is right."""
+def test_few_tags_of_single_objects_are_wrong(dry_scan, default_model: Model, shared: Path) -> None:
+    """A floor against breakage, not the figure: nearly every thing must lie below the top-level word that is right."""
+    assert default_model.head is not None
+    scenes = set(default_model.head.words) - {"food", "pizza", "car", "dog", "bird"}  # not judged where things are
     expected = {"Motorbikes": "vehicle", "car_side": "vehicle", "pizza": "food", "emu": "animal", "llama": "animal"}
     right = Counter[bool]()
     for folder, word in expected.items():
         for outcome in lines(dry_scan(shared / "photos/caltech" / folder)):
-            right.update(tag["path"][0] == word for tag in outcome["tags"])
+            right.update(tag["path"][0] == word for tag in outcome["tags"] if tag["name"] not in scenes)
     assert right.total() > 100
     assert right[True] / right.total() > 0.95
 

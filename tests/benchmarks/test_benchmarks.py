@@ -56,6 +56,15 @@ def test_everyday_tags_are_judged_without_the_model(run: Callable[..., str], sha
     assert "4 words have a threshold: the goal of 23 is missed" in output
 
 
+@pytest.mark.slow
+def test_the_head_meets_its_goals_on_photos_that_it_never_saw(run: Callable[..., str], shared: Path) -> None:
+    output = run("everyday", shared / "heads/features.npz", shared / "heads/cross.npz")
+    goals = [line for line in output.splitlines() if line.startswith(("| bsds, head alone", "| camera, head alone"))]
+    assert len(goals) == 6
+    assert all(goal.endswith("| met |") for goal in goals), goals
+    assert "23 words have a threshold: the goal of 23 is met" in output
+
+
 def test_a_head_needs_thresholds_to_be_judged(run: Callable[..., str], shared: Path, tmp_path: Path) -> None:
     files = [shared / "heads/features.npz", shared / "heads/cross.npz"]
     with pytest.raises(SystemExit, match="--head needs --thresholds"):
