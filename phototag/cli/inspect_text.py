@@ -78,6 +78,7 @@ def _verdict_lines(path: str, found: dict[str, Any]) -> Iterator[str]:
         return
     yield f"  takes    {_takes(found['input'])}"
     yield f"  gives    {_gives(found['output'])}"
+    yield from (f"           {name}: {_ALSO[name]}" for name in found["output"]["also"])
     labels, classes = found["labels"], found["output"]["classes"]
     if labels["count"] is not None:
         fit = {True: "which fit", False: f"which do not fit {classes} classes", None: "and its classes are unknown"}
@@ -87,6 +88,10 @@ def _verdict_lines(path: str, found: dict[str, Any]) -> Iterator[str]:
         yield from (f"           {fact}" for fact in found["missing"][1:])
     if found["image_classifier"] != "no" and found["labels"]["fit"] is not False:
         yield f"  run it   {found['command']}"
+
+
+# The further outputs that a card with a head and a look names.
+_ALSO = {"words": "probabilities of everyday words", "look": "a vector for likeness"}
 
 
 def _takes(image: dict[str, Any]) -> str:

@@ -59,8 +59,10 @@ def _described(name: str) -> str:
     size = f"{model.preprocessing.height}x{model.preprocessing.width}"
     kind = "hierarchical tags" if model.taxonomy else "flat tags"
     # Only such a model could have them: a head has words of the tree.
-    without = ", few words for people and places" if model.taxonomy and model.head is None else ""
-    return f"images of {size}, {len(model.labels)} classes, {kind}{without}"
+    words = ""
+    if model.taxonomy is not None:
+        words = f", {'words' if model.head is not None else 'few words'} for people and places"
+    return f"images of {size}, {len(model.labels)} classes, {kind}{words}"
 
 
 def _described_detector(name: str) -> str:

@@ -216,6 +216,7 @@ def verdict(examination: Examination, probed: Any = None, spell: Spell = python_
             "name": interface.output.removesuffix(":0"),
             "classes": classes,
             "scores": scores,
+            "also": list(interface.also),
             "background": _background(examination, classes),
             "measured": None if probed is None else {"least": probed.least, "greatest": probed.greatest},
         },

@@ -226,7 +226,14 @@ def test_the_verdict_on_the_hub_model(shared: Path) -> None:
         "batch": None,
         "values": None,
     }
-    output = {"name": "logits", "classes": 1001, "scores": "logits", "background": "probably", "measured": None}
+    output = {
+        "name": "logits",
+        "classes": 1001,
+        "scores": "logits",
+        "background": "probably",
+        "also": [],
+        "measured": None,
+    }
     assert found["output"] == output
     assert found["labels"] == {"count": None, "fit": None}
     assert [fact.split()[0] for fact in found["missing"]] == ["--labels", "--input-range,"]
@@ -247,8 +254,10 @@ def test_the_verdict_on_the_default_model(default_model: Any) -> None:
     assert found["labels"] == {"count": 1000, "fit": True}
     assert found["input"]["values"] == "(pixel - 127) / 128"
     assert found["command"] == "phototag scan PHOTOS --model efficientnet-lite0"
+    assert found["output"]["also"] == ["words", "look"]
     text = phototag("inspect", "efficientnet-lite0").stdout
     assert text.splitlines()[0].endswith("models/efficientnet-lite0: an image classifier")
+    assert "           words: probabilities of everyday words\n" in text
     assert "  takes    images: float32 images of 224 x 224 pixels, NHWC, values (pixel - 127) / 128\n" in text
     model = find_model("efficientnet-lite0")
     learned = 4_631_000 + sum(words_and_look(model))

@@ -30,7 +30,7 @@ def test_list_names_the_default_before_it_is_built() -> None:
     result = phototag("models", "list")
     assert result.exit_code == 0
     assert result.stdout == (
-        "efficientnet-lite0: images of 224x224, 1000 classes, hierarchical tags; "
+        "efficientnet-lite0: images of 224x224, 1000 classes, hierarchical tags, words for people and places; "
         "built when it is first used, the default\n"
     )
     assert "mobilenet_v2: phototag models build mobilenet_v2\n" in phototag("models", "list", "-v").stdout

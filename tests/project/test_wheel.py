@@ -48,7 +48,8 @@ def test_an_installed_copy_finds_its_data(wheel: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "PHOTOTAG_DATA_DIR": str(tmp_path / "data")}
     command = [sys.executable, "-m", "phototag", "models", "list"]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    assert result.stdout.startswith("efficientnet-lite0: images of 224x224, 1000 classes, hierarchical tags; ")
+    described = "images of 224x224, 1000 classes, hierarchical tags, words for people and places; "
+    assert result.stdout.startswith(f"efficientnet-lite0: {described}")
     where = [sys.executable, "-c", "import phototag; print(phototag.__file__)"]
     found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert found.startswith(str(tmp_path / "site"))
