@@ -247,7 +247,7 @@ class Figures:
 
     precision: of the judged tags, those that are right. right, wrong: photos with such a tag. right_no_io: photos with
     a right tag other than indoor and outdoor. none: photos without a tag. tall: of the photos with a tall person, those
-    that say person; 0 if there is no such photo. said: of the words that are there, those that are said.
+    that say person; 0 if no photo shows one. said: of the words that apply, those that are said.
     """
 
     tags: float

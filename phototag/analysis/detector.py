@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phototag.analysis.analyzer import ResultType
-from phototag.analysis.objects import Once
+from phototag.analysis.objects import Once, in_parts
 from phototag.core import BOXES, Box, Results, ignore
-from phototag.errors import LabelMismatch, OutOfMemory, SignatureMismatch
+from phototag.errors import LabelMismatch, SignatureMismatch
 from phototag.models.detector import LEAST_SCORE, Detector, columns, described, fits
 
 if TYPE_CHECKING:  # a run without new photos neither decodes nor loads a model
@@ -61,18 +61,11 @@ class DetectorAnalyzer:
         images = np.concatenate(prepared)
         size = self._detector.interface.batch or len(images)  # each call may give another number of boxes
         parts = [images[start : start + size] for start in range(0, len(images), size)]
-        return [{BOXES: boxes} for part in parts for boxes in self._detect(part)]
+        found = [boxes for part in parts for some in in_parts(self._detect, part) for boxes in some]
+        return [{BOXES: boxes} for boxes in found]
 
     def _detect(self, images: Pixels) -> list[tuple[Box, ...]]:
-        """Return the boxes of each image. If memory runs out, run fewer images at a time."""
-        try:
-            outputs = self._runner.get().run_unchecked(images)
-        except OutOfMemory:
-            if len(images) == 1:
-                raise
-            middle = len(images) // 2
-            return self._detect(images[:middle]) + self._detect(images[middle:])
-        return boxes_of(outputs, self._detector)
+        return boxes_of(self._runner.get().run_unchecked(images), self._detector)
 
     def _pack(self, boxes: Sequence[Box]) -> bytes:
         return pack(boxes, self._numbers)
@@ -90,10 +83,8 @@ def check_detector(detector: Detector) -> None:
     """Load the detector and run it on images of noise. Raises `ModelError` if it fails or does not give boxes."""
     from phototag.engines.load import open_runner
 
-    size = (2, detector.preprocessing.height, detector.preprocessing.width, 3)
-    noise = np.random.default_rng(0).integers(0, 256, size, np.uint8)
     runner = open_runner(detector, "tensorflow", ignore, 1)
-    DetectorAnalyzer(detector, lambda: runner).analyse(list(noise[:, None]), [{}, {}])
+    DetectorAnalyzer(detector, lambda: runner).analyse(list(runner.noise()[:, None]), [{}, {}])
 
 
 # --- From outputs to boxes --------------------------------------------------------------------------------------------

@@ -72,7 +72,10 @@ class ObjectAnalyzer:
     def analyse(self, prepared: Sequence[Pixels], earlier: Sequence[Results]) -> Sequence[Results]:
         """Return the scores of each photo, and its words and its look. Raises `ModelError`."""
         classifier = self._classifier.get()
-        outputs = in_parts(lambda pixels: classifier.results(pixels, self._kind), np.concatenate(prepared))
+        parts = in_parts(lambda pixels: classifier.results(pixels, self._kind), np.concatenate(prepared))
+        outputs = parts[0]
+        if len(parts) > 1:
+            outputs = {name: np.concatenate([part[name] for part in parts]) for name in outputs}
         if self._crops > 1:
             shape = (len(prepared), self._crops, -1)
             outputs = {name: rows.reshape(shape).mean(axis=1) for name, rows in outputs.items()}
@@ -116,16 +119,18 @@ def features_key(model: Model, digest: str, crops: int) -> str:
     return hashlib.sha256(canonical(facts).encode("utf-8", "backslashreplace")).hexdigest()[:32]
 
 
-def in_parts(run: Callable[[Pixels], dict[str, NDArray[np.float32]]], pixels: Pixels) -> dict[str, NDArray[np.float32]]:
-    """Run a model on a batch, in smaller parts if memory runs out. Raises `ModelError`."""
+def in_parts(run: Callable[[Pixels], T], pixels: Pixels) -> list[T]:
+    """Run a network on a batch, in smaller parts if memory runs out. Return what it gives for each part, in order.
+
+    Raises `ModelError`.
+    """
     try:
-        return run(pixels)
+        return [run(pixels)]
     except OutOfMemory:
         if len(pixels) == 1:
             raise
     middle = len(pixels) // 2
-    first, second = (in_parts(run, part) for part in (pixels[:middle], pixels[middle:]))
-    return {name: np.concatenate([rows, second[name]]) for name, rows in first.items()}
+    return in_parts(run, pixels[:middle]) + in_parts(run, pixels[middle:])
 
 
 class Once(Generic[T]):

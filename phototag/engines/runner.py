@@ -97,9 +97,13 @@ class Runner(ABC):
         return scores
 
     def run_on_noise(self) -> NDArray[np.float32]:
-        """Return the scores of two images of noise, the same at every call: float32 [2, classes]."""
+        """Return the scores of `noise`: float32 [2, classes]."""
+        return self.run(self.noise())
+
+    def noise(self) -> Pixels:
+        """Return two images of noise, the same at every call: uint8 [2, height, width, 3]."""
         size = (2, self._preprocessing.height, self._preprocessing.width, 3)
-        return self.run(np.random.default_rng(0).integers(0, 256, size, np.uint8))
+        return np.random.default_rng(0).integers(0, 256, size, np.uint8)
 
     @abstractmethod
     def _infer(self, images: Pixels) -> list[NDArray[Any]]:

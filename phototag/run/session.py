@@ -144,10 +144,14 @@ class Session(AbstractContextManager["Session"]):
         """The chooser of tags. Raises `ConfigError`, and `ModelError` if there is no such model."""
         return make_chooser(self.settings, self.model, self.detector.line if self.detector is not None else None)
 
-    def check_explainable(self) -> None:
-        """Raise `ConfigError` if the tags are not words of a tree, and the errors of `chooser`."""
-        check_explainable(self.settings, self.model)
+    def check(self) -> None:
+        """Raise `ConfigError` if a setting is wrong, and `ModelError` if a model cannot be found. Loads no model."""
         _ = self.chooser, self.analyzers
+
+    def check_explainable(self) -> None:
+        """Raise `ConfigError` if the tags are not words of a tree, and the errors of `check`."""
+        check_explainable(self.settings, self.model)
+        self.check()
 
     def classifier(self) -> Classifier:
         """Return the loaded model. Build and convert it first if necessary. Raises `ModelError`."""
@@ -339,7 +343,7 @@ class Scan:
         Raises `ConfigError`, `ModelError`, `IndexBusy` and `IndexUnusable`.
         """
         started = time.monotonic()
-        _ = self.session.chooser, self.session.analyzers  # report a wrong model or setting before the index is opened
+        self.session.check()  # before the index is opened
         with open_index(self.session.index_path, read_only=self.session.settings.dry_run) as index:
             yield from self.outcomes(index, started)
 

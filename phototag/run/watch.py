@@ -25,7 +25,7 @@ _BUSY_PAUSE = 0.5  # seconds
 class Turn(Scan):
     """A run that waits until no other process holds the index.
 
-    `only_new`: skip photos that are up to date. If there are no others, there is no run, and `run` stays None.
+    `only_new`: skip photos that are up to date. If all are, nothing runs, and `run` stays None.
     """
 
     only_new: bool = False
@@ -73,7 +73,7 @@ def watch(
     no such model. Iterating raises `ConfigError` if a folder cannot be watched.
     """
     session.find(folders)  # reports a wrong path, pattern or model before any work
-    _ = session.chooser, session.analyzers
+    session.check()
     for path in folders:
         if not path.is_dir():
             raise ConfigError(f"{path} is not a folder", "watch the one it is in, or scan it")

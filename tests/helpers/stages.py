@@ -71,7 +71,7 @@ class ColourAnalyzer:
 
     def analyse(self, prepared: Sequence[np.ndarray], earlier: Sequence[Results]) -> Sequence[Results]:
         network = self._load()
-        scores = in_parts(lambda pixels: {"objects": network.classify(pixels)}, np.concatenate(prepared))["objects"]
+        scores = np.concatenate(in_parts(network.classify, np.concatenate(prepared)))
         return [{"objects": row} for row in scores]
 
 
