@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 FRESH := build/fresh
 # The pure modules, of which the tests run every line and every branch.
-PURE := $(addprefix phototag/,errors.py analysis/scores.py images/preprocess.py \
+PURE := $(addprefix phototag/,errors.py analysis/scores.py analysis/vectors.py images/preprocess.py \
 	$(addprefix metadata/,containers.py edits.py exif.py iptc.py keywords.py png.py) \
 	$(addprefix models/,calibration.py card.py labels.py) \
-	$(addprefix vocabulary/,choose.py overlay.py taxonomy.py))
+	$(addprefix vocabulary/,choose.py evidence.py head_rule.py label_rule.py overlay.py taxonomy.py tree_rule.py))
 
 .PHONY: help demo test test-fast check lint types dist format accuracy trust everyday bench bench-inspect bench-embed bench-library bench-crash clean
 
